@@ -1,0 +1,402 @@
+"""The one parser: settings from defaults, configuration files and flags, and the objects that they describe."""
+
+import argparse
+import difflib
+import logging
+import os
+import re
+import shutil
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+import yaml
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from project.callbacks import EpochLog, ProgressBar
+from project.datamodule import ImageDataModule
+from project.errors import InputError, RunError
+from project.metrics import score_name
+from project.module import MLPModule
+from project.run_folder import new_run_folder
+
+log = logging.getLogger("project")
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 15,
+    "devices": 1,
+    # the loaders shard by themselves, without padding
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
+COMMON_TRAINER_SETTINGS = ("max_epochs", "accelerator", "devices", "precision", "gradient_clip_val")
+"""The Trainer's settings that the short help shows."""
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser with a short help, the nearest name for a misspelt one, and two-line errors."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if isinstance(ex, InputError):
+            raise ex
+        raise self._explain(message)
+
+    def _explain(self, message: str) -> InputError:
+        """Turn the parser's message into one line of cause and one of remedy."""
+        names = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+        ask_help = "type --help for all settings"
+        unknown = re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", message, re.IGNORECASE)
+        unknown = unknown or re.search(
+            r"[Kk]ey ['\"]([\w.]+)['\"] is not expected|Unknown key:? ['\"]?([\w.]+)", message
+        )
+        if unknown:
+            name = next(group for group in unknown.groups() if group)
+            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            remedy = f"did you mean {nearest[0]}? Or {ask_help}" if nearest else ask_help
+            return InputError(f"there is no setting {name!r}", remedy)
+        key_error = re.match(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL)
+        if key_error:
+            key, detail = key_error.groups()
+            action = next((a for a in self._actions if a.dest == key), None)
+            given = re.search(r"(?:Got value|Given value): (.*)", detail)
+            value = given.group(1).strip() if given else "what was given"
+            if action is not None:
+                choices, kind = describe_type(getattr(action, "_typehint", None))
+                nearest = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
+                if choices:
+                    remedy = f"did you mean {nearest[0]}? " if nearest else ""
+                    return InputError(
+                        f"{key} is {value}, which is none of its choices", f"{remedy}Choices: {', '.join(choices)}"
+                    )
+                return InputError(
+                    f"{key} is {value}, but must be {kind}", f"type for example --{key} {example(action, kind)}"
+                )
+        lines = [line.strip() for line in message.strip().splitlines()]
+        return InputError(" ".join(lines)[:500], ask_help)
+
+    def format_help(self) -> str:
+        """The project's own settings, then the commonest of the Trainer's."""
+        columns = min(shutil.get_terminal_size().columns, 140)
+        lines = [*textwrap.wrap(self.description or "", columns), ""]
+        lines += ["usage: " + (self.prog or "train.py") + " [--config FILE] [--SETTING VALUE ...]", ""]
+        lines += ["  --config FILE: settings from a YAML file, over the defaults; may come several times, flags win."]
+        lines += ["  --print_config: show all settings as YAML. --help.trainer: all of the Trainer's settings."]
+        for title, prefix in (
+            ("The run", ""),
+            ("The model", "model."),
+            ("The data", "data."),
+            ("The Trainer", "trainer."),
+        ):
+            lines += ["", title]
+            for action in self._settings(prefix):
+                if prefix != "trainer." or action.dest.removeprefix(prefix) in COMMON_TRAINER_SETTINGS:
+                    lines += describe_setting(action, columns)
+        return "\n".join(lines) + "\n"
+
+    def _settings(self, prefix: str) -> list[argparse.Action]:
+        skip = ("help", "config", "print_config", "help.trainer")
+        return [
+            action
+            for action in self._actions
+            if action.option_strings
+            and action.option_strings[-1].startswith("--" + prefix)
+            and (prefix or "." not in action.dest)
+            and action.dest not in (*skip, "model", "data", "trainer")
+            and action.help != argparse.SUPPRESS
+        ]
+
+
+class TrainerHelp(argparse.Action):
+    """`--help.trainer`: print every Trainer setting and stop."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(nargs=0, default=argparse.SUPPRESS, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        assert isinstance(parser, Parser)
+        columns = min(shutil.get_terminal_size().columns, 140)
+        for action in parser._settings("trainer."):
+            print("\n".join(describe_setting(action, columns)))  # noqa: T201
+        parser.exit()
+
+
+def describe_type(hint: Any) -> tuple[list[str], str]:
+    """The choices that a type allows, if it names them, and the type in words."""
+    if get_origin(hint) is Literal:
+        choices = [str(choice) for choice in get_args(hint)]
+        return choices, "one of " + ", ".join(choices)
+    if get_origin(hint) in (Union, UnionType):
+        parts = [describe_type(part) for part in get_args(hint) if part is not NoneType]
+        choices = list(dict.fromkeys(choice for part in parts for choice in part[0]))
+        return choices, " or ".join(dict.fromkeys(kind for _, kind in parts))
+    if get_origin(hint) is list:
+        choices, kind = describe_type(get_args(hint)[0])
+        return choices, f"a list of {kind.removeprefix('a ')}s" if not choices else "a list"
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return [], words.get(hint, str(getattr(hint, "__name__", hint)))
+
+
+def example(action: argparse.Action, kind: str) -> str:
+    """A value that the setting accepts."""
+    if action.default not in (None, argparse.SUPPRESS):
+        return str(action.default)
+    return '"[3, 8]"' if "list" in kind else "10"
+
+
+def describe_setting(action: argparse.Action, columns: int) -> list[str]:
+    """A setting's lines in the help: name, default, meaning, choices."""
+    choices, kind = describe_type(getattr(action, "_typehint", None))
+    default = (
+        ""
+        if action.default in (None, argparse.SUPPRESS)
+        else f" [{action.default}]".replace("True", "true").replace("False", "false")
+    )
+    meaning = re.sub(r"\s*\((?:type|default|required).*\)$", "", (action.help or "").replace("%%", "%")).strip()
+    sentence = f"--{action.dest}{default}  {meaning}"
+    missing = [choice for choice in choices if not re.search(rf"\b{re.escape(choice)}\b", meaning)]
+    if missing:
+        sentence += f" {{{'|'.join(choices)}}}"
+    elif not choices and not meaning:
+        sentence += kind
+    return textwrap.wrap(sentence, columns, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+
+
+class CLI(LightningCLI):
+    """Settings, and what they describe: `trainer`, `model`, `datamodule` and the run folder.
+
+    Args:
+        args: Command-line flags, or settings as a dict; None takes the command line.
+        description: First line of the help.
+        run_name: Name of the run's folder below run_root and the data set's name; time and a random id if not given.
+    """
+
+    def __init__(self, args: Sequence[str] | dict[str, Any] | None = None, description: str = "") -> None:
+        self.run_folder: Path | None = None
+        self.epoch_log = EpochLog()
+        self.checkpoint: ModelCheckpoint | None = None
+        super().__init__(
+            MLPModule,
+            ImageDataModule,
+            run=False,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_class=Parser,
+            parser_kwargs={"description": description, "dump_header": []},
+            args=list(args) if isinstance(args, Sequence) else args,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="Seed of weights, batch order, dropout and augmentation."
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="Name of this run's folder; time and a random id if not given.",
+        )
+        parser.add_argument(
+            "--run_root", type=str, default="runs", help="Folder of all runs: RUN_ROOT/DATASET/RUN_NAME."
+        )
+        parser.add_argument(
+            "--monitor",
+            type=str,
+            default="validation/loss",
+            help="What decides the best epoch and early stopping: validation/loss, validation/accuracy (regression: validation/rmse), or the same of train/.",
+        )
+        parser.add_argument(
+            "--patience",
+            type=int,
+            default=10,
+            help="Epochs without improvement after which training stops; 0 never stops early.",
+        )
+        parser.add_argument("--debug", type=bool, default=False, help="Show the traceback of an error.")
+        parser.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
+        parser.link_arguments("model.task", "data.task")
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("data", "model.spec", compute_fn=_spec, apply_on="instantiate")
+        parser.link_arguments("data", "model.normalization", compute_fn=_normalization, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        # Lightning warns where flags are passed as a list while sys.argv has some: here that is how it is called
+        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+
+    def _set_seed(self) -> None:
+        seed = self.config["seed_everything"]
+        if not 0 <= seed < 2**32:
+            raise InputError(
+                f"seed_everything is {seed}, but must be from 0 to 4294967295", "type for example --seed_everything 1"
+            )
+        from pytorch_lightning import seed_everything
+
+        seed_everything(seed, workers=True, verbose=False)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config
+        score = score_name(config["model"]["task"])
+        known = [f"{split}/{name}" for split in ("validation", "train") for name in ("loss", score)]
+        if config["monitor"] not in known:
+            nearest = difflib.get_close_matches(config["monitor"], known, n=1, cutoff=0.4)
+            raise InputError(
+                f"monitor is {config['monitor']!r}, which this run will not measure",
+                f"did you mean {nearest[0]}?" if nearest else "choose one of: " + ", ".join(known),
+            )
+        if config["patience"] < 0:
+            raise InputError(
+                f"patience is {config['patience']}, but must be 0 or more", "type for example --patience 10"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config, settings = self.config, {**self.config_init["trainer"], **kwargs}
+        datamodule, validated = self.datamodule, self.datamodule.num_validation > 0
+        monitor = config["monitor"]
+        if not validated and monitor.startswith("validation/"):
+            monitor = monitor.replace("validation/", "train/")
+            log.warning("data.num_validation is 0: no validation, so %s decides the best epoch", monitor)
+        mode = "max" if monitor.endswith("accuracy") else "min"
+        callbacks: list[Callback] = [self.epoch_log]
+        if settings.get("enable_progress_bar") is not False and sys.stderr.isatty():
+            callbacks.append(ProgressBar())
+        else:
+            settings["enable_progress_bar"] = False
+        datamodule.check_batches(batch_norm=config["model"]["norm"] == "batch")
+        quick = bool(settings.get("fast_dev_run"))
+        if not quick:
+            self.run_folder = self._make_run_folder()
+            folder = self.run_folder
+            if settings.get("logger") in (None, True):
+                settings["logger"] = TensorBoardLogger(str(folder.parent), name="", version=folder.name)
+            if settings.get("logger"):
+                callbacks.append(LearningRateMonitor(logging_interval="step"))
+            if settings.get("enable_checkpointing") is not False:
+                self.checkpoint = ModelCheckpoint(
+                    dirpath=folder / "checkpoints",
+                    filename="best",
+                    monitor=monitor,
+                    mode=mode,
+                    save_last=True,
+                    enable_version_counter=False,
+                    auto_insert_metric_name=False,
+                )
+                callbacks.append(self.checkpoint)
+            if config["patience"]:
+                callbacks.append(EarlyStopping(monitor=monitor, mode=mode, patience=config["patience"]))
+        try:
+            return self._instantiate_trainer(settings, callbacks)
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            if self.run_folder is not None and is_first_process():
+                self.run_folder.rmdir()
+            raise explain_trainer_error(error) from error
+
+    def _make_run_folder(self) -> Path:
+        root, dataset = Path(self.config["run_root"]), self.config["data"]["dataset"]
+        # Lightning starts a run's other processes by running the same command again
+        inherited = os.environ.get("MLP_RUN_FOLDER")
+        if not is_first_process():
+            return Path(inherited) if inherited else root / dataset / (self.config["run_name"] or "other-rank")
+        folder = new_run_folder(root, dataset, self.config["run_name"])
+        os.environ["MLP_RUN_FOLDER"] = str(folder)
+        return folder
+
+    def saved_config(self) -> str:
+        """All settings as YAML that `--config` accepts; the name is left out, so that it starts a run of its own."""
+        config = self.config.clone()
+        config["run_name"] = None
+        return str(self.parser.dump(config, skip_none=False))
+
+
+def _spec(datamodule: ImageDataModule) -> Any:
+    return datamodule.spec
+
+
+def _normalization(datamodule: ImageDataModule) -> Any:
+    return datamodule.normalization
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that owns the run folder."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def explain_trainer_error(error: Exception) -> InputError:
+    """What Lightning says of its settings, as cause and remedy."""
+    import torch
+
+    text = " ".join(str(error).split())
+    if "No supported gpu backend" in text or "CUDAAccelerator" in text or "can not run on your system" in text:
+        return InputError(
+            f"a GPU is asked for, but torch {torch.__version__} sees none on this machine (CPU only)",
+            "type --trainer.accelerator cpu, or leave --trainer.accelerator out",
+        )
+    if "gpu" in text.lower() and "You requested" in text:
+        return InputError(text, "type --trainer.devices with a number that this machine has")
+    return InputError(text[:500], "mend that trainer setting; --help.trainer lists them")
+
+
+def setup_console() -> None:
+    """Show this project's messages and its libraries' warnings, without what Lightning says of itself."""
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO if is_first_process() else logging.ERROR)
+    log.propagate = False
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # batches are made on the device: no worker processes are missing; and epoch values are the same on every rank
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
+
+
+def run_command(command: Callable[[], int | None]) -> NoReturn:
+    """Run a script's main function and leave with its status: 0, 1 (failed while running) or 2 (bad input).
+
+    Errors of the project's own kind are printed as cause and remedy, without traceback unless --debug is given.
+    """
+    setup_console()
+    debug = any(argument.startswith("--debug") and not argument.endswith("false") for argument in sys.argv[1:])
+    try:
+        status = command() or 0
+    except (InputError, RunError) as error:
+        if debug:
+            raise
+        print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)  # noqa: T201
+        status = 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping, read as plain data.
+
+    Raises:
+        InputError: If it is missing or no such file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be read as YAML: {first}", "name a YAML file") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no settings, but {type(content).__name__}", "name a YAML file of settings")
+    return content

@@ -1,0 +1,232 @@
+"""Optimizers (N28) and learning-rate schedules (N29) by name."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from project.errors import InputError
+
+OptimizerName = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "nadam", "radam", "muon"]
+ScheduleName = Literal["constant", "linear", "step", "exponential", "cosine", "cyclic", "one_cycle"]
+
+FINAL_EXPONENTIAL = 0.01
+"""Share of the learning rate that the exponential schedule ends with."""
+CYCLES = 3
+"""Triangles of the cyclic schedule, each from a tenth of the learning rate to all of it and back."""
+ONE_CYCLE_RISE = 0.3
+"""Share of the steps in which one_cycle climbs, from 1/25 of the learning rate; it ends at 1/250,000 of it."""
+
+
+class MuonWithAdamW(Optimizer):
+    """Muon for the hidden layers' weights and AdamW for every other parameter, as one optimizer.
+
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the learning rate is matched
+    to AdamW's root-mean-square update (Liu et al. 2025, arXiv:2502.16982), so that one rate serves both.
+
+    Args:
+        muon_weights: Two-dimensional weights.
+        adamw_groups: Parameter groups for AdamW.
+        learning_rate: Of both.
+        momentum: Muon's momentum; AdamW's first beta.
+        weight_decay: Of the Muon weights.
+    """
+
+    def __init__(
+        self,
+        muon_weights: list[Tensor],
+        adamw_groups: list[dict[str, Any]],
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        muon = torch.optim.Muon(
+            muon_weights,
+            lr=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        adamw = torch.optim.AdamW(adamw_groups, lr=learning_rate, betas=(momentum, 0.999))
+        super().__init__([*muon.param_groups, *adamw.param_groups], {})
+        self.parts: tuple[Optimizer, Optimizer] = (muon, adamw)
+        self._share_state()
+
+    def _share_state(self) -> None:
+        """Let both parts work on this optimizer's own groups and state, so that schedules and checkpoints see them."""
+        self.parts[0].param_groups, self.parts[1].param_groups = self.param_groups[:1], self.param_groups[1:]
+        for part in self.parts:
+            part.state = self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._share_state()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+
+def build_optimizer(
+    name: OptimizerName,
+    model: nn.Module,
+    hidden_weights: Iterable[Tensor],
+    learning_rate: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    fused: bool = True,
+) -> Optimizer:
+    """Make an optimizer over all parameters of a model; weight decay leaves biases and norm parameters alone.
+
+    Args:
+        name: sgd, momentum and nesterov are stochastic gradient descent without and with momentum (Nesterov 1983);
+            weight decay is decoupled for adamw and muon, and part of the gradient for the rest.
+        model: Whose parameters; those with fewer than two dimensions are not decayed.
+        hidden_weights: The weights that muon treats as matrices.
+        learning_rate: Positive.
+        momentum: In [0, 1): of momentum, nesterov, rmsprop and muon; the first beta of the Adam family.
+        weight_decay: 0 or more.
+        fused: Use the fused kernels where torch has them.
+
+    Raises:
+        InputError: If a number is out of range, or this torch has no Muon.
+    """
+    if not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise InputError(
+            f"model.learning_rate is {learning_rate:g}, but must be positive",
+            "type for example --model.learning_rate 0.001",
+        )
+    if not 0 <= momentum < 1:
+        raise InputError(
+            f"model.momentum is {momentum:g}, but must be at least 0 and less than 1",
+            "type for example --model.momentum 0.9",
+        )
+    if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+        raise InputError(
+            f"model.weight_decay is {weight_decay:g}, but must be 0 or more",
+            "type for example --model.weight_decay 0.01",
+        )
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    betas = (momentum, 0.999)
+    match name:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=learning_rate, fused=fused)
+        case "momentum":
+            return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, fused=fused)
+        case "nesterov":
+            if momentum == 0:
+                raise InputError("nesterov needs a momentum above 0", "type for example --model.momentum 0.9")
+            return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=True, fused=fused)
+        case "adagrad":
+            # the fused Adagrad exists on the CPU only
+            cpu = all(p.device.type == "cpu" for p in model.parameters())
+            return torch.optim.Adagrad(groups, lr=learning_rate, fused=fused and cpu)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=learning_rate, momentum=momentum, foreach=True)
+        case "adam":
+            return torch.optim.Adam(groups, lr=learning_rate, betas=betas, fused=fused)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
+        case "nadam":
+            return torch.optim.NAdam(groups, lr=learning_rate, betas=betas, foreach=True)
+        case "radam":
+            return torch.optim.RAdam(groups, lr=learning_rate, betas=betas, foreach=True)
+        case "muon":
+            return _build_muon(list(hidden_weights), matrices, vectors, learning_rate, momentum, weight_decay)
+
+
+def _build_muon(
+    hidden_weights: list[Tensor],
+    matrices: list[Tensor],
+    vectors: list[Tensor],
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> Optimizer:
+    if not hasattr(torch.optim, "Muon"):
+        raise InputError(
+            f"optimizer muon needs torch 2.9 or newer, but this is {torch.__version__}",
+            "choose --model.optimizer adamw, or install a newer torch",
+        )
+    if not hidden_weights:
+        raise InputError(
+            "optimizer muon works on hidden weights, but model.depth 0 has none",
+            "choose --model.optimizer adamw",
+        )
+    hidden_ids = {id(weight) for weight in hidden_weights}
+    others = [p for p in matrices if id(p) not in hidden_ids]
+    adamw_groups = [
+        {"params": others, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return MuonWithAdamW(hidden_weights, adamw_groups, learning_rate, momentum, weight_decay)
+
+
+def learning_rate_factor(
+    schedule: ScheduleName, step: int, num_steps: int, steps_per_epoch: int = 1, warmup_fraction: float = 0.0
+) -> float:
+    """What the learning rate is multiplied by at one optimizer step: a closed form, so that resuming is exact.
+
+    - constant: 1.
+    - linear: from 1 down to 0 at the end.
+    - step: a tenth after half of the epochs, a hundredth after three quarters (He et al. 2016).
+    - exponential: by the same factor at every step, to 1/100 at the end.
+    - cosine: half a cosine from 1 to 0 (Loshchilov & Hutter 2017, eq. 5, one cycle).
+    - cyclic: three triangles between 1/10 and 1 (Smith 2017, triangular).
+    - one_cycle: half a cosine from 1/25 up to 1 over the first 30 %, then one down to 1/250,000 (Smith & Topin 2018).
+
+    A warm-up rises linearly to 1 over the first `warmup_fraction` of the steps; the schedule then has the rest.
+
+    Args:
+        schedule: Which schedule.
+        step: Optimizer steps already done, from 0; beyond num_steps the last value holds.
+        num_steps: Optimizer steps of the whole training, positive.
+        steps_per_epoch: Optimizer steps in an epoch, for `step`.
+        warmup_fraction: In [0, 1).
+    """
+    warmup_steps = round(warmup_fraction * num_steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    last = max(num_steps - warmup_steps - 1, 1)
+    progress = min((step - warmup_steps) / last, 1.0)  # 0 at the schedule's first step, 1 at its last
+    match schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1.0 - min((step - warmup_steps) / max(num_steps - warmup_steps, 1), 1.0)
+        case "step":
+            epoch, num_epochs = step // steps_per_epoch, num_steps / steps_per_epoch
+            return 0.1 ** ((epoch >= round(num_epochs / 2)) + (epoch >= round(num_epochs * 3 / 4)))
+        case "exponential":
+            return cast(float, FINAL_EXPONENTIAL**progress)
+        case "cosine":
+            return (1 + math.cos(math.pi * progress)) / 2
+        case "cyclic":
+            position = (progress * CYCLES) % 1.0
+            return 0.1 + 0.9 * (1 - abs(2 * position - 1))
+        case "one_cycle":
+            # the same corner as torch's OneCycleLR: the climb ends at step 0.3·n − 1
+            peak = ONE_CYCLE_RISE * (last + 1) - 1
+            done = step - warmup_steps
+            if done <= peak:
+                return _cosine_between(1 / 25, 1.0, done / peak)
+            return _cosine_between(1.0, 1 / 250_000, min((done - peak) / (last - peak), 1.0))
+
+
+def _cosine_between(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,153 @@
+"""The run folder: where a run keeps what it was told, what it found and where every number came from."""
+
+import json
+import math
+import os
+import platform
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from project.errors import InputError
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
+LONGEST_DIFF = 1_000_000
+"""Characters of an uncommitted change that provenance.json keeps."""
+FILES = ("config.yaml", "metrics.json", "checkpoints")
+"""What tells a run folder from another folder: at least one of these."""
+
+
+def new_run_folder(root: Path, dataset: str, name: str | None) -> Path:
+    """Create `root`/`dataset`/`name` for one run alone.
+
+    Args:
+        root: Folder of all runs.
+        dataset: The data set's name.
+        name: The run's name; time and a short random id if None.
+
+    Raises:
+        InputError: If a run of that name exists, or the folder cannot be made or written.
+    """
+    if name is not None and (not name or Path(name).name != name or name in (".", "..")):
+        raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
+    parent = root / dataset
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = parent / (name or f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                if name is not None:
+                    raise InputError(
+                        f"the run folder {folder} exists already, and runs are never overwritten",
+                        "choose another --run_name, or leave it out for a name made of time and chance",
+                    ) from None
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"the run folder cannot be made under {parent}: {error.strerror or error}",
+            "choose a folder that can be written: --run_root FOLDER",
+        ) from None
+
+
+def find_run_folder(path: Path) -> Path:
+    """The run folder that a path means: the folder itself, or the one around a checkpoint inside it.
+
+    Raises:
+        InputError: If there is no run there.
+    """
+    for candidate in (path, path.parent, path.parent.parent):
+        if candidate.is_dir() and (candidate / "config.yaml").is_file():
+            return candidate
+    raise InputError(
+        f"{path} is no run folder: it has no config.yaml",
+        "name the folder that training printed, such as runs/fashion_mnist/NAME",
+    )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write plain data whole or not at all; NaN and infinity, which JSON lacks, become null."""
+    temporary = path.with_name(path.name + ".part")
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _git(*arguments: str) -> str | None:
+    """What a git command prints in the project's own checkout, or None where there is none."""
+    checkout = Path(__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(checkout), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """What the machine is: processor, cores, threads that torch uses, and GPUs."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = models[0] if models else processor
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": platform.platform(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def provenance(seed: int, split_seed: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Where a run's numbers come from: command, code, versions, hardware, data, seeds.
+
+    Args:
+        seed: Of weights, order, dropout and augmentation.
+        split_seed: Of the validation split.
+        data: Source and hashes of the data and of the splits.
+    """
+    diff = _git("diff", "HEAD") or ""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_diff": diff[:LONGEST_DIFF],
+        "versions": versions(),
+        "hardware": hardware(),
+        "seeds": {"seed_everything": seed, "split_seed": split_seed},
+        "data": data,
+    }

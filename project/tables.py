@@ -1,0 +1,74 @@
+"""Results as tables for the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+NAMES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "calibration_error": "calibration error",
+    "roc_auc": "area under the ROC curve",
+    "rmse": "root mean squared error",
+    "mae": "mean absolute error",
+    "r2": "R² (share of variance explained)",
+}
+"""Metrics that are one number, in the order in which they are shown."""
+
+
+def results_table(metrics: dict[str, Any], splits: tuple[str, ...] = ("validation", "test")) -> Table:
+    """One row per metric, one column per split that was scored."""
+    shown = [split for split in splits if f"{split}/loss" in metrics]
+    table = Table("metric", *shown, title="Results", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, words in NAMES.items():
+        values = [metrics.get(f"{split}/{name}") for split in shown]
+        if any(value is not None for value in values):
+            table.add_row(words, *("" if value is None else f"{value:.4f}" for value in values))
+    return table
+
+
+def class_table(metrics: dict[str, Any], split: str) -> Table:
+    """One row per class: examples, share recognized, and what it is most often taken for."""
+    confusion = metrics[f"{split}/confusion_matrix"]
+    names = list(metrics[f"{split}/class_accuracy"])
+    table = Table("class", "examples", "recognized", "most often taken for", title="By class", title_justify="left")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for index, name in enumerate(names):
+        row = confusion[index]
+        count = sum(row)
+        others = [(wrong, names[other]) for other, wrong in enumerate(row) if other != index and wrong]
+        wrong, other = max(others, default=(0, ""))
+        share = f"{row[index] / count:.1%}" if count else "–"
+        table.add_row(name, f"{count:,}", share, f"{other} ({wrong:,})" if other else "–")
+    return table
+
+
+def confusion_table(metrics: dict[str, Any], split: str) -> Table:
+    """Counts by true class (rows) and decided class (columns)."""
+    names = list(metrics[f"{split}/class_accuracy"])
+    table = Table("true \\ decided", *names, title="Confusion matrix", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for index, row in enumerate(metrics[f"{split}/confusion_matrix"]):
+        cells = [f"[bold]{count:,}[/bold]" if other == index else f"{count:,}" for other, count in enumerate(row)]
+        table.add_row(names[index], *cells)
+    return table
+
+
+def print_run(metrics: dict[str, Any], run_folder: Path | None, run_root: str) -> None:
+    """A finished run: results, verdict, where everything lies and how to look at it."""
+    console = Console(highlight=False)
+    console.print(results_table(metrics))
+    console.print(metrics["verdict"], style="bold")
+    speed, seconds = metrics["examples_per_second"], metrics["train_seconds"]
+    console.print(
+        f"{metrics['epochs']} epochs in {seconds:.1f} s, {speed:,.0f} examples per second ({metrics['status']})"
+    )
+    if run_folder is not None:
+        console.print(f"run folder   {run_folder}", soft_wrap=True)
+        console.print(f"look inside  tensorboard --logdir {run_root}", soft_wrap=True)

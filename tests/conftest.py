@@ -1,0 +1,75 @@
+"""Fixtures that several test files share: made-up data sets, the real ones, and a clean command line."""
+
+import logging
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A folder with the real MNIST and FashionMNIST in torchvision's layout: MLP_TEST_DATA, or the project's `data`."""
+    named = os.environ.get("MLP_TEST_DATA")
+    root = Path(named) if named else Path(__file__).parent.parent / "data"
+    if not (root / "FashionMNIST" / "raw").is_dir():
+        if named:
+            pytest.fail(f"MLP_TEST_DATA is {named}, but there is no FashionMNIST/raw")
+        pytest.skip("the real data are not there: python scripts/train.py fetches FashionMNIST, MLP_TEST_DATA names a folder")
+    return root
+
+
+def write_idx(path: Path, array: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> None:
+    """Write an IDX file by its definition: two zero bytes, type 8, dimensions, big-endian sizes, bytes."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def make_idx_folder(folder: Path, num_train: int = 240, num_test: int = 57, num_classes: int = 3, side: int = 8) -> Path:
+    """Four IDX files of pictures that can be told apart: each class is bright in stripes of its own, plus noise."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, num in (("train", num_train), ("t10k", num_test)):
+        labels = np.arange(num) % num_classes
+        images = generator.integers(0, 128, (num, side, side + 1))
+        for index, label in enumerate(labels):
+            images[index, label::num_classes] += 100
+        write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set of three classes, 240 training and 57 test pictures of 8 by 9 pixels."""
+    return make_idx_folder(tmp_path_factory.mktemp("idx"))
+
+
+@pytest.fixture
+def small_run(idx_folder: Path, tmp_path: Path) -> list[str]:
+    """Flags of a run that takes a second: add to them."""
+    return [
+        "--data.dataset=idx",
+        f"--data.root={idx_folder}",
+        "--data.num_validation=40",
+        "--data.batch_size=32",
+        "--model.width=16",
+        "--trainer.max_epochs=2",
+        "--trainer.accelerator=cpu",
+        "--trainer.log_every_n_steps=2",
+        f"--run_root={tmp_path / 'runs'}",
+    ]
+
+
+@pytest.fixture(autouse=True)
+def clean_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run folder inherited from another test, and no log handlers left behind."""
+    monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
+    logger = logging.getLogger("project")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
