@@ -1,5 +1,6 @@
 """Activation functions by name: the notes' table (N11 to N18) and the usual others."""
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -59,18 +60,22 @@ def build_activation(name: ActivationName, parameter: float | None = None) -> nn
             None takes the usual value (`DEFAULT_PARAMETER`).
 
     Raises:
-        InputError: If the activation has no parameter and one is given, or if elu, swish or softplus get one
-            that is not positive.
+        InputError: If the name is unknown, the activation has no parameter and one is given, the parameter is not
+            finite, or elu, swish or softplus get one that is not positive.
     """
+    if name not in get_args(ActivationName):
+        raise InputError(f"unknown activation {name!r}", "choose one of: " + ", ".join(get_args(ActivationName)))
     if parameter is not None and name not in DEFAULT_PARAMETER:
         raise InputError(
             f"activation {name} has no parameter, but model.activation_parameter is {parameter:g}",
             "leave --model.activation_parameter out, or choose one of: " + ", ".join(DEFAULT_PARAMETER),
         )
     value = DEFAULT_PARAMETER.get(name, 0.0) if parameter is None else parameter
-    if name in ("elu", "swish", "softplus") and value <= 0:
+    has_slope = name in ("leaky_relu", "prelu")
+    if name in DEFAULT_PARAMETER and not (math.isfinite(value) and (has_slope or value > 0)):
+        expected = "finite" if has_slope else "finite and positive"
         raise InputError(
-            f"the parameter of {name} must be positive, but model.activation_parameter is {value:g}",
+            f"the parameter of {name} must be {expected}, but model.activation_parameter is {value:g}",
             f"type for example --model.activation_parameter {DEFAULT_PARAMETER[name]:g}",
         )
     match name:
@@ -100,7 +105,6 @@ def build_activation(name: ActivationName, parameter: float | None = None) -> nn
             return nn.Softsign()
         case "mish":
             return nn.Mish()
-    raise InputError(f"unknown activation {name!r}", "choose one of: " + ", ".join(get_args(ActivationName)))
 
 
 def negative_slope(name: ActivationName, parameter: float | None = None) -> float:

@@ -15,12 +15,12 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from project.callbacks import EpochLog, ProgressBar
 from project.datamodule import ImageDataModule
@@ -44,7 +44,7 @@ COMMON_TRAINER_SETTINGS = ("max_epochs", "accelerator", "devices", "precision", 
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser with a short help, the nearest name for a misspelt one, and two-line errors."""
+    """Lightning's parser with the nearest name for a misspelt one, two-line errors and no abbreviations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -64,8 +64,8 @@ class Parser(LightningArgumentParser):
         )
         if unknown:
             name = next(group for group in unknown.groups() if group)
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            remedy = f"did you mean {nearest[0]}? Or {ask_help}" if nearest else ask_help
+            nearest = nearest_name(name, names)
+            remedy = f"did you mean {nearest}? Or {ask_help}" if nearest else ask_help
             return InputError(f"there is no setting {name!r}", remedy)
         key_error = re.match(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL)
         if key_error:
@@ -73,6 +73,8 @@ class Parser(LightningArgumentParser):
             action = next((a for a in self._actions if a.dest == key), None)
             given = re.search(r"(?:Got value|Given value): (.*)", detail)
             value = given.group(1).strip() if given else "what was given"
+            if key == "config":
+                return InputError("the file that --config names cannot be read", "name a YAML file of settings")
             if action is not None:
                 choices, kind = describe_type(getattr(action, "_typehint", None))
                 nearest = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
@@ -87,7 +89,11 @@ class Parser(LightningArgumentParser):
         lines = [line.strip() for line in message.strip().splitlines()]
         return InputError(" ".join(lines)[:500], ask_help)
 
-    def format_help(self) -> str:
+
+class TrainParser(Parser):
+    """The parser of a run's settings, with a help that fits on two screens."""
+
+    def format_help(self, formatter: Any = None) -> str:
         """The project's own settings, then the commonest of the Trainer's."""
         columns = min(shutil.get_terminal_size().columns, 140)
         lines = [*textwrap.wrap(self.description or "", columns), ""]
@@ -126,11 +132,25 @@ class TrainerHelp(argparse.Action):
         super().__init__(nargs=0, default=argparse.SUPPRESS, **kwargs)
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
-        assert isinstance(parser, Parser)
+        assert isinstance(parser, TrainParser)
         columns = min(shutil.get_terminal_size().columns, 140)
         for action in parser._settings("trainer."):
             print("\n".join(describe_setting(action, columns)))  # noqa: T201
         parser.exit()
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str | None:
+    """The setting that was probably meant: alike as a whole, or at the beginning of its last part."""
+
+    def likeness(candidate: str) -> float:
+        prefix, _, part = candidate.rpartition(".")
+        given_prefix, _, given_part = name.rpartition(".")
+        whole = difflib.SequenceMatcher(None, name, candidate).ratio()
+        beginning = difflib.SequenceMatcher(None, given_part, part[: len(given_part)]).ratio()
+        return max(whole, beginning * (0.99 if prefix == given_prefix else 0.8))
+
+    best = max(names, key=likeness, default=None)
+    return best if best is not None and likeness(best) >= 0.6 else None
 
 
 def describe_type(hint: Any) -> tuple[list[str], str]:
@@ -165,6 +185,8 @@ def describe_setting(action: argparse.Action, columns: int) -> list[str]:
         else f" [{action.default}]".replace("True", "true").replace("False", "false")
     )
     meaning = re.sub(r"\s*\((?:type|default|required).*\)$", "", (action.help or "").replace("%%", "%")).strip()
+    if action.dest.startswith("trainer."):  # Lightning's own words, of which the first sentence says what it is
+        meaning, choices = meaning.split(". ")[0].split(".\n")[0], []
     sentence = f"--{action.dest}{default}  {meaning}"
     missing = [choice for choice in choices if not re.search(rf"\b{re.escape(choice)}\b", meaning)]
     if missing:
@@ -194,7 +216,7 @@ class CLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
-            parser_class=Parser,
+            parser_class=TrainParser,
             parser_kwargs={"description": description, "dump_header": []},
             args=list(args) if isinstance(args, Sequence) else args,
             auto_configure_optimizers=False,
@@ -205,6 +227,11 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--seed_everything", type=int, default=0, help="Seed of weights, batch order, dropout and augmentation."
         )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+        add_settings(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -220,7 +247,8 @@ class CLI(LightningCLI):
             "--monitor",
             type=str,
             default="validation/loss",
-            help="What decides the best epoch and early stopping: validation/loss, validation/accuracy (regression: validation/rmse), or the same of train/.",
+            help="What decides the best epoch and early stopping: validation/loss, validation/accuracy (regression: "
+            "validation/rmse), or the same of train/.",
         )
         parser.add_argument(
             "--patience",
@@ -230,10 +258,6 @@ class CLI(LightningCLI):
         )
         parser.add_argument("--debug", type=bool, default=False, help="Show the traceback of an error.")
         parser.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
-        parser.link_arguments("model.task", "data.task")
-        parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("data", "model.spec", compute_fn=_spec, apply_on="instantiate")
-        parser.link_arguments("data", "model.normalization", compute_fn=_normalization, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         # Lightning warns where flags are passed as a list while sys.argv has some: here that is how it is called
@@ -245,8 +269,6 @@ class CLI(LightningCLI):
             raise InputError(
                 f"seed_everything is {seed}, but must be from 0 to 4294967295", "type for example --seed_everything 1"
             )
-        from pytorch_lightning import seed_everything
-
         seed_everything(seed, workers=True, verbose=False)
 
     def before_instantiate_classes(self) -> None:
@@ -263,6 +285,14 @@ class CLI(LightningCLI):
             raise InputError(
                 f"patience is {config['patience']}, but must be 0 or more", "type for example --patience 10"
             )
+
+    def instantiate_classes(self) -> None:
+        self.config_init = self.parser.instantiate_classes(self.config)
+        model, data = self.config["model"].as_dict(), self.config["data"].as_dict()
+        datamodule = ImageDataModule(**data, task=model["task"], seed=self.config["seed_everything"])
+        self.datamodule: ImageDataModule = datamodule
+        self.model: MLPModule = MLPModule(datamodule.spec, datamodule.normalization, **model)
+        self.trainer: Trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, settings = self.config, {**self.config_init["trainer"], **kwargs}
@@ -323,12 +353,11 @@ class CLI(LightningCLI):
         return str(self.parser.dump(config, skip_none=False))
 
 
-def _spec(datamodule: ImageDataModule) -> Any:
-    return datamodule.spec
-
-
-def _normalization(datamodule: ImageDataModule) -> Any:
-    return datamodule.normalization
+def add_settings(parser: LightningArgumentParser) -> None:
+    """Add the model's and the data's settings: closed names and plain values, no class can be named."""
+    # these come from the data, from model.task and from seed_everything
+    parser.add_class_arguments(MLPModule, "model", skip={"spec", "normalization"}, instantiate=False)
+    parser.add_class_arguments(ImageDataModule, "data", skip={"task", "seed"}, instantiate=False)
 
 
 def is_first_process() -> bool:
@@ -364,6 +393,8 @@ def setup_console() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # between this Lightning and the newest torch
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
 
 

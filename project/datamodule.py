@@ -238,6 +238,8 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.classes, self.target, self.task, self.seed = batch_size, classes, target, task, seed
         # every rank loads what all have on disk, and Lightning's own hook would only run on one rank
         self.prepare_data_per_node = False
+        self.scored_split: SplitName = "test"
+        """The split that `test_dataloader` gives: another one only while it is evaluated by itself."""
         self._check_settings(names)
         self._resident: dict[tuple[str, str], Tensor] = {}
 
@@ -440,7 +442,7 @@ class ImageDataModule(LightningDataModule):
         return self.evaluation_loader("validation") if self.num_validation else []
 
     def test_dataloader(self) -> EvaluationLoader:
-        return self.evaluation_loader("test")
+        return self.evaluation_loader(self.scored_split)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches are made on the device: nothing is left to move."""

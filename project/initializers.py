@@ -1,7 +1,7 @@
 """Weight initializations by name (N21, N22). Each fills a weight of shape (n_out, n_in) in place."""
 
 import math
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,6 @@ def initialize_weight(weight: Tensor, init: InitName, slope: float = 0.0, scale:
         case "orthogonal":
             nn.init.orthogonal_(weight)
         case _:
-            names = [name for name in cast(tuple[str, ...], get_args(InitName)) if name != "auto"]
+            names = [name for name in get_args(InitName) if name != "auto"]
             raise InputError(f"unknown initialization {init!r}", "choose one of: " + ", ".join(names))
     weight.mul_(scale)

@@ -1,7 +1,8 @@
 """Losses on logits by name (N26, N27), for every task for which they make sense."""
 
+import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -30,8 +31,8 @@ def build_loss(name: LossName, task: TaskName, label_smoothing: float = 0.0, hub
     - cross_entropy: −log softmax(logits)[label], from logits, so that log 0 never occurs; with one output it is
       binary_cross_entropy.
     - binary_cross_entropy: of σ(logit); with several classes, one against the rest, summed over the classes.
-    - hinge: max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995); with several classes Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j)
-      (Weston & Watkins 1999).
+    - hinge: max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995); with several classes
+      Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999).
     - mse, mae, huber(δ): on the raw outputs against real targets, or for classification against one-hot targets,
       summed over the classes (Hui & Belkin 2021, arXiv:2006.07322), and ±1 for one output.
 
@@ -44,8 +45,10 @@ def build_loss(name: LossName, task: TaskName, label_smoothing: float = 0.0, hub
         huber_delta: Where Huber's loss turns from square to linear, positive.
 
     Raises:
-        InputError: If the loss makes no sense for the task, or a parameter is out of range.
+        InputError: If the name is unknown, the loss makes no sense for the task, or a parameter is out of range.
     """
+    if name not in get_args(LossName):
+        raise InputError(f"unknown loss {name!r}", "choose one of: " + ", ".join(get_args(LossName)))
     resolved = DEFAULT_LOSS[task] if name == "auto" else name
     if task == "regression" and resolved in ("cross_entropy", "binary_cross_entropy", "hinge"):
         raise InputError(
@@ -62,9 +65,9 @@ def build_loss(name: LossName, task: TaskName, label_smoothing: float = 0.0, hub
             f"label smoothing spreads a probability over classes, but loss {resolved} has no probabilities",
             "choose --model.loss cross_entropy, or leave --model.label_smoothing out",
         )
-    if huber_delta <= 0:
+    if not (huber_delta > 0 and math.isfinite(huber_delta)):
         raise InputError(
-            f"model.huber_delta is {huber_delta:g}, but must be positive",
+            f"model.huber_delta is {huber_delta:g}, but must be finite and positive",
             "type for example --model.huber_delta 1.0",
         )
     elementwise: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -77,8 +80,7 @@ def build_loss(name: LossName, task: TaskName, label_smoothing: float = 0.0, hub
         if resolved == "cross_entropy":
             return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         if resolved == "hinge":
-            num_classes = logits.shape[1]
-            return F.multi_margin_loss(logits, labels) * num_classes
+            return F.multi_margin_loss(logits, labels) * logits.shape[1]  # torch divides the sum by the classes
         one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)  # (batch, classes)
         if resolved == "binary_cross_entropy":
             one_hot = one_hot * (1 - label_smoothing) + label_smoothing / logits.shape[1]

@@ -1,8 +1,10 @@
 """The multilayer perceptron: a plain nn.Module that knows nothing of Lightning, data or training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from itertools import pairwise
+from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
@@ -41,13 +43,13 @@ class MLP(nn.Module):
         activation: Activation of the hidden layers.
         activation_parameter: Its slope, α or β; None takes the usual value.
         init: Initialization of the weights. Hidden layers get it for their activation, the output layer for none.
-        init_scale: Factor on every initial weight.
+        init_scale: Factor on every initial weight, positive.
         init_bias: Initial bias of the hidden layers; the output layer's is 0.
         norm: Normalization between linear map and activation.
         dropout: Share of each hidden layer's outputs that is dropped while training, in [0, 1).
 
     Raises:
-        InputError: If a size, a share or a combination makes no network.
+        InputError: If a name, a size, a number or a combination makes no network.
     """
 
     def __init__(
@@ -65,6 +67,11 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise InputError(
+                f"a network from {in_features} inputs to {out_features} outputs was asked for, but needs 1 of each",
+                "check the size of the pictures and data.classes",
+            )
         if depth < 0:
             raise InputError(
                 f"model.depth is {depth}, but must be 0 or more hidden layers",
@@ -87,12 +94,23 @@ class MLP(nn.Module):
                 f"model.dropout is {dropout:g}, but must be at least 0 and less than 1",
                 "type for example --model.dropout 0.2",
             )
+        if norm not in get_args(NormName):
+            raise InputError(f"unknown norm {norm!r}", "choose one of: " + ", ".join(get_args(NormName)))
+        if not (init_scale > 0 and math.isfinite(init_scale)):
+            raise InputError(
+                f"model.init_scale is {init_scale:g}, but must be finite and positive",
+                "type for example --model.init_scale 1.0, or --model.init zeros for weights of 0",
+            )
+        if not math.isfinite(init_bias):
+            raise InputError(
+                f"model.init_bias is {init_bias:g}, but must be finite", "type for example --model.init_bias 0.1"
+            )
         resolved = init_for_activation(activation) if init == "auto" else init
         slope = negative_slope(activation, activation_parameter)
         sizes = [in_features, *widths]
         self.hidden = nn.ModuleList(
             HiddenLayer(n_in, n_out, build_activation(activation, activation_parameter), norm, dropout)
-            for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True)
+            for n_in, n_out in pairwise(sizes)
         )
         self.output = nn.Linear(sizes[-1], out_features)
         for layer in self.hidden:
@@ -144,5 +162,5 @@ def layer_table(mlp: MLP) -> list[LayerRow]:
 
 
 def _part_name(part: nn.Module) -> str:
-    names = {"BatchNorm1d": "batch norm", "LayerNorm": "layer norm", "SiLU": "swish", "PReLU": "prelu"}
+    names = {"BatchNorm1d": "batch norm", "LayerNorm": "layer norm", "SiLU": "swish", "LeakyReLU": "leaky_relu"}
     return names.get(type(part).__name__, type(part).__name__.lower())

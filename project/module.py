@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -30,7 +31,7 @@ class MLPModule(LightningModule):
         depth: Number of hidden layers; 0 is softmax (logistic, linear) regression.
         width: Units per hidden layer: one number, or a list with one for each layer.
         activation: Activation of the hidden layers.
-        activation_parameter: Slope of leaky_relu and prelu, α of elu, β of swish and softplus; usual value if not given.
+        activation_parameter: Slope of leaky_relu and prelu, α of elu, β of swish and softplus; its usual value if null.
         init: Initial weights; auto suits the activation: xavier_uniform, kaiming_normal or lecun_normal.
         init_scale: Factor on every initial weight.
         init_bias: Initial bias of the hidden units.
@@ -71,7 +72,7 @@ class MLPModule(LightningModule):
         weight_decay: float = 0.05,
         schedule: ScheduleName = "one_cycle",
         warmup_fraction: float = 0.0,
-        compile: bool = False,  # noqa: A002 - the setting's name
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= warmup_fraction < 1:
@@ -124,7 +125,7 @@ class MLPModule(LightningModule):
         self._epoch_sums[0] += loss.detach()
         self._epoch_sums[1] += score
         self._epoch_batches += 1
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
         return loss
 
@@ -227,7 +228,7 @@ class MLPModule(LightningModule):
             self.optimizer_name, self.mlp, hidden_weights, self.learning_rate, self.momentum, self.weight_decay, fused
         )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # under float16 the scaler must unscale before it clips, which a fused step does too late
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         optimizer = self._build_optimizer(fused)

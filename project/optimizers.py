@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class MuonWithAdamW(Optimizer):
 
     def __init__(
         self,
-        muon_weights: list[Tensor],
+        muon_weights: Iterable[Tensor],
         adamw_groups: list[dict[str, Any]],
         learning_rate: float,
         momentum: float,
@@ -66,7 +66,7 @@ class MuonWithAdamW(Optimizer):
         self._share_state()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -98,7 +98,8 @@ def build_optimizer(
         fused: Use the fused kernels where torch has them.
 
     Raises:
-        InputError: If a number is out of range, or this torch has no Muon.
+        InputError: If the name is unknown or a number out of range, or if muon finds no hidden weight or this torch
+            has no Muon.
     """
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise InputError(
@@ -148,12 +149,14 @@ def build_optimizer(
             return torch.optim.RAdam(groups, lr=learning_rate, betas=betas, foreach=True)
         case "muon":
             return _build_muon(list(hidden_weights), matrices, vectors, learning_rate, momentum, weight_decay)
+        case _:
+            raise InputError(f"unknown optimizer {name!r}", "choose one of: " + ", ".join(get_args(OptimizerName)))
 
 
 def _build_muon(
     hidden_weights: list[Tensor],
-    matrices: list[Tensor],
-    vectors: list[Tensor],
+    matrices: Iterable[Tensor],
+    vectors: Iterable[Tensor],
     learning_rate: float,
     momentum: float,
     weight_decay: float,
@@ -170,7 +173,7 @@ def _build_muon(
         )
     hidden_ids = {id(weight) for weight in hidden_weights}
     others = [p for p in matrices if id(p) not in hidden_ids]
-    adamw_groups = [
+    adamw_groups: list[dict[str, Any]] = [
         {"params": others, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
@@ -182,50 +185,62 @@ def learning_rate_factor(
 ) -> float:
     """What the learning rate is multiplied by at one optimizer step: a closed form, so that resuming is exact.
 
-    - constant: 1.
-    - linear: from 1 down to 0 at the end.
-    - step: a tenth after half of the epochs, a hundredth after three quarters (He et al. 2016).
-    - exponential: by the same factor at every step, to 1/100 at the end.
-    - cosine: half a cosine from 1 to 0 (Loshchilov & Hutter 2017, eq. 5, one cycle).
-    - cyclic: three triangles between 1/10 and 1 (Smith 2017, triangular).
-    - one_cycle: half a cosine from 1/25 up to 1 over the first 30 %, then one down to 1/250,000 (Smith & Topin 2018).
+    With the n steps after the warm-up numbered k = 0 … n−1:
 
-    A warm-up rises linearly to 1 over the first `warmup_fraction` of the steps; the schedule then has the rest.
+    - constant: 1.
+    - linear: 1 − k/n.
+    - step: 1, a tenth for epochs from the middle of the training on, a hundredth from three quarters (He et al. 2016).
+    - exponential: 0.01^(k/n), the same factor at every step.
+    - cosine: (1 + cos(π·k/n))/2 (Loshchilov & Hutter 2017, eq. 5, one cycle).
+    - cyclic: three triangles from 1/10 to 1 and back (Smith 2017, triangular).
+    - one_cycle: half a cosine from 1/25 up to 1 over the first 30 %, then one down to 1/250,000 at the last step (Smith
+      & Topin 2018); under 4 steps there is no room for a climb.
+
+    A warm-up takes the first `warmup_fraction` of the steps, rounded, and rises linearly to where the schedule starts,
+    which is 1 for all but cyclic and one_cycle.
 
     Args:
         schedule: Which schedule.
-        step: Optimizer steps already done, from 0; beyond num_steps the last value holds.
+        step: Optimizer steps already done, from 0; beyond num_steps the value at num_steps holds.
         num_steps: Optimizer steps of the whole training, positive.
         steps_per_epoch: Optimizer steps in an epoch, for `step`.
         warmup_fraction: In [0, 1).
+
+    Returns:
+        A share in [0, 1].
+
+    Raises:
+        InputError: If the name is unknown.
     """
     warmup_steps = round(warmup_fraction * num_steps)
     if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    last = max(num_steps - warmup_steps - 1, 1)
-    progress = min((step - warmup_steps) / last, 1.0)  # 0 at the schedule's first step, 1 at its last
+        start = learning_rate_factor(schedule, warmup_steps, num_steps, steps_per_epoch, warmup_fraction)
+        return start * (step + 1) / (warmup_steps + 1)
+    n = max(num_steps - warmup_steps, 1)  # a warm-up may take the only step there is
+    k = min(step - warmup_steps, n)
     match schedule:
         case "constant":
             return 1.0
         case "linear":
-            return 1.0 - min((step - warmup_steps) / max(num_steps - warmup_steps, 1), 1.0)
+            return 1 - k / n
         case "step":
-            epoch, num_epochs = step // steps_per_epoch, num_steps / steps_per_epoch
-            return 0.1 ** ((epoch >= round(num_epochs / 2)) + (epoch >= round(num_epochs * 3 / 4)))
+            done = step // steps_per_epoch * steps_per_epoch / num_steps  # share of the training before this epoch
+            return 0.1 ** ((done >= 0.5) + (done >= 0.75))
         case "exponential":
-            return cast(float, FINAL_EXPONENTIAL**progress)
+            return cast(float, FINAL_EXPONENTIAL ** (k / n))
         case "cosine":
-            return (1 + math.cos(math.pi * progress)) / 2
+            return _cosine_between(1.0, 0.0, k / n)
         case "cyclic":
-            position = (progress * CYCLES) % 1.0
+            position = k * CYCLES / n % 1.0
             return 0.1 + 0.9 * (1 - abs(2 * position - 1))
         case "one_cycle":
-            # the same corner as torch's OneCycleLR: the climb ends at step 0.3·n − 1
-            peak = ONE_CYCLE_RISE * (last + 1) - 1
-            done = step - warmup_steps
-            if done <= peak:
-                return _cosine_between(1 / 25, 1.0, done / peak)
-            return _cosine_between(1.0, 1 / 250_000, min((done - peak) / (last - peak), 1.0))
+            # the same corners as torch's OneCycleLR: the climb ends at step 0.3·n − 1, the fall at n − 1
+            peak, last = ONE_CYCLE_RISE * n - 1, n - 1
+            if k <= peak:
+                return _cosine_between(1 / 25, 1.0, k / peak)
+            return _cosine_between(1.0, 1 / 250_000, min((k - peak) / (last - peak), 1.0))
+        case _:
+            raise InputError(f"unknown schedule {schedule!r}", "choose one of: " + ", ".join(get_args(ScheduleName)))
 
 
 def _cosine_between(start: float, end: float, progress: float) -> float:

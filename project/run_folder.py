@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import secrets
 import shlex
 import subprocess
@@ -20,8 +21,6 @@ from project.errors import InputError
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
 LONGEST_DIFF = 1_000_000
 """Characters of an uncommitted change that provenance.json keeps."""
-FILES = ("config.yaml", "metrics.json", "checkpoints")
-"""What tells a run folder from another folder: at least one of these."""
 
 
 def new_run_folder(root: Path, dataset: str, name: str | None) -> Path:
@@ -79,8 +78,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write plain data whole or not at all; NaN and infinity, which JSON lacks, become null."""
     temporary = path.with_name(path.name + ".part")
     text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # a list of numbers, such as a row of the confusion matrix, goes on one line
+    text = re.sub(
+        r"\[[\s\d.,eE+-]*\]", lambda match: re.sub(r"\s+", " ", match[0]).replace("[ ", "[").replace(" ]", "]"), text
+    )
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _finite(value: Any) -> Any:

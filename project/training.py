@@ -41,7 +41,7 @@ def train(cli: CLI) -> dict[str, Any]:
     module.history = history
     if not first:
         return {}
-    metrics = _summary(cli, module, datamodule) | results
+    metrics = _summary(cli, module) | results
     metrics["verdict"] = verdict(metrics, module)
     if cli.run_folder is not None:
         write_json(cli.run_folder / "metrics.json", metrics)
@@ -82,7 +82,7 @@ def _named(split: str, metrics: dict[str, Any]) -> dict[str, Any]:
     return {f"{split}/{name}": value for name, value in metrics.items()}
 
 
-def _summary(cli: CLI, module: MLPModule, datamodule: ImageDataModule) -> dict[str, Any]:
+def _summary(cli: CLI, module: MLPModule) -> dict[str, Any]:
     trainer, clock = cli.trainer, cli.epoch_log
     stopped = trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
     best: dict[str, Any] = {}
@@ -105,8 +105,8 @@ def verdict(metrics: dict[str, Any], module: MLPModule) -> str:
     """What happened, in a sentence or two."""
     spec = module.spec
     if module.task == "regression":
-        share = metrics["test/r2"]
-        return f"On the test set the error is {metrics['test/rmse']:.3g} (rmse); the network explains {share:.1%} of the variance."
+        error, share = metrics["test/rmse"], metrics["test/r2"]
+        return f"On the test set the error is {error:.3g} (rmse); the network explains {share:.1%} of the variance."
     chance = 1 / len(spec.class_names)
     accuracy = metrics["test/accuracy"]
     return f"The network recognizes {accuracy:.2%} of the test set; guessing would get about {chance:.0%}."

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Dirichlet
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from project.errors import InputError
@@ -57,31 +58,35 @@ def fit_normalization(mode: NormalizationName, images: Tensor, indices: Tensor) 
         indices: Which of them, int64 (m,).
 
     Raises:
-        InputError: If every pixel has the same value, where no sd exists.
+        InputError: If the name is unknown, or if no pixel differs between the pictures (standardize: from any other
+            pixel), where the sd is 0.
     """
+    if mode not in get_args(NormalizationName):
+        raise InputError(f"unknown normalization {mode!r}", "choose one of: " + ", ".join(get_args(NormalizationName)))
     fixed = {"none": (0.0, 1.0), "unit": (0.0, 1 / 255), "symmetric": (127.5, 1 / 127.5)}
     if mode in fixed:
-        shift, scale = fixed[mode]
-        return Normalization(torch.tensor(shift), torch.tensor(scale))
+        shift, factor = fixed[mode]
+        return Normalization(torch.tensor(shift), torch.tensor(factor))
     features = math.prod(images.shape[1:])
     total = torch.zeros(features, dtype=torch.float64)
     squares = torch.zeros(features, dtype=torch.float64)
-    for chunk in indices.split(FIT_CHUNK):
+    for chunk in torch.split(indices, FIT_CHUNK):
         pixels = images[chunk].flatten(1).to(torch.float64)  # sums of whole numbers below 2^53 are exact
         total += pixels.sum(0)
         squares += pixels.square_().sum(0)
-    n = len(indices)
+    num = len(indices)
     if mode == "standardize":
-        n, total, squares = n * features, total.sum(), squares.sum()
-    mean = total / n
-    sd = (squares / n - mean.square()).clamp(min=0).sqrt()
-    constant = sd < 1e-6
-    if constant.all():
+        num, total, squares = num * features, total.sum(), squares.sum()
+    mean = total / num
+    # exactly 0 for a constant pixel v, since both quotients are v² then; any other pixel's is far above rounding
+    sd = (squares / num - mean.square()).clamp(min=0).sqrt()
+    if (sd == 0).all():
+        same = "have one flat gray" if mode == "standardize" else "are one and the same"
         raise InputError(
-            "every picture of the training split is one and the same flat gray: nothing can be standardized",
+            f"all pictures of the training split {same}: nothing can be standardized",
             "check the image files, or type --data.normalization unit",
         )
-    scale = torch.where(constant, torch.zeros_like(sd), 1 / sd.clamp(min=1e-6))
+    scale = torch.where(sd == 0, 0.0, 1 / sd)
     return Normalization(mean.float(), scale.float())
 
 
@@ -103,7 +108,9 @@ class Batch:
 
 
 def build_augmentation(names: Sequence[AugmentationName]) -> Callable[[Batch], Batch]:
-    """One function that augments a batch as a whole, in the order given; it draws from torch's default generator.
+    """One function that augments a batch as a whole, drawing from torch's default generator.
+
+    In the order given, save that mixup or cutmix comes last, so that it mixes finished pictures.
 
     - shift: each picture by up to 2 pixels in each direction.
     - affine: each turned by up to 10°, scaled by up to 10 % and moved by up to 2 pixels.
@@ -112,8 +119,11 @@ def build_augmentation(names: Sequence[AugmentationName]) -> Callable[[Batch], B
     - cutmix: a rectangle of one picture replaced by another's, targets by area (Yun et al. 2019).
 
     Raises:
-        InputError: If a name comes twice, or mixup and cutmix come together.
+        InputError: If a name is unknown or comes twice, or mixup and cutmix come together.
     """
+    for name in names:
+        if name not in get_args(AugmentationName):
+            raise InputError(f"unknown augmentation {name!r}", "choose from: " + ", ".join(get_args(AugmentationName)))
     if len(set(names)) != len(names):
         raise InputError(f"data.augmentation names one twice: {', '.join(names)}", "name each at most once")
     if "mixup" in names and "cutmix" in names:
@@ -128,7 +138,6 @@ def build_augmentation(names: Sequence[AugmentationName]) -> Callable[[Batch], B
         "mixup": mixup,
         "cutmix": cutmix,
     }
-    # what mixes targets comes last, whatever the order given, so that it mixes finished pictures
     ordered = sorted(names, key=lambda name: name in ("mixup", "cutmix"))
     chosen = [functions[name] for name in ordered]
 
@@ -170,7 +179,7 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def warp(images: Tensor, degrees: Tensor, scale: Tensor, move: Tensor) -> Tensor:
-    """Resample pictures after a rotation, a scaling and a translation; black comes in.
+    """Turn and scale pictures about their centre, then move them, with bilinear interpolation; black comes in.
 
     Args:
         images: (batch, height, width), uint8 or float.
@@ -186,13 +195,9 @@ def warp(images: Tensor, degrees: Tensor, scale: Tensor, move: Tensor) -> Tensor
     cos, sin = torch.cos(radians) / scale, torch.sin(radians) / scale
     # grid coordinates are in units of half the width and half the height: an oblong picture needs their ratio
     ratio = height / width
-    matrix = torch.stack(
-        (
-            torch.stack((cos, -sin * ratio, -move[0]), dim=1),
-            torch.stack((sin / ratio, cos, -move[1]), dim=1),
-        ),
-        dim=1,
-    )  # (batch, 2, 3): from where each output pixel is taken
+    turn = torch.stack((cos, -sin * ratio, sin / ratio, cos), dim=1).view(num, 2, 2)
+    # from where each output pixel is taken: the move is undone first, then the turn
+    matrix = torch.cat((turn, -turn @ move.T[:, :, None]), dim=2)  # (batch, 2, 3)
     grid = F.affine_grid(matrix, [num, 1, height, width], align_corners=False)
     return F.grid_sample(images.float().unsqueeze(1), grid, align_corners=False).squeeze(1)
 
@@ -243,5 +248,5 @@ def cutmix(batch: Batch) -> Batch:
 
 def _beta(alpha: float, device: torch.device) -> Tensor:
     """One draw of Beta(α, α) from torch's default generator, without leaving the device."""
-    gammas = torch._standard_gamma(torch.full((2,), alpha, device=device))
-    return gammas[0] / gammas.sum()
+    # a Dirichlet of two is a Beta; torch's own Beta builds one from two tensors at thrice the cost
+    return Dirichlet(torch.full((2,), alpha, device=device), validate_args=False).sample()[0]

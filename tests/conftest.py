@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # several processes test at once: more threads would wait for each other
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,9 @@ def real_data() -> Path:
     if not (root / "FashionMNIST" / "raw").is_dir():
         if named:
             pytest.fail(f"MLP_TEST_DATA is {named}, but there is no FashionMNIST/raw")
-        pytest.skip("the real data are not there: python scripts/train.py fetches FashionMNIST, MLP_TEST_DATA names a folder")
+        pytest.skip(
+            "the real data are not there: python scripts/train.py fetches FashionMNIST, MLP_TEST_DATA names a folder"
+        )
     return root
 
 
@@ -30,7 +32,9 @@ def write_idx(path: Path, array: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def make_idx_folder(folder: Path, num_train: int = 240, num_test: int = 57, num_classes: int = 3, side: int = 8) -> Path:
+def make_idx_folder(
+    folder: Path, num_train: int = 240, num_test: int = 57, num_classes: int = 3, side: int = 8
+) -> Path:
     """Four IDX files of pictures that can be told apart: each class is bright in stripes of its own, plus noise."""
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,50 @@
+"""Score a trained network on one split, with an interval for its accuracy."""
+
+from typing import Any
+
+from pytorch_lightning import Trainer
+from scipy.stats import binomtest
+
+from project.datamodule import SplitName
+from project.errors import InputError
+from project.restore import RestoredRun
+
+
+def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "auto") -> dict[str, Any]:
+    """Score one split of a run's data.
+
+    Args:
+        run: The trained network and its data.
+        split: test, validation or train; the training split without augmentation.
+        accelerator: The Trainer's accelerator.
+
+    Returns:
+        The split's metrics by the names of metrics.json, and for classification SPLIT/accuracy_interval: Wilson's
+        95 % interval [low, high] (Wilson 1927), which holds the sampling of the examples, not the training's chance.
+
+    Raises:
+        InputError: If the run has no such split.
+    """
+    if split == "validation" and not run.datamodule.num_validation:
+        raise InputError(
+            "this run has no validation split: data.num_validation is 0", "type --split test or --split train"
+        )
+    run.datamodule.scored_split = split
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=run.precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    logged = trainer.test(run.module, datamodule=run.datamodule, verbose=False)[0]
+    metrics: dict[str, Any] = {f"{split}/loss": logged["test/loss"]}
+    metrics |= {f"{split}/{name}": value for name, value in run.module.metrics().items()}
+    if run.module.task != "regression":
+        total = len(run.datamodule.splits[split])
+        correct = round(metrics[f"{split}/accuracy"] * total)
+        interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+        metrics[f"{split}/accuracy_interval"] = [float(interval.low), float(interval.high)]
+    return metrics
