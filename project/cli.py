@@ -287,7 +287,7 @@ class CLI(LightningCLI):
             )
 
     def instantiate_classes(self) -> None:
-        self.config_init = self.parser.instantiate_classes(self.config)
+        self.config_init = self.parser.instantiate(self.config)
         model, data = self.config["model"].as_dict(), self.config["data"].as_dict()
         datamodule = ImageDataModule(**data, task=model["task"], seed=self.config["seed_everything"])
         self.datamodule: ImageDataModule = datamodule
@@ -350,7 +350,7 @@ class CLI(LightningCLI):
         """All settings as YAML that `--config` accepts; the name is left out, so that it starts a run of its own."""
         config = self.config.clone()
         config["run_name"] = None
-        return str(self.parser.dump(config, skip_none=False))
+        return str(self.parser.dump(config, skip_unset=False))
 
 
 def add_settings(parser: LightningArgumentParser) -> None:

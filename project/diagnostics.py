@@ -28,7 +28,8 @@ _PERCENTILE_SAMPLE = 8192  # sorting every value would cost more than the forwar
 class LayerProbe:
     """One layer's numbers on the probe examples; a number that is not defined is None.
 
-    For the output layer the pre-activation and the activation are both the logits, and nothing saturates or dies.
+    For the output layer the pre-activation and the activation are both the logits, and no unit counts as saturated,
+    dead or identical.
 
     Attributes:
         name: `hidden 1`, …, or `output`.
@@ -42,7 +43,7 @@ class LayerProbe:
         activation_percentiles: As for the pre-activations.
         saturated_fraction: Share of (example, unit) pairs that are saturated, see `saturation_bounds`.
         dead_fraction: Share of units that are silent on every example, see `dead_unit_fraction`.
-        identical_unit_fraction: Share of units with the same weights as the first unit, see there.
+        identical_unit_fraction: Share of units with the same weights in and out as the first, see there.
         weight_norm: Frobenius norm of the weight matrix.
         weight_gradient_norm: Frobenius norm of the loss's gradient with respect to the weight matrix.
         bias_gradient_norm: Euclidean norm of the loss's gradient with respect to the bias.
@@ -174,88 +175,54 @@ def probe(
             parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
             gradients = torch.autograd.grad(loss, [*signals, *parameters])
 
+        num_layers = len(linears)
+        layer_gradients = zip(gradients, gradients[num_layers::2], gradients[num_layers + 1 :: 2], strict=False)
         with torch.no_grad():
-            num_layers = len(linears)
-            rows = [
-                _layer_numbers(
-                    linear.weight,
-                    pre_activation,
-                    activation,
-                    saturation_bounds(blocks[i].activation) if i < len(blocks) else (-math.inf, math.inf),
-                    gradients[i],
-                    gradients[num_layers + 2 * i],
-                    gradients[num_layers + 2 * i + 1],
-                    with_effective_rank,
-                )
-                for i, (linear, pre_activation, activation) in enumerate(
-                    zip(linears, signals, [*activations, logits], strict=True)
-                )
-            ]
-            head = torch.stack([loss.float(), x.float().square().mean()])
-            numbers = torch.cat([head, *rows]).tolist()  # the only wait for the device
-
+            measured: list[dict[str, Tensor]] = [{"loss": loss, "input_second_moment": x.float().square().mean()}]
+            for i, (z_gradient, weight_gradient, bias_gradient) in enumerate(layer_gradients):
+                z, a = signals[i], (activations[i] if i < len(blocks) else logits)
+                zero = loss.new_zeros(())
+                layer = _signal_numbers("pre_activation", z) | _signal_numbers("activation", a)
+                if i < len(blocks):
+                    layer["saturated_fraction"] = saturated_fraction(z, saturation_bounds(blocks[i].activation))
+                    layer["dead_fraction"] = dead_unit_fraction(a)
+                    layer["identical_unit_fraction"] = identical_unit_fraction(linears[i].weight, linears[i + 1].weight)
+                else:
+                    layer |= dict.fromkeys(("saturated_fraction", "dead_fraction", "identical_unit_fraction"), zero)
+                layer["weight_norm"] = norm(linears[i].weight)
+                layer["weight_gradient_norm"] = norm(weight_gradient)
+                layer["bias_gradient_norm"] = norm(bias_gradient)
+                # the loss is a mean: one example's own gradient is `examples` times its row
+                layer["pre_activation_gradient_norm"] = norm(z_gradient) * math.sqrt(len(z))
+                if with_effective_rank:
+                    layer["effective_rank"] = effective_rank(a)
+                measured.append(layer)
+    whole, *layers = _to_host(measured)
     names = [*(f"hidden {i}" for i in range(1, num_layers)), "output"]
-    layers, position = [], 2
-    for name, linear, row in zip(names, linears, rows, strict=True):
-        values = numbers[position : position + len(row)]
-        layers.append(_layer_probe(name, linear, values, with_effective_rank))
-        position += len(row)
-    return Probe(numbers[0], len(inputs), numbers[1], layers[:-1], layers[-1])
-
-
-def _layer_numbers(
-    weight: Tensor,
-    pre_activation: Tensor,
-    activation: Tensor,
-    bounds: tuple[float, float],
-    pre_activation_gradient: Tensor,
-    weight_gradient: Tensor,
-    bias_gradient: Tensor,
-    with_effective_rank: bool,
-) -> Tensor:
-    z, a = pre_activation.detach().float(), activation.detach().float()
-    z_sd, z_mean = torch.std_mean(z)
-    a_sd, a_mean = torch.std_mean(a)
-    scalars = [
-        z_mean,
-        z_sd,
-        a_mean,
-        a_sd,
-        saturated_fraction(z, bounds),
-        dead_unit_fraction(a),
-        identical_unit_fraction(weight),
-        norm(weight),
-        norm(weight_gradient),
-        norm(bias_gradient),
-        # the loss is a mean: one example's own gradient is `examples` times its row
-        norm(pre_activation_gradient) * math.sqrt(len(z)),
-        *([effective_rank(a)] if with_effective_rank else []),
+    probes = [
+        LayerProbe(name, linear.in_features, linear.out_features, **{"effective_rank": None} | numbers)
+        for name, linear, numbers in zip(names, linears, layers, strict=True)
     ]
-    return torch.cat([torch.stack([s.float() for s in scalars]), percentiles(z), percentiles(a)])
+    return Probe(**whole, num_examples=len(inputs), hidden=probes[:-1], output=probes[-1])
 
 
-def _layer_probe(name: str, linear: nn.Linear, values: list[float], with_effective_rank: bool) -> LayerProbe:
-    scalars, quantiles = values[: -2 * len(PERCENTILES)], values[-2 * len(PERCENTILES) :]
-    z_mean, z_sd, a_mean, a_sd, saturated, dead, identical, w, w_gradient, b_gradient, z_gradient = scalars[:11]
-    return LayerProbe(
-        name=name,
-        n_in=linear.in_features,
-        n_out=linear.out_features,
-        pre_activation_mean=z_mean,
-        pre_activation_sd=z_sd,
-        pre_activation_percentiles=quantiles[: len(PERCENTILES)],
-        activation_mean=a_mean,
-        activation_sd=a_sd,
-        activation_percentiles=quantiles[len(PERCENTILES) :],
-        saturated_fraction=saturated,
-        dead_fraction=dead,
-        identical_unit_fraction=identical,
-        weight_norm=w,
-        weight_gradient_norm=w_gradient,
-        bias_gradient_norm=b_gradient,
-        pre_activation_gradient_norm=z_gradient,
-        effective_rank=scalars[11] if with_effective_rank else None,
-    )
+def _signal_numbers(name: str, values: Tensor) -> dict[str, Tensor]:
+    sd, mean = torch.std_mean(values.float())
+    return {f"{name}_mean": mean, f"{name}_sd": sd, f"{name}_percentiles": percentiles(values)}
+
+
+def _to_host(measured: list[dict[str, Tensor]]) -> list[dict[str, Any]]:
+    """The same dicts with numbers and lists for tensors; the host waits for the device once for all of them."""
+    numbers = torch.cat([t.reshape(-1).float() for group in measured for t in group.values()]).tolist()
+    position, groups = 0, []
+    for group in measured:
+        values: dict[str, Any] = {}
+        for name, tensor in group.items():
+            part = numbers[position : position + tensor.numel()]
+            values[name] = part if tensor.dim() else part[0]
+            position += tensor.numel()
+        groups.append(values)
+    return groups
 
 
 @contextmanager
@@ -333,21 +300,23 @@ def dead_unit_fraction(activations: Tensor, tolerance: float = 0.0) -> Tensor:
     return (activations.abs() <= tolerance).all(dim=0).float().mean()
 
 
-def identical_unit_fraction(weight: Tensor) -> Tensor:
-    """Share of a layer's units whose incoming weights equal those of its first unit.
+def identical_unit_fraction(incoming: Tensor, outgoing: Tensor) -> Tensor:
+    """Share of a layer's units that have the same incoming and the same outgoing weights as its first unit.
 
-    At 1, with outgoing weights equal too, all units compute the same, get the same gradient and stay equal for ever:
-    the layer is worth one unit.
+    At 1 all units compute the same, get the same gradient and stay equal for ever: the layer is worth one unit.
 
     Args:
-        weight: (units, inputs).
+        incoming: The layer's weight, (units, inputs).
+        outgoing: The next layer's weight, (units above, units).
 
     Returns:
         Scalar in [1/units, 1].
 
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 8.4, on breaking symmetry.
     """
-    return (weight == weight[0]).all(dim=1).float().mean()
+    same_in = (incoming == incoming[0]).all(dim=1)
+    same_out = (outgoing == outgoing[:, :1]).all(dim=0)
+    return (same_in & same_out).float().mean()
 
 
 def effective_rank(activations: Tensor) -> Tensor:
@@ -377,7 +346,7 @@ def effective_rank(activations: Tensor) -> Tensor:
     sigma = torch.where(values > noise, values, 0.0).sqrt()
     p = sigma / sigma.sum().clamp_min(1e-300)
     rank: Tensor = torch.special.entr(p).sum().exp() * (scale > 0)
-    result = torch.where(finite, rank, torch.full_like(rank, torch.nan))
+    result: Tensor = torch.where(finite, rank, torch.full_like(rank, torch.nan))
     return result.to(activations.device, torch.float32)
 
 
@@ -396,7 +365,8 @@ def norm(tensor: Tensor) -> Tensor:
     """Frobenius norm as a float32 scalar, also where the squares alone would underflow or overflow."""
     values = tensor.detach().float()
     scale = values.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
-    return torch.linalg.vector_norm(values / scale) * scale
+    length: Tensor = torch.linalg.vector_norm(values / scale) * scale
+    return length
 
 
 def update_to_weight_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> list[float | None]:

@@ -45,7 +45,7 @@ class MLPModule(LightningModule):
         momentum: Of momentum, nesterov, rmsprop and muon; first beta of the Adam family.
         weight_decay: On weights alone, never on biases or norm parameters.
         schedule: Learning rate over the whole training; step means by epoch.
-        warmup_fraction: Share of the steps in which the rate first rises to its full value, in [0, 1).
+        warmup_fraction: Share of the steps in which the rate first rises to where the schedule starts, in [0, 1).
         compile: Compile the network with torch.compile.
     """
 

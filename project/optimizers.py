@@ -196,8 +196,8 @@ def learning_rate_factor(
     - one_cycle: half a cosine from 1/25 up to 1 over the first 30 %, then one down to 1/250,000 at the last step (Smith
       & Topin 2018); under 4 steps there is no room for a climb.
 
-    A warm-up takes the first `warmup_fraction` of the steps, rounded, and rises linearly to where the schedule starts,
-    which is 1 for all but cyclic and one_cycle.
+    A warm-up takes the first `warmup_fraction` of the steps, rounded, save the very last. It rises linearly to where
+    the schedule starts, which is 1 for all but cyclic and one_cycle.
 
     Args:
         schedule: Which schedule.
@@ -212,12 +212,12 @@ def learning_rate_factor(
     Raises:
         InputError: If the name is unknown.
     """
-    warmup_steps = round(warmup_fraction * num_steps)
+    step = min(step, num_steps)
+    warmup_steps = min(round(warmup_fraction * num_steps), num_steps - 1)  # one step is left in any case
     if step < warmup_steps:
         start = learning_rate_factor(schedule, warmup_steps, num_steps, steps_per_epoch, warmup_fraction)
         return start * (step + 1) / (warmup_steps + 1)
-    n = max(num_steps - warmup_steps, 1)  # a warm-up may take the only step there is
-    k = min(step - warmup_steps, n)
+    n, k = num_steps - warmup_steps, step - warmup_steps
     match schedule:
         case "constant":
             return 1.0

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -27,6 +28,8 @@ TRAINABLE_DEPTH_SCALES = 6
 
 _FLOOR, _CEILING = 1e-12, 1e12  # a variance that leaves this range is on its way to 0 or to infinity
 _STEPS = 500  # layers after which a recursion counts as settled: deeper than any network trained here
+_CHUNK_NUMBERS = 2**24  # most numbers in one tensor of the draws: 64 MiB
+_CRITICAL = 1e-3  # a slope this close to 1 reaches 1,000 layers, which is to say without end
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def variances(linear: nn.Linear) -> tuple[float, float]:
     return linear.in_features * weight.square().mean().item(), bias.square().mean().item()
 
 
-def predict(mlp: MLP, input_second_moment: float) -> list[LayerPrediction]:
+def predict(mlp: MLP, input_second_moment: float, ignore_norm: bool = False) -> list[LayerPrediction]:
     """Signal and gradient of every hidden layer of a freshly initialized network.
 
     Layer norm sets q to 1 and divides the gradient by the same factor: χ = σ_w² E f'² / q', where q' is the variance
@@ -138,6 +141,7 @@ def predict(mlp: MLP, input_second_moment: float) -> list[LayerPrediction]:
     Args:
         mlp: The network; only the size of its weights and biases counts.
         input_second_moment: Mean square of the input features, as in `diagnostics.Probe`.
+        ignore_norm: Whether to leave out the norm layers, for what the network would be without them.
 
     Returns:
         One prediction per hidden layer, in order.
@@ -148,17 +152,18 @@ def predict(mlp: MLP, input_second_moment: float) -> list[LayerPrediction]:
     gains: list[float] = []  # gains[l]: χ from layer l + 1 back to layer l
     second = input_second_moment
     for block in blocks:
+        norm = nn.Identity() if ignore_norm else block.norm
         weight_variance, bias_variance = variances(block.linear)
         q = weight_variance * second + bias_variance
         if layers:
             below = layers[-1]
-            if isinstance(block.norm, nn.BatchNorm1d):
+            if isinstance(norm, nn.BatchNorm1d):
                 gains.append(_ratio(below.slope_second, below.variance))
-            elif isinstance(block.norm, nn.LayerNorm):
+            elif isinstance(norm, nn.LayerNorm):
                 gains.append(_ratio(weight_variance * below.slope_second, q))
             else:
                 gains.append(weight_variance * below.slope_second)
-        if not isinstance(block.norm, nn.Identity) and q > 0:
+        if not isinstance(norm, nn.Identity) and q > 0:
             q = 1.0
         layers.append(gaussian_moments(block.activation, q))
         lengths.append(q)
@@ -213,9 +218,12 @@ def depth_scale(activation: nn.Module, weight_variance: float, bias_variance: fl
     Source: Schoenholz et al. 2017, sections 3 and 4. Where q has no fixed point, as for relu away from σ_w² = 2, the
     correlation's scale is taken from the map of the normalized correlation, so that growth alone does not count.
     """
+    z, weights = _grid(4096, 10.0)
+    f = _on_cpu(activation)
     q = 1.0
     for _ in range(_STEPS):
-        after = length_map(q, activation, weight_variance, bias_variance)
+        with torch.no_grad():
+            after = weight_variance * (weights * f(z * math.sqrt(q)).square()).sum().item() + bias_variance
         settled = abs(after - q) <= 1e-12 * q
         q = min(max(after, _FLOOR), _CEILING)
         if settled or q in (_FLOOR, _CEILING):
@@ -225,7 +233,7 @@ def depth_scale(activation: nn.Module, weight_variance: float, bias_variance: fl
     chi = weight_variance * moments.slope_second
     at_one = chi * q / after if after > 0 else 0.0  # slope of the correlation map at correlation 1
     c_star, slope = 1.0, at_one
-    if at_one > 1 + 1e-6:
+    if at_one > 1 + _CRITICAL:
         c_star, slope = _correlation_fixed_point(activation, q, weight_variance, bias_variance)
     return DepthScale(
         q_star=None if q >= _CEILING else (0.0 if q <= _FLOOR else q),
@@ -242,7 +250,7 @@ def _scale(slope: float) -> float | None:
     if slope <= 0:
         return 0.0
     rate = abs(math.log(slope))
-    return 1 / rate if rate > 1e-6 else None
+    return 1 / rate if rate > _CRITICAL else None
 
 
 def _length_slope(activation: nn.Module, q: float, weight_variance: float) -> float:
@@ -313,7 +321,7 @@ def born_dead_fraction(
     Args:
         inputs: Normalized examples, (examples, …).
         widths: Units of each hidden layer.
-        num_draws: Networks to draw; all are held in memory at once.
+        num_draws: Networks to draw.
         generator: Random state on the CPU; None draws from one of its own, seeded with 0, and leaves torch's alone.
 
     Returns:
@@ -322,15 +330,22 @@ def born_dead_fraction(
     Source: Lu et al. 2019, "Dying ReLU and Initialization", arXiv:1903.06733.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    signal = inputs.detach().flatten(1).float().cpu().T.expand(num_draws, -1, -1)  # (draws, n_in, examples)
-    alive = torch.ones(num_draws, dtype=torch.bool)
-    for width in widths:
-        weight = torch.randn(num_draws, width, signal.shape[1], generator=generator)
-        signal = torch.relu(torch.bmm(weight, signal))  # (draws, width, examples)
-        peak = signal.amax(dim=(1, 2), keepdim=True)
-        alive &= peak.flatten() > 0
-        signal = signal / peak.clamp_min(torch.finfo(torch.float32).tiny)  # no underflow in deep networks
-    return 1 - alive.float().mean().item()
+    x = inputs.detach().flatten(1).float().cpu().T  # (n_in, examples)
+    sizes = [len(x), *widths]
+    largest = max((n_out * max(n_in, x.shape[1]) for n_in, n_out in pairwise(sizes)), default=1)
+    chunk = max(1, _CHUNK_NUMBERS // largest)
+    alive = 0
+    for start in range(0, num_draws, chunk):
+        draws = min(chunk, num_draws - start)
+        signal, lives = x, torch.ones(draws, dtype=torch.bool)
+        for n_in, n_out in pairwise(sizes):
+            weight = torch.randn(draws, n_out, n_in, generator=generator)
+            signal = torch.relu(weight @ signal)  # (draws, n_out, examples)
+            peak = signal.amax(dim=(1, 2), keepdim=True)
+            lives &= peak.flatten() > 0
+            signal = signal / peak.clamp_min(torch.finfo(torch.float32).tiny)  # no underflow in deep networks
+        alive += int(lives.sum())
+    return 1 - alive / num_draws
 
 
 def initial_loss(num_classes: int) -> float:

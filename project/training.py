@@ -1,6 +1,8 @@
 """One run from start to end: train, go back to the best epoch, validate, test, write down what happened."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,15 @@ def train(cli: CLI) -> dict[str, Any]:
     datamodule.check_batches(
         trainer.world_size, trainer.accumulate_grad_batches, batch_norm=cli.config["model"]["norm"] == "batch"
     )
-    first = is_first_process()
-    if first and cli.run_folder is not None:
-        start_run_folder(cli, cli.run_folder)
+    folder = cli.run_folder if is_first_process() else None
+    if folder is not None:
+        start_run_folder(cli, folder)
+    with log_file(folder):
+        return _train(cli)
+
+
+def _train(cli: CLI) -> dict[str, Any]:
+    trainer, module, datamodule = cli.trainer, cli.model, cli.datamodule
     trainer.fit(module, datamodule=datamodule)
     best = cli.checkpoint.best_model_path if cli.checkpoint else ""
     options: dict[str, Any] = {"ckpt_path": best, "weights_only": True} if best else {}
@@ -39,7 +47,7 @@ def train(cli: CLI) -> dict[str, Any]:
     logged = trainer.test(module, datamodule=datamodule, verbose=False, **options)[0]
     results |= {"test/loss": logged["test/loss"]} | _named("test", module.metrics())
     module.history = history
-    if not first:
+    if not is_first_process():
         return {}
     metrics = _summary(cli, module) | results
     metrics["verdict"] = verdict(metrics, module)
@@ -48,8 +56,24 @@ def train(cli: CLI) -> dict[str, Any]:
     return metrics
 
 
+@contextmanager
+def log_file(folder: Path | None) -> Iterator[None]:
+    """Keep what is logged meanwhile in the run folder's train.log too, if there is a folder."""
+    if folder is None:
+        yield
+        return
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
 def start_run_folder(cli: CLI, folder: Path) -> None:
-    """Write down settings, origin and network before anything can go wrong, and start the log."""
+    """Write down settings, origin and network before anything can go wrong."""
     (folder / "config.yaml").write_text(cli.saved_config(), encoding="utf-8")
     datamodule: ImageDataModule = cli.datamodule
     data = {
@@ -61,9 +85,6 @@ def start_run_folder(cli: CLI, folder: Path) -> None:
     origin = provenance(cli.config["seed_everything"], datamodule.split_seed, data)
     write_json(folder / "provenance.json", origin)
     (folder / "model.txt").write_text(format_layer_table(cli.model), encoding="utf-8")
-    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
 
 
 def format_layer_table(module: MLPModule) -> str:

@@ -1,0 +1,178 @@
+"""Seconds per epoch beside the usual ways, as ratios from one run: python -m benchmarks.throughput --data_root data
+
+Every contender trains the same job in a process of its own, in turn, round after round; each round gives one ratio,
+and the median of the rounds is quoted with their spread. An epoch is training and validation. The project's side runs
+with all that is on by default: logging, checkpoints, diagnostics, TensorBoard.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.baselines import Job, bare_loop, lightning_dataloader, matrix_products
+
+JOBS = {
+    "small": Job(Path(), "mnist", (64, 128, 64), batch_size=128, optimizer="adam", learning_rate=1e-3),
+    "default": Job(
+        Path(),
+        "fashion_mnist",
+        (512, 512),
+        norm="batch",
+        dropout=0.2,
+        batch_size=256,
+        optimizer="adamw",
+        learning_rate=0.004,
+        weight_decay=0.05,
+        schedule="one_cycle",
+    ),
+    "wide": Job(Path(), "fashion_mnist", (1024, 1024), batch_size=512, optimizer="adamw", learning_rate=0.001),
+}
+"""small: 784-64-128-64-10, batch 128; default: what scripts/train.py trains; wide: where the products should rule."""
+
+CONTENDERS = {
+    "small": ("project", "bare loop", "matrix products", "Lightning with DataLoader"),
+    "default": ("project", "bare loop", "matrix products"),
+    "wide": ("project", "bare loop", "matrix products"),
+}
+SUBPROCESS_LIMIT_S = 600
+
+
+def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
+    """Seconds of each epoch of the project's own training, training and validation together."""
+    from pytorch_lightning import Callback
+
+    from project.cli import CLI, setup_console
+    from project.training import train
+
+    setup_console()
+    starts: list[float] = []
+
+    class Clock(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            starts.append(time.perf_counter())
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            starts.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        cli = CLI(
+            [
+                f"--data.root={job.root}",
+                f"--data.dataset={job.dataset}",
+                f"--data.batch_size={job.batch_size}",
+                f"--model.depth={len(job.width)}",
+                f"--model.width={list(job.width)}",
+                f"--model.norm={job.norm}",
+                f"--model.dropout={job.dropout}",
+                f"--model.optimizer={job.optimizer}",
+                f"--model.learning_rate={job.learning_rate}",
+                f"--model.weight_decay={job.weight_decay}",
+                f"--model.schedule={job.schedule}",
+                f"--trainer.max_epochs={job.num_epochs}",
+                f"--trainer.accelerator={'gpu' if device == 'cuda' else 'cpu'}",
+                f"--run_root={folder}",
+                *extra,
+            ]
+        )
+        cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
+        train(cli)
+    return [end - start for start, end in itertools.pairwise(starts)]
+
+
+def epochs_of(contender: str, job: Job, device: str, extra: list[str]) -> list[float]:
+    """Seconds of each epoch of one contender, the warm-up epoch left out."""
+    match contender:
+        case "project":
+            return project_epochs(job, device, extra)[1:]
+        case "bare loop":
+            return bare_loop(job, device).epoch_s[1:]
+        case "matrix products":
+            return matrix_products(job, device).epoch_s[1:]
+        case _:
+            return lightning_dataloader(replace(job, num_epochs=2), device=device).epoch_s[1:]
+
+
+def measure(job_name: str, contender: str, arguments: argparse.Namespace) -> float:
+    """Median seconds per epoch of one contender in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.throughput", "--one", job_name, contender]
+    command += [
+        "--data_root",
+        str(arguments.data_root),
+        "--epochs",
+        str(arguments.epochs),
+        "--device",
+        arguments.device,
+    ]
+    command += [f"--extra={flag}" for flag in arguments.extra]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SUBPROCESS_LIMIT_S,
+        cwd=Path(__file__).parent.parent,
+    )
+    if result.returncode:
+        raise SystemExit(f"{contender} failed on {job_name}:\n{result.stderr}")
+    return float(statistics.median(json.loads(result.stdout.splitlines()[-1])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder in torchvision's layout")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4, help="per process; the first is warm-up and not counted")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--extra", action="append", default=[], help="one more flag for the project's side")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--one", nargs=2, metavar=("JOB", "CONTENDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.data_root = arguments.data_root.resolve()
+    if arguments.one:
+        job = replace(JOBS[arguments.one[0]], root=arguments.data_root, num_epochs=arguments.epochs)
+        print(json.dumps(epochs_of(arguments.one[1], job, arguments.device, arguments.extra)))
+        return
+
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: the machine is busy (load {load:.1f}); ratios taken now mean little", file=sys.stderr)
+    seconds: dict[str, dict[str, list[float]]] = {job: {name: [] for name in CONTENDERS[job]} for job in arguments.jobs}
+    turns = [(job, name) for _ in range(arguments.rounds) for job in arguments.jobs for name in CONTENDERS[job]]
+    for job_name, contender in track(turns, description="measuring", console=Console(stderr=True)):
+        seconds[job_name][contender].append(measure(job_name, contender, arguments))
+    Console().print(ratio_table(seconds))
+    if arguments.json:
+        from project.run_folder import hardware, versions
+
+        jobs = {name: asdict(JOBS[name]) | {"root": None} for name in arguments.jobs}
+        record = {"hardware": hardware(), "versions": versions(), "jobs": jobs, "seconds_per_epoch": seconds}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def ratio_table(seconds: dict[str, dict[str, list[float]]]) -> Table:
+    """Seconds per epoch, and how many times as long as each other contender the project takes, round by round."""
+    table = Table("job", "contender", "s per epoch", "project ÷ this: median", "lowest", "highest")
+    for job, contenders in seconds.items():
+        for name, taken in contenders.items():
+            ratios = [ours / theirs for ours, theirs in zip(contenders["project"], taken, strict=True)]
+            cells = [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}", f"{max(ratios):.2f}"]
+            table.add_row(job, name, f"{statistics.median(taken):.3f}", *(cells if name != "project" else ["", "", ""]))
+    return table
+
+
+if __name__ == "__main__":
+    main()

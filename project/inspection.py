@@ -1,0 +1,290 @@
+"""Looking inside while the network trains: when it is probed, what is kept of it, and the judgement at the end."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from project.datamodule import EvaluationLoader, ImageDataModule
+from project.diagnostics import (
+    LayerProbe,
+    Probe,
+    probe,
+    saturation_bounds,
+    summarise_data,
+    update_to_weight_ratio,
+)
+from project.errors import InputError
+from project.judgement import Finding, by_severity, judge_data, judge_network, judge_training
+from project.mlp import HiddenLayer
+from project.module import MLPModule
+from project.theory import initial_loss
+from project.transforms import Batch, rotate
+
+PROBE_EXAMPLES = 256
+"""Validation examples that every probe looks at: the same ones each time."""
+DATA_EXAMPLES = 4096
+"""Training examples on which the data are judged."""
+
+
+@dataclass(frozen=True)
+class DiagnosticsSettings:
+    """What is measured and drawn beside the training.
+
+    Args:
+        enabled: Probe the network, judge the training, draw TensorBoard's pictures.
+        every_n_steps: Optimizer steps from one probe to the next; each epoch's end has one of its own.
+    """
+
+    enabled: bool = True
+    every_n_steps: int = 100
+
+    def __post_init__(self) -> None:
+        if self.every_n_steps < 1:
+            raise InputError(
+                f"diagnostics.every_n_steps is {self.every_n_steps}, but must be at least 1",
+                "type for example --diagnostics.every_n_steps 100, or --diagnostics.enabled false",
+            )
+
+
+class DiagnosticsCallback(Callback):
+    """Probe a fixed batch of the validation split every so many steps and at each epoch's end; judge at the end.
+
+    Only the first process probes: the weights are the same on all, so there is nothing to reduce and nothing to wait
+    for. What is measured before step n (counted from 0), and by how much step n changed the weights, is logged at n.
+
+    Args:
+        settings: The run's settings by their flags' names, such as `model.activation`.
+        every_n_steps: Optimizer steps from one probe to the next.
+
+    Attributes:
+        steps: Steps before which the network was probed.
+        gradient_norms: For each of them, every layer's pre-activation gradient norm, the output layer's last.
+        update_ratios: For each, ‖change‖/‖weights‖ of every layer's weights in that step, None where they were zero.
+        findings: The judgement of network, training and data, the severest first; filled at the end of the training.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], every_n_steps: int) -> None:
+        self.settings, self.every_n_steps = dict(settings), every_n_steps
+        self.steps: list[int] = []
+        self.gradient_norms: list[list[float]] = []
+        self.update_ratios: list[list[float | None]] = []
+        self.findings: list[Finding] = []
+        self._first: Probe | None = None
+        self._examples: tuple[Tensor, Tensor] | None = None
+        self._before: list[Tensor] = []  # the weights before a step whose change is measured
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "steps": list(self.steps),
+            "gradient_norms": list(self.gradient_norms),
+            "update_ratios": list(self.update_ratios),
+            "first": asdict(self._first) if self._first else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps, self.gradient_norms = list(state["steps"]), list(state["gradient_norms"])
+        self.update_ratios = list(state["update_ratios"])
+        self._first = _probe_from_dict(state["first"]) if state["first"] else None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:  # before the clock starts
+            self._examples = probe_examples(cast(MLPModule, pl_module), _datamodule(trainer))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        # with accumulated parts, several batches belong to one step
+        if not trainer.is_global_zero or step % self.every_n_steps or (self.steps and self.steps[-1] == step):
+            return
+        module = cast(MLPModule, pl_module)
+        measured = self.probe(module)
+        self._first = self._first or measured
+        self.steps.append(step)
+        self.gradient_norms.append([layer.pre_activation_gradient_norm for layer in _layers(measured)])
+        self._log(trainer, scalars(measured, module), step)
+        self._before = [weight.detach().clone() for weight in _weights(module)]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._before or trainer.global_step == self.steps[-1]:
+            return
+        ratios = update_to_weight_ratio(self._before, _weights(cast(MLPModule, pl_module)))
+        self._before = []
+        self.update_ratios.append(ratios)
+        names = layer_tags(len(ratios) - 1)
+        values = {f"layer_update_ratio/{name}": ratio for name, ratio in zip(names, ratios, strict=True)}
+        self._log(trainer, {tag: ratio for tag, ratio in values.items() if ratio is not None}, self.steps[-1])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        module, step = cast(MLPModule, pl_module), trainer.global_step - 1
+        measured = self.probe(module, with_effective_rank=True)
+        values = scalars(measured, module)
+        if self.steps and self.steps[-1] == step:  # probed before this very step: only what is new
+            values = {tag: value for tag, value in values.items() if tag.startswith("layer_effective_rank/")}
+        self._log(trainer, values, step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            stopped = trainer.should_stop and trainer.current_epoch < (trainer.max_epochs or 0)
+            self.judge(trainer, cast(MLPModule, pl_module), "early_stopped" if stopped else "completed")
+
+    def probe(self, module: MLPModule, with_effective_rank: bool = False) -> Probe:
+        """Probe the network as it is, on the examples that every probe of this run looks at."""
+        assert self._examples is not None
+        return probe(module.mlp, *self._examples, module.loss, with_effective_rank=with_effective_rank)
+
+    def judge(self, trainer: Trainer, module: MLPModule, status: str) -> list[Finding]:
+        """Judge network, training and data as they stand into `findings`.
+
+        Args:
+            trainer: With the data module.
+            module: The network and its history.
+            status: As in metrics.json: completed, early_stopped, diverged or interrupted.
+        """
+        datamodule, spec = _datamodule(trainer), module.spec
+        targets = datamodule.targets("train")[datamodule.splits["train"]]
+        classes = len(spec.class_names)
+        chance_accuracy = float(targets.bincount(minlength=classes).max() / len(targets)) if classes else None
+        known_loss = self.settings.get("model.loss") in ("auto", "cross_entropy", "binary_cross_entropy")
+        chance_loss = initial_loss(classes) if classes and known_loss else None
+        findings = judge_network(
+            self.probe(module, with_effective_rank=True),
+            self.settings,
+            trained=True,
+            chance_loss=chance_loss,
+            earlier=[self._first] if self._first else (),
+        )
+        findings += judge_training(
+            module.history,
+            self.settings,
+            status,
+            chance_accuracy=chance_accuracy,
+            chance_loss=chance_loss,
+            update_ratios=[ratio for ratios in self.update_ratios for ratio in ratios[:-1]],
+        )
+        source = datamodule.source("train").images
+        images = source[datamodule.splits["train"][spread(len(targets), DATA_EXAMPLES)]]
+        with torch.no_grad():
+            inputs = module.normalization(images.to(module.device))
+        # all labels, but only some of the pictures: a rare class must not look like a missing one
+        summary = summarise_data(inputs)
+        if classes:
+            shares = (targets.bincount(minlength=classes) / len(targets)).tolist()
+            summary = type(summary)(**{**asdict(summary), "class_fractions": shares})
+        self.findings = by_severity([*findings, *judge_data(summary, spec.class_names)])
+        return self.findings
+
+    def _log(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step)
+
+
+def scalars(measured: Probe, module: MLPModule) -> dict[str, float]:
+    """A probe's numbers for the Scalars tab: QUANTITY/LAYER, in a group for each quantity.
+
+    Saturation is told of activations that saturate, silent units of those that do not.
+    """
+    values: dict[str, float] = {"diagnostics/probe_loss": measured.loss}
+    if measured.gradient_ratio is not None:
+        values["diagnostics/gradient_ratio"] = measured.gradient_ratio
+    layers = _layers(measured)
+    for index, (layer, name) in enumerate(zip(layers, layer_tags(len(measured.hidden)), strict=True)):
+        numbers: dict[str, float | None] = {
+            "pre_activation_sd": layer.pre_activation_sd,
+            "gradient_norm": layer.pre_activation_gradient_norm,
+            "weight_gradient_norm": layer.weight_gradient_norm,
+            "weight_norm": layer.weight_norm,
+            "effective_rank": layer.effective_rank,
+        }
+        if index < len(measured.hidden):
+            numbers |= {"activation_mean": layer.activation_mean, "activation_sd": layer.activation_sd}
+            activation = cast(HiddenLayer, module.mlp.hidden[index]).activation
+            bounded = saturation_bounds(activation)[1] < float("inf")
+            numbers |= {"saturated_fraction" if bounded else "dead_fraction": _unit_fraction(layer, bounded)}
+        values |= {f"layer_{quantity}/{name}": number for quantity, number in numbers.items() if number is not None}
+    return values
+
+
+def _unit_fraction(layer: LayerProbe, bounded: bool) -> float:
+    return layer.saturated_fraction if bounded else layer.dead_fraction
+
+
+def layer_tags(num_hidden: int) -> list[str]:
+    """The layers' names as TensorBoard sorts them rightly: hidden_01, …, output."""
+    digits = len(str(num_hidden))
+    return [*(f"hidden_{number:0{digits}}" for number in range(1, num_hidden + 1)), "output"]
+
+
+def spread(num: int, most: int) -> Tensor:
+    """At most `most` positions spread evenly over `num`, int64: a split may be sorted by class."""
+    chosen = min(num, most)
+    return torch.arange(chosen) * num // max(chosen, 1)
+
+
+def spread_examples(loader: EvaluationLoader, most: int) -> tuple[Tensor, Batch]:
+    """At most `most` examples spread evenly over a split: their positions in it, (n,), and the examples."""
+    positions = spread(len(loader.indices), most)
+    images = loader.images[loader.indices[positions].to(loader.images.device)]
+    if loader.degrees is not None:
+        images = rotate(images, loader.degrees[positions].to(images.device))
+    return positions, Batch(images, loader.targets[positions.to(loader.targets.device)])
+
+
+def probe_examples(module: MLPModule, datamodule: ImageDataModule) -> tuple[Tensor, Tensor]:
+    """The examples of a run's probes, from validation, or from training where there is none.
+
+    Returns:
+        Normalized inputs, (n, features), and targets as the loss expects them, (n,), on the data's device.
+    """
+    loader = datamodule.evaluation_loader("validation" if datamodule.num_validation else "train")
+    batch = spread_examples(loader, PROBE_EXAMPLES)[1]
+    with torch.no_grad():
+        inputs = module.normalization(batch.images)
+    if module.task == "regression":
+        return inputs, (batch.targets - module.spec.target_mean) / module.spec.target_sd
+    return inputs, batch.targets
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; then the mode that was before."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their flags' names: {"model": {"depth": 2}} gives {"model.depth": 2}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _layers(measured: Probe) -> list[LayerProbe]:
+    return [*measured.hidden, measured.output]
+
+
+def _weights(module: MLPModule) -> list[Tensor]:
+    return [*(cast(HiddenLayer, layer).linear.weight for layer in module.mlp.hidden), module.mlp.output.weight]
+
+
+def _datamodule(trainer: Trainer) -> ImageDataModule:
+    return cast(ImageDataModule, cast(Any, trainer).datamodule)
+
+
+def _probe_from_dict(numbers: dict[str, Any]) -> Probe:
+    build: Callable[[dict[str, Any]], LayerProbe] = lambda layer: LayerProbe(**layer)  # noqa: E731
+    layers = {"hidden": [build(layer) for layer in numbers["hidden"]], "output": build(numbers["output"])}
+    return Probe(**{**numbers, **layers})

@@ -1,0 +1,132 @@
+"""Every command in the README and the docs does what it says: run here with less data and fewer epochs."""
+
+import itertools
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHORT = [
+    "--data.num_train=1024",
+    "--data.num_validation=256",
+    "--trainer.max_epochs=1",
+    "--trainer.log_every_n_steps=2",
+    "--trainer.accelerator=cpu",
+]
+"""What makes a training run take a second."""
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(page, command) for every line of a bash block and every `python scripts/…` in running text, each once."""
+    seen = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+        inline = re.findall(
+            r"`((?:python|make|tensorboard|torchrun) [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        )
+        for command in itertools.chain(lines, inline):
+            if command and not command.startswith("#") and command not in seen:
+                seen.add(command)
+                yield page.name, command
+
+
+def is_training(command: str) -> bool:
+    return command.startswith("python scripts/train.py")
+
+
+ALL = list(commands())
+TRAINING = [command for _, command in ALL if is_training(command)]
+OTHERS = [command for _, command in ALL if not is_training(command)]
+
+
+def run_script(command: str, monkeypatch: pytest.MonkeyPatch, extra: list[str]) -> int:
+    """Run `python scripts/NAME.py …` in this process and return its exit status."""
+    words = shlex.split(command)[1:]
+    monkeypatch.setattr(sys, "argv", words + extra)
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+    return int(leaving.value.code or 0)
+
+
+def short_flags(words: list[str], real_data: Path, idx_folder: Path, folder: Path) -> list[str]:
+    extra = [*SHORT, f"--run_root={folder}", f"--data.root={idx_folder if 'idx' in words else real_data}"]
+    if "idx" in words:
+        extra = [flag for flag in extra if "num_" not in flag] + ["--data.num_validation=40", "--data.batch_size=32"]
+    if "5000" in words:
+        extra = [flag for flag in extra if "num_train" not in flag]
+    return extra
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_training_commands(
+    command: str, real_data: Path, idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split(command)
+    if "--help" in words:
+        extra: list[str] = []
+    else:
+        extra = short_flags(words, real_data, idx_folder, tmp_path)
+    if "--trainer.devices" in words and words[words.index("--trainer.devices") + 1] != "1":
+        pytest.skip("several processes: tests/test_distributed.py runs this")
+    assert run_script(command, monkeypatch, extra) == 0
+
+
+@pytest.fixture(scope="module")
+def finished_run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
+        extra = [*SHORT, f"--data.root={real_data}", f"--run_root={folder}", "--run_name=NAME"]
+        assert run_script("python scripts/train.py", monkeypatch, extra) == 0
+    return folder / "fashion_mnist" / "NAME"
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_commands(
+    command: str, finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = command.replace("runs/fashion_mnist/NAME", str(finished_run))
+    words = shlex.split(command)
+    match words[:2]:
+        case ["python", script] if script.startswith("scripts/"):
+            assert run_script(command, monkeypatch, []) == 0
+        case ["make", *_]:
+            result = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr
+        case ["pip", "install"]:
+            assert (ROOT / "constraints.txt").is_file()
+            assert (ROOT / "setup.cfg").is_file()
+        case ["tensorboard", _]:
+            assert shutil.which("tensorboard", path=str(Path(sys.executable).parent))
+        case ["torchrun", *_]:
+            # the script and its flags are a training command's; that torchrun runs it, test_distributed.py shows
+            script = words.index("scripts/train.py")
+            assert (ROOT / words[script]).is_file()
+        case _:
+            pytest.fail(f"no test knows how to run: {command}")
+
+
+def test_every_page_is_linked() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {page.name for page in PAGES for _ in [0] if f"{page.name})" in readme or page == ROOT / "README.md"}
+    texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    missing = [page.name for page in PAGES if page.name not in linked and f"{page.name})" not in texts]
+    assert not missing, f"no page links to {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
