@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
@@ -59,11 +60,10 @@ class Parser(LightningArgumentParser):
         names = [option.lstrip("-") for action in self._actions for option in action.option_strings]
         ask_help = "type --help for all settings"
         unknown = re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", message, re.IGNORECASE)
-        unknown = unknown or re.search(
-            r"[Kk]ey ['\"]([\w.]+)['\"] is not expected|Unknown key:? ['\"]?([\w.]+)", message
-        )
+        # the same mistake in a file of settings, in a section and outside all of them
+        unknown = unknown or re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
         if unknown:
-            name = next(group for group in unknown.groups() if group)
+            name = ".".join(group for group in unknown.groups() if group)
             nearest = nearest_name(name, names)
             remedy = f"did you mean {nearest}? Or {ask_help}" if nearest else ask_help
             return InputError(f"there is no setting {name!r}", remedy)
@@ -73,8 +73,8 @@ class Parser(LightningArgumentParser):
             action = next((a for a in self._actions if a.dest == key), None)
             given = re.search(r"(?:Got value|Given value): (.*)", detail)
             value = given.group(1).strip() if given else "what was given"
-            if key == "config":
-                return InputError("the file that --config names cannot be read", "name a YAML file of settings")
+            if any(name.startswith(key + ".") for name in names):
+                return InputError(f"{key} is a group of settings, not a setting", "type for example --model.depth 3")
             if action is not None:
                 choices, kind = describe_type(getattr(action, "_typehint", None))
                 nearest = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
@@ -83,9 +83,9 @@ class Parser(LightningArgumentParser):
                     return InputError(
                         f"{key} is {value}, which is none of its choices", f"{remedy}Choices: {', '.join(choices)}"
                     )
-                return InputError(
-                    f"{key} is {value}, but must be {kind}", f"type for example --{key} {example(action, kind)}"
-                )
+                shown = example(action, kind)
+                remedy = f"type for example --{key} {shown}" if shown else f"leave --{key} out"
+                return InputError(f"{key} is {value}, but must be {kind}", remedy)
         lines = [line.strip() for line in message.strip().splitlines()]
         return InputError(" ".join(lines)[:500], ask_help)
 
@@ -169,11 +169,13 @@ def describe_type(hint: Any) -> tuple[list[str], str]:
     return [], words.get(hint, str(getattr(hint, "__name__", hint)))
 
 
-def example(action: argparse.Action, kind: str) -> str:
-    """A value that the setting accepts."""
+def example(action: argparse.Action, kind: str) -> str | None:
+    """A value that the setting accepts, or None where none is short enough to type."""
     if action.default not in (None, argparse.SUPPRESS):
-        return str(action.default)
-    return '"[3, 8]"' if "list" in kind else "10"
+        return str(action.default).lower() if isinstance(action.default, bool) else str(action.default)
+    if "list of whole numbers" in kind:
+        return '"[3, 8]"'
+    return "true" if "true or false" in kind else "10" if "number" in kind else None
 
 
 def describe_setting(action: argparse.Action, columns: int) -> list[str]:
@@ -261,7 +263,13 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         # Lightning warns where flags are passed as a list while sys.argv has some: here that is how it is called
-        self.config = parser.parse_object(args) if isinstance(args, dict) else parser.parse_args(args)
+        if isinstance(args, dict):
+            self.config = parser.parse_object(args)
+            return
+        given = list(sys.argv[1:] if args is None else args)
+        for path in config_files(given):
+            read_yaml(path)  # says what is wrong with which file, which the parser does not
+        self.config = parser.parse_args(given)
 
     def _set_seed(self) -> None:
         seed = self.config["seed_everything"]
@@ -281,6 +289,8 @@ class CLI(LightningCLI):
                 f"monitor is {config['monitor']!r}, which this run will not measure",
                 f"did you mean {nearest[0]}?" if nearest else "choose one of: " + ", ".join(known),
             )
+        if not config["run_root"]:
+            raise InputError("run_root is empty", "type for example --run_root runs, or leave it out")
         if config["patience"] < 0:
             raise InputError(
                 f"patience is {config['patience']}, but must be 0 or more", "type for example --patience 10"
@@ -307,7 +317,9 @@ class CLI(LightningCLI):
             callbacks.append(ProgressBar())
         else:
             settings["enable_progress_bar"] = False
-        datamodule.check_batches(batch_norm=config["model"]["norm"] == "batch")
+        check_trainer_settings(settings, validated)
+        batch_norm = config["model"]["norm"] == "batch"
+        datamodule.check_batches(batch_norm=batch_norm)
         quick = bool(settings.get("fast_dev_run"))
         if not quick:
             self.run_folder = self._make_run_folder()
@@ -328,13 +340,22 @@ class CLI(LightningCLI):
                 )
                 callbacks.append(self.checkpoint)
             if config["patience"]:
-                callbacks.append(EarlyStopping(monitor=monitor, mode=mode, patience=config["patience"]))
+                # asked where its number is made: an epoch that ends early has no validation
+                of_epoch = monitor.startswith("train/")
+                callbacks.append(
+                    EarlyStopping(
+                        monitor=monitor, mode=mode, patience=config["patience"], check_on_train_epoch_end=of_epoch
+                    )
+                )
         try:
-            return self._instantiate_trainer(settings, callbacks)
-        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            trainer = self._instantiate_trainer(settings, callbacks)
+            # only now is it known how many processes share a batch
+            datamodule.check_batches(trainer.world_size, trainer.accumulate_grad_batches, batch_norm)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
             if self.run_folder is not None and is_first_process():
                 self.run_folder.rmdir()
-            raise explain_trainer_error(error) from error
+            raise error if isinstance(error, InputError) else explain_trainer_error(error) from error
+        return trainer
 
     def _make_run_folder(self) -> Path:
         root, dataset = Path(self.config["run_root"]), self.config["data"]["dataset"]
@@ -363,6 +384,49 @@ def add_settings(parser: LightningArgumentParser) -> None:
 def is_first_process() -> bool:
     """Whether this is the process that owns the run folder."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def config_files(args: Sequence[str]) -> list[Path]:
+    """The files that `--config` or `-c` name, in their order."""
+    files = [argument.partition("=")[2] for argument in args if argument.startswith(("--config=", "-c="))]
+    files += [following for flag, following in pairwise(args) if flag in ("--config", "-c")]
+    return [Path(file) for file in files]
+
+
+def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
+    """Refuse what Lightning accepts and then does nothing with, or stumbles over in mid-run.
+
+    Args:
+        settings: Of the Trainer.
+        validated: Whether there is a validation split.
+    """
+    lowest = {
+        "accumulate_grad_batches": 1,
+        "check_val_every_n_epoch": 1,
+        "gradient_clip_val": 0,
+        "log_every_n_steps": 0,
+    }
+    for name, bound in lowest.items():
+        value = settings.get(name)
+        if value is not None and not value >= bound:  # not a number is neither
+            raise InputError(
+                f"trainer.{name} is {value}, but must be {bound} or more",
+                f"type for example --trainer.{name} {max(bound, 1)}, or leave it out",
+            )
+    for name in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches"):
+        if settings.get(name) == 0:
+            what = "tested" if "test" in name else "trained"
+            raise InputError(f"trainer.{name} is 0: nothing would be {what}", f"leave --trainer.{name} out, or raise it")
+    if validated and settings.get("limit_val_batches") == 0:
+        raise InputError(
+            "trainer.limit_val_batches is 0, but there is a validation split, which decides the best epoch",
+            "type --data.num_validation 0 to train without validation",
+        )
+    if settings.get("max_epochs") == -1 and settings.get("max_steps") in (None, -1):
+        raise InputError(
+            "trainer.max_epochs is -1: the training would have no end, and the schedule needs one",
+            "give a number; early stopping (--patience) ends the training before it where nothing improves",
+        )
 
 
 def explain_trainer_error(error: Exception) -> InputError:
@@ -407,9 +471,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     debug = any(argument.startswith("--debug") and not argument.endswith("false") for argument in sys.argv[1:])
     try:
         status = command() or 0
-    except (InputError, RunError) as error:
+    except (InputError, RunError, MisconfigurationException) as caught:
         if debug:
             raise
+        # Lightning checks some of its settings only when it starts to train
+        error = explain_trainer_error(caught) if isinstance(caught, MisconfigurationException) else caught
         print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)  # noqa: T201
         status = 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
@@ -425,9 +491,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as YAML: {first}", "name a YAML file") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "name a YAML file of settings") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"{path} is not YAML: {why[:300]}", "mend the file, or name another") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no settings, but {type(content).__name__}", "name a YAML file of settings")
+        kinds = {list: "a list", str: "a text", type(None): "nothing"}
+        found = kinds.get(type(content), f"the value {content}")
+        raise InputError(
+            f"{path} holds {found}, but settings are expected", "write one setting per line, such as model.depth: 3"
+        )
     return content

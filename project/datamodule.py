@@ -254,6 +254,10 @@ class ImageDataModule(LightningDataModule):
                 f"data.num_validation is {self.num_validation}, but must be 0 (no validation) or more",
                 "type for example --data.num_validation 5000",
             )
+        if self.split_seed < 0:
+            raise InputError(
+                f"data.split_seed is {self.split_seed}, but must be 0 or more", "type for example --data.split_seed 1"
+            )
         if self.num_train is not None and self.num_train < 1:
             raise InputError(
                 f"data.num_train is {self.num_train}, but must be at least 1", "type for example --data.num_train 10000"
@@ -261,6 +265,11 @@ class ImageDataModule(LightningDataModule):
         if self.task == "binary" and (self.classes is None or len(set(self.classes)) != 2):
             raise InputError(
                 f"model.task is binary, which needs two different classes, but data.classes is {self.classes}",
+                'type for example --data.classes "[3, 8]"',
+            )
+        if self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
+            raise InputError(
+                f"data.classes is {self.classes}, but must list two or more classes, each once",
                 'type for example --data.classes "[3, 8]"',
             )
         if self.task != "regression" and self.target != "label":
@@ -306,15 +315,10 @@ class ImageDataModule(LightningDataModule):
         if self.classes is None:
             return np.arange(len(labels))
         known = len(self.data.class_names)
-        if len(set(self.classes)) != len(self.classes) or not all(0 <= c < known for c in self.classes):
+        if not all(0 <= c < known for c in self.classes):
             raise InputError(
-                f"data.classes is {self.classes}, but must list different classes from 0 to {known - 1}",
-                'type for example --data.classes "[3, 8]"',
-            )
-        if len(self.classes) < 2:
-            raise InputError(
-                f"data.classes is {self.classes}, but one class leaves nothing to tell apart",
-                "name two or more classes",
+                f"data.classes is {self.classes}, but the classes of {self.dataset_name} are 0 to {known - 1}",
+                f'type for example --data.classes "[0, {known - 1}]"',
             )
         return np.flatnonzero(np.isin(labels, self.classes))
 
@@ -342,6 +346,7 @@ class ImageDataModule(LightningDataModule):
                 train_targets = self.targets("train")[self.splits["train"]].double()
                 mean, sd = train_targets.mean().item(), train_targets.std(correction=0).item() or 1.0
             return DataSpec(height, width, 1, self.task, (), mean, sd)
+        _ = self.splits  # checks the classes
         names = self.data.class_names
         if self.classes is not None:
             names = tuple(names[c] for c in self.classes)

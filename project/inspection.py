@@ -1,6 +1,6 @@
 """Looking inside while the network trains: when it is probed, what is kept of it, and the judgement at the end."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -132,13 +132,19 @@ class DiagnosticsCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            stopped = trainer.should_stop and trainer.current_epoch < (trainer.max_epochs or 0)
-            self.judge(trainer, cast(MLPModule, pl_module), "early_stopped" if stopped else "completed")
+            module = cast(MLPModule, pl_module)
+            stopped = trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
+            self.judge(trainer, module, "early_stopped" if stopped else "completed")
+
+    @property
+    def examples(self) -> tuple[Tensor, Tensor]:
+        """Normalized inputs and targets that every probe of this run looks at; known once the training starts."""
+        assert self._examples is not None
+        return self._examples
 
     def probe(self, module: MLPModule, with_effective_rank: bool = False) -> Probe:
         """Probe the network as it is, on the examples that every probe of this run looks at."""
-        assert self._examples is not None
-        return probe(module.mlp, *self._examples, module.loss, with_effective_rank=with_effective_rank)
+        return probe(module.mlp, *self.examples, module.loss, with_effective_rank=with_effective_rank)
 
     def judge(self, trainer: Trainer, module: MLPModule, status: str) -> list[Finding]:
         """Judge network, training and data as they stand into `findings`.
@@ -207,13 +213,10 @@ def scalars(measured: Probe, module: MLPModule) -> dict[str, float]:
             numbers |= {"activation_mean": layer.activation_mean, "activation_sd": layer.activation_sd}
             activation = cast(HiddenLayer, module.mlp.hidden[index]).activation
             bounded = saturation_bounds(activation)[1] < float("inf")
-            numbers |= {"saturated_fraction" if bounded else "dead_fraction": _unit_fraction(layer, bounded)}
+            share = "saturated_fraction" if bounded else "dead_fraction"
+            numbers[share] = getattr(layer, share)
         values |= {f"layer_{quantity}/{name}": number for quantity, number in numbers.items() if number is not None}
     return values
-
-
-def _unit_fraction(layer: LayerProbe, bounded: bool) -> float:
-    return layer.saturated_fraction if bounded else layer.dead_fraction
 
 
 def layer_tags(num_hidden: int) -> list[str]:
@@ -285,6 +288,5 @@ def _datamodule(trainer: Trainer) -> ImageDataModule:
 
 
 def _probe_from_dict(numbers: dict[str, Any]) -> Probe:
-    build: Callable[[dict[str, Any]], LayerProbe] = lambda layer: LayerProbe(**layer)  # noqa: E731
-    layers = {"hidden": [build(layer) for layer in numbers["hidden"]], "output": build(numbers["output"])}
-    return Probe(**{**numbers, **layers})
+    hidden = [LayerProbe(**layer) for layer in numbers["hidden"]]
+    return Probe(**{**numbers, "hidden": hidden, "output": LayerProbe(**numbers["output"])})

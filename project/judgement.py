@@ -81,8 +81,10 @@ DEAD_RISE = Threshold(
     "Rise of a layer's dead share since the first probe, from which units are said to be dying while training.",
 )
 DROPOUT_NOISE = Threshold(
-    1.5,
-    "Dropout's relative noise variance, p/(1 − p), summed over the hidden layers. TODO",
+    3.5,
+    "Relative noise variance that dropout adds, p/(1 − p), summed over the hidden layers. 256 relu units with batch "
+    "norm on FashionMNIST, 3 epochs: 0.859 at 3 (three layers, dropout 0.5) and 0.865 at 2.5 (ten layers, 0.2), but "
+    "0.755 at 3.75 (fifteen, 0.2) and 0.653 at 5 (twenty, 0.2), where 0.871 is reached without.",
 )
 BORN_DEAD_PROBABILITY = Threshold(
     0.05,
@@ -236,7 +238,7 @@ def judge_network(
     findings = _judge_silence(probe, settings, trained, born_dead_probability)
     if not any(layer.dead_fraction == 1 for layer in probe.hidden):  # else nothing flows, and all follows from that
         findings += _judge_gradients(probe, settings, trained, ratio_without_norm)
-    findings += _judge_units(probe, settings, trained, earlier)
+        findings += _judge_units(probe, settings, trained, earlier)
     if not trained:
         findings += _judge_dropout(probe, settings)
         if chance_loss is not None:

@@ -20,6 +20,9 @@ from project.mlp import MLP, HiddenLayer, NormName
 from project.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 from project.transforms import Batch, Normalization
 
+MOST_UNITS = 10_000_000
+"""Layers, or units in a layer, beyond which a network is not even tried."""
+
 
 class MLPModule(LightningModule):
     """A multilayer perceptron with its loss, its optimizer and the normalization of its data.
@@ -82,19 +85,30 @@ class MLPModule(LightningModule):
             )
         self.spec, self.task = spec, task
         self.normalization = normalization
-        self.mlp = MLP(
-            spec.height * spec.width,
-            spec.num_outputs,
-            depth,
-            width,
-            activation,
-            activation_parameter,
-            init,
-            init_scale,
-            init_bias,
-            norm,
-            dropout,
+        too_large = InputError(
+            f"a network of model.depth {depth} and model.width {width} does not fit into memory",
+            "make one of the two smaller",
         )
+        if max(depth, *(width if isinstance(width, list) else [width])) > MOST_UNITS:
+            raise too_large
+        try:
+            self.mlp = MLP(
+                spec.height * spec.width,
+                spec.num_outputs,
+                depth,
+                width,
+                activation,
+                activation_parameter,
+                init,
+                init_scale,
+                init_bias,
+                norm,
+                dropout,
+            )
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise too_large from error
         self.loss = build_loss(loss, task, label_smoothing, huber_delta)
         self.optimizer_name, self.learning_rate, self.momentum = optimizer, learning_rate, momentum
         self.weight_decay, self.schedule, self.warmup_fraction = weight_decay, schedule, warmup_fraction
@@ -125,7 +139,8 @@ class MLPModule(LightningModule):
         self._epoch_sums[0] += loss.detach()
         self._epoch_sums[1] += score
         self._epoch_batches += 1
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
         return loss
 

@@ -1,5 +1,6 @@
 """The run folder: where a run keeps what it was told, what it found and where every number came from."""
 
+import errno
 import json
 import math
 import os
@@ -53,6 +54,10 @@ def new_run_folder(root: Path, dataset: str, name: str | None) -> Path:
     except InputError:
         raise
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(
+                f"the run folder's name is too long: {name}", "type for example --run_name first"
+            ) from None
         raise InputError(
             f"the run folder cannot be made under {parent}: {error.strerror or error}",
             "choose a folder that can be written: --run_root FOLDER",
@@ -76,14 +81,40 @@ def find_run_folder(path: Path) -> Path:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write plain data whole or not at all; NaN and infinity, which JSON lacks, become null."""
-    temporary = path.with_name(path.name + ".part")
     text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # a list of numbers, such as a row of the confusion matrix, goes on one line
     text = re.sub(
         r"\[[\s\d.,eE+-]*\]", lambda match: re.sub(r"\s+", " ", match[0]).replace("[ ", "[").replace(" ]", "]"), text
     )
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
+    part = part_of(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        replace_durably(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written before it takes its place: beside it, as a rename works within one file system alone."""
+    return path.with_name(path.name + ".part")
+
+
+def replace_durably(part: Path, path: Path) -> None:
+    """Put a finished file in the place of another, so that after a crash there is one or the other, and whole."""
+    for place, rename in ((part, True), (path.parent, False)):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if rename:
+            part.replace(path)
 
 
 def _finite(value: Any) -> Any:

@@ -190,7 +190,8 @@ class DepthScale:
         chi: χ at q_star; below 1 gradients vanish, above 1 they explode, at 1 they keep their size.
         c_star: Correlation that two different inputs settle at; 1 where they become indistinguishable.
         xi_q: Layers in which a variance's distance from q_star falls by e.
-        xi_c: Layers in which a correlation's distance from c_star falls by e.
+        xi_c: Layers in which a correlation's distance from c_star falls by e; None also where signals only grow or
+            shrink, as in relu away from σ_w² = 2, and angles stay.
         xi_gradient: Layers in which the squared gradient norm changes by e.
     """
 

@@ -21,11 +21,6 @@ def train(cli: CLI) -> dict[str, Any]:
     Returns:
         The content of metrics.json; an empty dict on every process but the first.
     """
-    trainer, module, datamodule = cli.trainer, cli.model, cli.datamodule
-    module.example_input_array = None
-    datamodule.check_batches(
-        trainer.world_size, trainer.accumulate_grad_batches, batch_norm=cli.config["model"]["norm"] == "batch"
-    )
     folder = cli.run_folder if is_first_process() else None
     if folder is not None:
         start_run_folder(cli, folder)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +89,7 @@ def fit_normalization(mode: NormalizationName, images: Tensor, indices: Tensor) 
     return Normalization(mean.float(), scale.float())
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """One batch on the device.
 
     Args:

@@ -204,6 +204,14 @@ class TestReader:
         assert read_idx(path, (None,)).tolist() == [0, 1, 2]
         assert list(tmp_path.iterdir()) == [path]
 
+    def test_rewriting_a_file_leaves_those_who_have_it_open_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "labels"
+        write_idx(path, torch.arange(9, dtype=torch.uint8))
+        mapped = read_idx(path, (None,))
+        write_idx(path, torch.zeros(3, dtype=torch.uint8))
+        assert mapped.tolist() == list(range(9))
+        assert read_idx(path, (None,)).tolist() == [0, 0, 0]
+
     def test_only_uint8_is_written(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="uint8"):
             write_idx(tmp_path / "x", torch.zeros(3))

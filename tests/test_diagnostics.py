@@ -133,20 +133,12 @@ def test_probe_leaves_no_trace(batch_statistics: bool, fails: bool) -> None:
     mlp, (x, y) = make_mlp(norm="batch", dropout=0.5), make_batch()
     F.cross_entropy(mlp(x), y).backward()
     mlp.hidden[1].eval()  # a mixture of flags, which must come back as it was
-    before = everything(mlp)
-
-    def broken(logits: Tensor, labels: Tensor) -> Tensor:
-        raise ArithmeticError
-
     if fails:
-        with pytest.raises(ArithmeticError):
-            probe(mlp, x, y, broken, batch_statistics=batch_statistics)
-        mlp_without_output = copy.deepcopy(mlp)
-        mlp_without_output.output = nn.Linear(3, 4)
-        flags = everything(mlp_without_output)
-        with pytest.raises(RuntimeError):  # in the forward pass, while hooks are there
-            probe(mlp_without_output, x, y, F.cross_entropy)
-        assert_same(flags, everything(mlp_without_output))
+        mlp.output = nn.Linear(3, 4)  # fails in the forward pass, while the hooks are there
+    before = everything(mlp)
+    if fails:
+        with pytest.raises(RuntimeError):
+            probe(mlp, x, y, F.cross_entropy, batch_statistics=batch_statistics)
     else:
         probe(mlp, x, y, F.cross_entropy, batch_statistics=batch_statistics)
     assert_same(before, everything(mlp))

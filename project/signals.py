@@ -1,0 +1,121 @@
+"""Stopping on request: SIGTERM, SIGINT and SIGUSR1 end a run within five seconds with nothing lost, and leave no orphan.
+
+While a network trains, a signal is only noted; the checkpoint callback acts on it at a batch's end. At any other
+moment there is nothing to save, and the run stops at once. A process that is still there four seconds later, because
+it waits for another one or computes a long batch, leaves without a word: the checkpoint before stays as it is.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""The system's request to end, Ctrl-C, and the warning that SLURM gives before it ends a job."""
+LONGEST_WAIT_S = 4.0
+MAIN_PROCESS = "MLP_MAIN_PROCESS"
+"""The environment variable by which the first process tells its own id to the processes that it starts."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The run was told to stop.
+
+    Args:
+        signum: The signal that told it.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+    @property
+    def name(self) -> str:
+        return signal.Signals(self.signum).name
+
+    @property
+    def status(self) -> int:
+        """Exit status: 130 for Ctrl-C, else 143, as if by SIGTERM."""
+        return 130 if self.signum == signal.SIGINT else 143
+
+
+class StopSignals:
+    """The signals of this process, handled from `install` on.
+
+    Attributes:
+        received: Number of the first signal that came, 0 while there is none.
+        last_words: What is still to be done if the process has to leave without finishing; at most a fraction of a
+            second, from another thread.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.last_words: Callable[[], None] | None = None
+        self._holding = False
+
+    def install(self) -> None:
+        """Handle the signals in this process; only its main thread can, in others nothing happens."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in HANDLED:
+            signal.signal(signum, self._on_signal)
+        # Python runs a handler only between two of its own instructions, which may be long in coming: the bytes that
+        # the C part writes here at once reach a thread that does not depend on that
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=self._leave_in_time, args=(reading,), daemon=True).start()
+
+    def hold(self) -> None:
+        """From now on signals are only noted."""
+        self._holding = True
+
+    def release(self) -> None:
+        """Signals stop the run at once again; one that was noted does so now.
+
+        Raises:
+            Interrupted: If one was noted.
+        """
+        self._holding = False
+        if self.received and not is_launched():
+            raise Interrupted(self.received)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        first, self.received = not self.received, self.received or signum
+        # a second Ctrl-C means it: whoever types it does not wait for the batch's end
+        insists = not first and signum == self.received == signal.SIGINT
+        # a process that another one started leaves the decision to that one, which outlives it otherwise
+        if insists or (first and not self._holding and not is_launched()):
+            raise Interrupted(signum)
+
+    def _leave_in_time(self, reading: int) -> None:
+        while os.read(reading, 1)[0] not in HANDLED:
+            pass
+        time.sleep(LONGEST_WAIT_S)
+        if self.last_words is not None:
+            self.last_words()
+        os._exit(Interrupted(self.received or signal.SIGTERM).status)
+
+
+stop_signals = StopSignals()
+"""This process's one and only: signals belong to a process as a whole."""
+
+
+def is_launched() -> bool:
+    """Whether the run's first process started this one."""
+    return MAIN_PROCESS in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def die_with_first_process() -> None:
+    """Let this process, if the run's first one started it, end within a second of that one's end, whatever it does."""
+    if not is_launched():
+        return
+    parent = int(os.environ[MAIN_PROCESS])
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
