@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
 from project.module import MLPModule
@@ -31,34 +31,57 @@ class ProgressBar(TQDMProgressBar):
         return Tqdm(disable=True)
 
 
+class EarlyStop(EarlyStopping):
+    """Lightning's early stopping, which on resumption keeps to the patience of now and knows that it had stopped."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
 class EpochLog(Callback):
-    """Measure how long training takes, and log one line per epoch.
+    """Measure how long training takes, over all its resumptions, and log one line per epoch.
 
     A line appears when the next epoch starts: only then have all parts of an epoch said what they found.
     """
 
     def __init__(self) -> None:
         self.num_reported = 0
-        self.train_seconds = 0.0
-        self.num_steps = 0
-        self.num_examples = 0
-        self._started = 0.0
-        self._steps_at_start = 0
+        self.ended = False
+        self._seconds_before = 0.0  # of training, up to the checkpoint that was resumed
+        self._started: float | None = None
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training so far, those lost with a crash not counted."""
+        return self._seconds_before + (time.monotonic() - self._started if self._started is not None else 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train_seconds": self.train_seconds, "num_reported": self.num_reported}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds_before, self.num_reported = state_dict["train_seconds"], state_dict["num_reported"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, MLPModule)
-        self.num_reported = len(pl_module.history)
-        self._started, self._steps_at_start = time.monotonic(), trainer.global_step
+        self._started = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._report(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.train_seconds = time.monotonic() - self._started
-        batch_size = getattr(trainer, "datamodule").batch_size  # noqa: B009 - the attribute is Lightning's, set at run time
-        self.num_steps = trainer.global_step
-        self.num_examples = (self.num_steps - self._steps_at_start) * batch_size
+        self.ended = True
+        self.stop()
         self._report(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        self._seconds_before, self._started = self.train_seconds, None
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MLPModule)

@@ -27,7 +27,7 @@ NEVER = 2**62
 """A step that no training reaches."""
 
 
-class Diverged(RunError):
+class DivergenceError(RunError):
     """The loss or a weight is NaN or infinite."""
 
 
@@ -208,7 +208,7 @@ class RunCheckpoint(Checkpoint):
                 ago, so that no process waits for another. A later question holds all that an earlier one did.
 
         Raises:
-            Diverged: If some process saw a loss that is NaN or infinite.
+            DivergenceError: If some process saw a loss that is NaN or infinite.
         """
         signum, step = stop_signals.received, self._diverged_step
         if trainer.world_size > 1:
@@ -229,7 +229,7 @@ class RunCheckpoint(Checkpoint):
         """Save `last.ckpt`, and `best.ckpt` too if the score is the best so far.
 
         Raises:
-            Diverged: If a weight is NaN or infinite.
+            DivergenceError: If a weight is NaN or infinite.
             OSError: If the disk is full or fails.
         """
         weights = [parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()]
@@ -260,7 +260,7 @@ class RunCheckpoint(Checkpoint):
         if str(trainer.precision).startswith("16"):
             cause, remedy = "numbers too large for float16", "type --trainer.precision bf16-mixed, or 32"
         kept = next((path for name in (BEST, LAST) if (path := self.folder / name).is_file()), None)
-        raise Diverged(
+        raise DivergenceError(
             f"{what} became NaN or infinite at step {step} (epoch {trainer.current_epoch + 1}): most likely {cause}",
             remedy + (f"; the last good checkpoint is {kept}" if kept else "; nothing was saved before"),
         )

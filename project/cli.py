@@ -15,20 +15,22 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
-import yaml
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
-from project.callbacks import EpochLog, ProgressBar
+from project.callbacks import EarlyStop, EpochLog, ProgressBar
+from project.checkpointing import DivergenceError, PlainCheckpointIO, RunCheckpoint
 from project.datamodule import ImageDataModule
 from project.errors import InputError, RunError
 from project.metrics import score_name
 from project.module import MLPModule
-from project.run_folder import new_run_folder
+from project.resumption import FinishedRunError, Resumption, check_same_data, find_resumption, resumed_settings
+from project.run_folder import lock_run_folder, new_run_folder, read_yaml
+from project.signals import MAIN_PROCESS, Interrupted, die_with_first_process, is_launched, stop_signals
 
 log = logging.getLogger("project")
 
@@ -73,13 +75,13 @@ class Parser(LightningArgumentParser):
             action = next((a for a in self._actions if a.dest == key), None)
             given = re.search(r"(?:Got value|Given value): (.*)", detail)
             value = given.group(1).strip() if given else "what was given"
-            if any(name.startswith(key + ".") for name in names):
+            if getattr(action, "_typehint", None) is None and any(name.startswith(key + ".") for name in names):
                 return InputError(f"{key} is a group of settings, not a setting", "type for example --model.depth 3")
             if action is not None:
                 choices, kind = describe_type(getattr(action, "_typehint", None))
-                nearest = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
+                alike = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
                 if choices:
-                    remedy = f"did you mean {nearest[0]}? " if nearest else ""
+                    remedy = f"did you mean {alike[0]}? " if alike else ""
                     return InputError(
                         f"{key} is {value}, which is none of its choices", f"{remedy}Choices: {', '.join(choices)}"
                     )
@@ -140,12 +142,14 @@ class TrainerHelp(argparse.Action):
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
-    """The setting that was probably meant: alike as a whole, or at the beginning of its last part."""
+    """The setting that was probably meant: alike as a whole, or its last part's beginning or initials (lr, bs)."""
 
     def likeness(candidate: str) -> float:
         prefix, _, part = candidate.rpartition(".")
         given_prefix, _, given_part = name.rpartition(".")
         whole = difflib.SequenceMatcher(None, name, candidate).ratio()
+        if len(given_part) > 1 and given_part == "".join(word[:1] for word in part.split("_")):
+            return 1.0 if prefix == given_prefix else 0.9
         beginning = difflib.SequenceMatcher(None, given_part, part[: len(given_part)]).ratio()
         return max(whole, beginning * (0.99 if prefix == given_prefix else 0.8))
 
@@ -210,7 +214,8 @@ class CLI(LightningCLI):
     def __init__(self, args: Sequence[str] | dict[str, Any] | None = None, description: str = "") -> None:
         self.run_folder: Path | None = None
         self.epoch_log = EpochLog()
-        self.checkpoint: ModelCheckpoint | None = None
+        self.checkpoint: RunCheckpoint | None = None
+        self.resumption: Resumption | None = None
         super().__init__(
             MLPModule,
             ImageDataModule,
@@ -246,6 +251,19 @@ class CLI(LightningCLI):
             "--run_root", type=str, default="runs", help="Folder of all runs: RUN_ROOT/DATASET/RUN_NAME."
         )
         parser.add_argument(
+            "--resume",
+            type=str | None,
+            default=None,
+            help="Go on with this run, in its folder and with its settings; auto, with run_name: start the run, or go "
+            "on with it if it is there.",
+        )
+        parser.add_argument(
+            "--checkpoint_every_n_steps",
+            type=int | None,
+            default=None,
+            help="Save the run every so many steps too, not only after each epoch.",
+        )
+        parser.add_argument(
             "--monitor",
             type=str,
             default="validation/loss",
@@ -270,6 +288,35 @@ class CLI(LightningCLI):
         for path in config_files(given):
             read_yaml(path)  # says what is wrong with which file, which the parser does not
         self.config = parser.parse_args(given)
+        folder = self._folder_to_resume()
+        if folder is not None:
+            try:
+                self.resumption = find_resumption(folder)
+                given_settings = parser.parse_args(given, defaults=False)
+                self.config = resumed_settings(parser, self.resumption, given_settings)
+            except FinishedRunError as finished:
+                if self.config["resume"] != "auto":
+                    raise
+                parser.exit(0, f"{finished.cause}\n{finished.remedy}\n")  # a job that was queued once too often
+
+    def _folder_to_resume(self) -> Path | None:
+        """The run folder that --resume means, None if a new run is to be started."""
+        resume, name = self.config["resume"], self.config["run_name"]
+        if resume is None:
+            return None
+        if resume != "auto":
+            if name is not None:
+                raise InputError("--resume names the run already", "leave --run_name out, or type --resume auto")
+            folder = Path(resume)
+            if not (folder / "config.yaml").is_file():
+                raise InputError(
+                    f"{folder} is no run folder: it has no config.yaml", "name a folder RUN_ROOT/DATASET/NAME"
+                )
+            return folder
+        if name is None:
+            raise InputError("--resume auto has to know which run", "add --run_name NAME")
+        folder = Path(self.config["run_root"]) / self.config["data"]["dataset"] / name
+        return folder if (folder / "config.yaml").is_file() else None
 
     def _set_seed(self) -> None:
         seed = self.config["seed_everything"]
@@ -295,14 +342,24 @@ class CLI(LightningCLI):
             raise InputError(
                 f"patience is {config['patience']}, but must be 0 or more", "type for example --patience 10"
             )
+        every = config["checkpoint_every_n_steps"]
+        if every is not None and every < 1:
+            raise InputError(
+                f"checkpoint_every_n_steps is {every}, but must be at least 1",
+                "type for example --checkpoint_every_n_steps 100, or leave it out",
+            )
 
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate(self.config)
-        model, data = self.config["model"].as_dict(), self.config["data"].as_dict()
-        datamodule = ImageDataModule(**data, task=model["task"], seed=self.config["seed_everything"])
+        datamodule = self.build_datamodule()
         self.datamodule: ImageDataModule = datamodule
-        self.model: MLPModule = MLPModule(datamodule.spec, datamodule.normalization, **model)
+        self.model: MLPModule = MLPModule(datamodule.spec, datamodule.normalization, **self.config["model"].as_dict())
         self.trainer: Trainer = self.instantiate_trainer()
+
+    def build_datamodule(self) -> ImageDataModule:
+        """The data that the settings describe; they are loaded when first asked for."""
+        config = self.config
+        return ImageDataModule(**config["data"].as_dict(), task=config["model"]["task"], seed=config["seed_everything"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, settings = self.config, {**self.config_init["trainer"], **kwargs}
@@ -311,13 +368,15 @@ class CLI(LightningCLI):
         if not validated and monitor.startswith("validation/"):
             monitor = monitor.replace("validation/", "train/")
             log.warning("data.num_validation is 0: no validation, so %s decides the best epoch", monitor)
-        mode = "max" if monitor.endswith("accuracy") else "min"
+        mode: Literal["min", "max"] = "max" if monitor.endswith("accuracy") else "min"
         callbacks: list[Callback] = [self.epoch_log]
         if settings.get("enable_progress_bar") is not False and sys.stderr.isatty():
             callbacks.append(ProgressBar())
         else:
             settings["enable_progress_bar"] = False
         check_trainer_settings(settings, validated)
+        if not validated:
+            settings["limit_val_batches"] = 0
         batch_norm = config["model"]["norm"] == "batch"
         datamodule.check_batches(batch_norm=batch_norm)
         quick = bool(settings.get("fast_dev_run"))
@@ -325,53 +384,67 @@ class CLI(LightningCLI):
             self.run_folder = self._make_run_folder()
             folder = self.run_folder
             if settings.get("logger") in (None, True):
-                settings["logger"] = TensorBoardLogger(str(folder.parent), name="", version=folder.name)
+                # what was logged after the checkpoint is logged again
+                purge_step = self.resumption.step if self.resumption else None
+                settings["logger"] = TensorBoardLogger(
+                    str(folder.parent), name="", version=folder.name, purge_step=purge_step
+                )
             if settings.get("logger"):
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
-            if settings.get("enable_checkpointing") is not False:
-                self.checkpoint = ModelCheckpoint(
-                    dirpath=folder / "checkpoints",
-                    filename="best",
-                    monitor=monitor,
-                    mode=mode,
-                    save_last=True,
-                    enable_version_counter=False,
-                    auto_insert_metric_name=False,
-                )
-                callbacks.append(self.checkpoint)
             if config["patience"]:
-                # asked where its number is made: an epoch that ends early has no validation
-                of_epoch = monitor.startswith("train/")
+                # asked where its number is made: an epoch that max_steps cuts short has no validation
+                at_epoch_end = monitor.startswith("train/")
                 callbacks.append(
-                    EarlyStopping(
-                        monitor=monitor, mode=mode, patience=config["patience"], check_on_train_epoch_end=of_epoch
+                    EarlyStop(
+                        monitor=monitor,
+                        mode=mode,
+                        patience=config["patience"],
+                        check_on_train_epoch_end=at_epoch_end,
                     )
                 )
+            if settings.get("enable_checkpointing") is not False:
+                every = config["checkpoint_every_n_steps"]
+                self.checkpoint = RunCheckpoint(folder / "checkpoints", monitor, mode, every)
+                callbacks.append(self.checkpoint)
+                settings["plugins"] = [*_as_list(settings.get("plugins")), PlainCheckpointIO()]
         try:
             trainer = self._instantiate_trainer(settings, callbacks)
             # only now is it known how many processes share a batch
             datamodule.check_batches(trainer.world_size, trainer.accumulate_grad_batches, batch_norm)
         except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
-            if self.run_folder is not None and is_first_process():
-                self.run_folder.rmdir()
+            if self.run_folder is not None and self.resumption is None and is_first_process():
+                shutil.rmtree(self.run_folder)
             raise error if isinstance(error, InputError) else explain_trainer_error(error) from error
         return trainer
 
     def _make_run_folder(self) -> Path:
         root, dataset = Path(self.config["run_root"]), self.config["data"]["dataset"]
-        # Lightning starts a run's other processes by running the same command again
-        inherited = os.environ.get("MLP_RUN_FOLDER")
-        if not is_first_process():
+        if self.resumption is not None:
+            folder = self.resumption.folder
+            check_same_data(folder, self.datamodule)
+        elif not is_first_process():
+            # Lightning starts a run's other processes by running the same command again
+            inherited = os.environ.get("MLP_RUN_FOLDER")
             return Path(inherited) if inherited else root / dataset / (self.config["run_name"] or "other-rank")
-        folder = new_run_folder(root, dataset, self.config["run_name"])
-        os.environ["MLP_RUN_FOLDER"] = str(folder)
+        else:
+            folder = new_run_folder(root, dataset, self.config["run_name"], auto=self.config["resume"] == "auto")
+        if is_first_process():
+            lock_run_folder(folder)
+            os.environ["MLP_RUN_FOLDER"] = str(folder)
+            os.environ[MAIN_PROCESS] = str(os.getpid())
         return folder
 
     def saved_config(self) -> str:
         """All settings as YAML that `--config` accepts; the name is left out, so that it starts a run of its own."""
         config = self.config.clone()
-        config["run_name"] = None
+        config["run_name"] = config["resume"] = None
         return str(self.parser.dump(config, skip_unset=False))
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def add_settings(parser: LightningArgumentParser) -> None:
@@ -416,7 +489,9 @@ def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
     for name in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches"):
         if settings.get(name) == 0:
             what = "tested" if "test" in name else "trained"
-            raise InputError(f"trainer.{name} is 0: nothing would be {what}", f"leave --trainer.{name} out, or raise it")
+            raise InputError(
+                f"trainer.{name} is 0: nothing would be {what}", f"leave --trainer.{name} out, or raise it"
+            )
     if validated and settings.get("limit_val_batches") == 0:
         raise InputError(
             "trainer.limit_val_batches is 0, but there is a validation split, which decides the best epoch",
@@ -463,43 +538,27 @@ def setup_console() -> None:
 
 
 def run_command(command: Callable[[], int | None]) -> NoReturn:
-    """Run a script's main function and leave with its status: 0, 1 (failed while running) or 2 (bad input).
+    """Run a script's main function and leave with its status.
 
+    That is 0, 1 (failed while running), 2 (bad input), 130 (Ctrl-C) or 143 (told to stop by SIGTERM or SIGUSR1).
     Errors of the project's own kind are printed as cause and remedy, without traceback unless --debug is given.
     """
     setup_console()
+    stop_signals.install()
+    die_with_first_process()
     debug = any(argument.startswith("--debug") and not argument.endswith("false") for argument in sys.argv[1:])
     try:
         status = command() or 0
-    except (InputError, RunError, MisconfigurationException) as caught:
+    except (InputError, RunError) as error:
         if debug:
             raise
-        # Lightning checks some of its settings only when it starts to train
-        error = explain_trainer_error(caught) if isinstance(caught, MisconfigurationException) else caught
+        if isinstance(error, DivergenceError) and is_launched():
+            sys.exit(0)
         print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)  # noqa: T201
         status = 2 if isinstance(error, InputError) else 1
+    except Interrupted as interrupted:
+        # the first process speaks for all: a status of another one's own would make Lightning kill it
+        status = 0 if is_launched() else interrupted.status
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping, read as plain data.
-
-    Raises:
-        InputError: If it is missing or no such file.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "name a YAML file of settings") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise InputError(f"{path} is not YAML: {why[:300]}", "mend the file, or name another") from None
-    if not isinstance(content, dict):
-        kinds = {list: "a list", str: "a text", type(None): "nothing"}
-        found = kinds.get(type(content), f"the value {content}")
-        raise InputError(
-            f"{path} holds {found}, but settings are expected", "write one setting per line, such as model.depth: 3"
-        )
-    return content

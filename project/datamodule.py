@@ -1,5 +1,6 @@
 """Splits, shards and the resident batch loader: from a data set to batches on the device."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ class TrainLoader:
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.accumulate, self.transform = accumulate, transform
         self.epoch = 0
-        self.position = 0
+        self.position = 0  # batches of the epoch that were given out
+        self._first = 0  # the batch with which the next iteration starts
         self.sampler = self  # Lightning tells the epoch to `loader.sampler` alone
 
     def set_epoch(self, epoch: int) -> None:
@@ -132,7 +134,7 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         order = self.epoch_order().to(self.targets.device)
         part = self.batch_size // (self.world_size * self.accumulate)
-        first, self.position = self.position, 0
+        first, self._first = self._first, 0
         for number in range(first, len(self)):
             # wraps to 0 at the epoch's end, or a resumed run would find an epoch without batches
             self.position = (number + 1) % len(self)
@@ -146,7 +148,7 @@ class TrainLoader:
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.position = state["position"]
+        self.position = self._first = state["position"]
 
 
 class EvaluationLoader:
@@ -351,6 +353,22 @@ class ImageDataModule(LightningDataModule):
         if self.classes is not None:
             names = tuple(names[c] for c in self.classes)
         return DataSpec(height, width, 1 if self.task == "binary" else len(names), self.task, names)
+
+    def share(self, other: "ImageDataModule") -> None:
+        """Take over what another one has loaded, split, fitted and moved to the device, as far as it is the same."""
+        if (self.dataset_name, self.root) != (other.dataset_name, other.root):
+            return
+        self.data = other.data
+        if (self.classes, self.task) == (other.classes, other.task):
+            self._resident = other._resident
+
+        def cut(module: "ImageDataModule") -> tuple[object, ...]:
+            return module.num_train, module.num_validation, module.split_seed, module.classes
+
+        if cut(self) == cut(other):
+            self.splits = other.splits
+            if self.normalization_name == other.normalization_name:
+                self.normalization = copy.deepcopy(other.normalization)  # it becomes a part of another network
 
     def source(self, split: SplitName) -> ImageSplit:
         """The official set that a split is cut from."""

@@ -129,7 +129,7 @@ def probe(
 
     Dropout is off. Parameters, their `.grad`, buffers, training flags and random state are left untouched, hooks live
     only as long as the call, and the surrounding autocast, no_grad or inference mode makes no difference. The host
-    waits for the device once.
+    waits for the device once, and with effective ranks once more per layer, since their eigenvalues are checked.
 
     With several processes no reduction is needed: the weights are identical, so every rank that probes the same fixed
     batch gets the same numbers, and only rank 0 needs to probe at all.
@@ -207,7 +207,9 @@ def probe(
 
 
 def _signal_numbers(name: str, values: Tensor) -> dict[str, Tensor]:
-    sd, mean = torch.std_mean(values.float())
+    x = values.float()
+    mean = x.mean()
+    sd = norm(x - mean) / math.sqrt(x.numel() - 1)  # torch.std_mean takes several times as long
     return {f"{name}_mean": mean, f"{name}_sd": sd, f"{name}_percentiles": percentiles(values)}
 
 
@@ -297,7 +299,7 @@ def dead_unit_fraction(activations: Tensor, tolerance: float = 0.0) -> Tensor:
     """
     if len(activations) == 0:
         raise ValueError("no examples: every unit would count as silent")
-    return (activations.abs() <= tolerance).all(dim=0).float().mean()
+    return (activations.abs().amax(dim=0) <= tolerance).float().mean()
 
 
 def identical_unit_fraction(incoming: Tensor, outgoing: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from project.datamodule import EvaluationLoader, ImageDataModule
+from project.datamodule import DataSpec, EvaluationLoader, ImageDataModule
 from project.diagnostics import (
     LayerProbe,
     Probe,
@@ -41,13 +41,13 @@ class DiagnosticsSettings:
     """
 
     enabled: bool = True
-    every_n_steps: int = 100
+    every_n_steps: int = 200
 
     def __post_init__(self) -> None:
         if self.every_n_steps < 1:
             raise InputError(
                 f"diagnostics.every_n_steps is {self.every_n_steps}, but must be at least 1",
-                "type for example --diagnostics.every_n_steps 100, or --diagnostics.enabled false",
+                "type for example --diagnostics.every_n_steps 200, or --diagnostics.enabled false",
             )
 
 
@@ -55,16 +55,18 @@ class DiagnosticsCallback(Callback):
     """Probe a fixed batch of the validation split every so many steps and at each epoch's end; judge at the end.
 
     Only the first process probes: the weights are the same on all, so there is nothing to reduce and nothing to wait
-    for. What is measured before step n (counted from 0), and by how much step n changed the weights, is logged at n.
+    for. What is measured before step n (counted from 0), and by how much step n changed the weights, is logged at n;
+    what is measured at an epoch's end, at the epoch's last step.
 
     Args:
         settings: The run's settings by their flags' names, such as `model.activation`.
         every_n_steps: Optimizer steps from one probe to the next.
 
     Attributes:
-        steps: Steps before which the network was probed.
+        steps: Steps at which the network was probed, ascending.
         gradient_norms: For each of them, every layer's pre-activation gradient norm, the output layer's last.
-        update_ratios: For each, ‖change‖/‖weights‖ of every layer's weights in that step, None where they were zero.
+        update_ratios: ‖change‖/‖weights‖ of every layer's weights in one step, None where they were zero, for every
+            `every_n_steps`th step.
         findings: The judgement of network, training and data, the severest first; filled at the end of the training.
     """
 
@@ -103,8 +105,7 @@ class DiagnosticsCallback(Callback):
         module = cast(MLPModule, pl_module)
         measured = self.probe(module)
         self._first = self._first or measured
-        self.steps.append(step)
-        self.gradient_norms.append([layer.pre_activation_gradient_norm for layer in _layers(measured)])
+        self._remember(measured, step)
         self._log(trainer, scalars(measured, module), step)
         self._before = [weight.detach().clone() for weight in _weights(module)]
 
@@ -128,6 +129,8 @@ class DiagnosticsCallback(Callback):
         values = scalars(measured, module)
         if self.steps and self.steps[-1] == step:  # probed before this very step: only what is new
             values = {tag: value for tag, value in values.items() if tag.startswith("layer_effective_rank/")}
+        else:
+            self._remember(measured, step)
         self._log(trainer, values, step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -158,13 +161,12 @@ class DiagnosticsCallback(Callback):
         targets = datamodule.targets("train")[datamodule.splits["train"]]
         classes = len(spec.class_names)
         chance_accuracy = float(targets.bincount(minlength=classes).max() / len(targets)) if classes else None
-        known_loss = self.settings.get("model.loss") in ("auto", "cross_entropy", "binary_cross_entropy")
-        chance_loss = initial_loss(classes) if classes and known_loss else None
+        loss = chance_loss(self.settings, spec)
         findings = judge_network(
             self.probe(module, with_effective_rank=True),
             self.settings,
             trained=True,
-            chance_loss=chance_loss,
+            chance_loss=loss,
             earlier=[self._first] if self._first else (),
         )
         findings += judge_training(
@@ -172,7 +174,7 @@ class DiagnosticsCallback(Callback):
             self.settings,
             status,
             chance_accuracy=chance_accuracy,
-            chance_loss=chance_loss,
+            chance_loss=loss,
             update_ratios=[ratio for ratios in self.update_ratios for ratio in ratios[:-1]],
         )
         source = datamodule.source("train").images
@@ -186,6 +188,10 @@ class DiagnosticsCallback(Callback):
             summary = type(summary)(**{**asdict(summary), "class_fractions": shares})
         self.findings = by_severity([*findings, *judge_data(summary, spec.class_names)])
         return self.findings
+
+    def _remember(self, measured: Probe, step: int) -> None:
+        self.steps.append(step)
+        self.gradient_norms.append([layer.pre_activation_gradient_norm for layer in _layers(measured)])
 
     def _log(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
         for logger in trainer.loggers:
@@ -265,6 +271,18 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         module.train(was_training)
+
+
+def chance_loss(settings: Mapping[str, Any], spec: DataSpec) -> float | None:
+    """Loss of uniform guesses, where the loss is the cross-entropy of one decision; else None.
+
+    Args:
+        settings: By their flags' names; `model.loss` is looked at.
+        spec: Of the data.
+    """
+    usual = "binary_cross_entropy" if spec.task == "binary" else "cross_entropy"  # not one decision for each class
+    known = spec.task != "regression" and settings.get("model.loss") in ("auto", "cross_entropy", usual)
+    return initial_loss(len(spec.class_names)) if known else None
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -125,12 +125,20 @@ ACCURACY_GAP = Threshold(
 )
 UNDERFIT_GAP = Threshold(
     0.02,
-    "Relative gap between validation and training loss, up to which there is nothing but bias, and more capacity "
-    "would pay.",
+    "Training minus validation accuracy, up to which nearly all of the error is bias, and more capacity would pay.",
+)
+UNDERFIT_LOSS_GAP = Threshold(
+    0.10,
+    "The same by loss, relative to validation's, where there is no accuracy.",
+)
+UNDERFIT_FALL = Threshold(
+    0.03,
+    "Relative fall of the training loss per epoch in the last third, below which a curve has levelled off.",
 )
 UNDERFIT_ERROR = Threshold(
     0.05,
-    "Training error, below which nobody would call it underfitting.",
+    "Training error (for regression, the loss in units of the target's variance), below which nobody would call it "
+    "underfitting.",
 )
 FLAT_IMPROVEMENT = Threshold(
     0.01,
@@ -144,6 +152,20 @@ LOSS_JUMP = Threshold(
     0.10,
     "Relative rise of the training loss from one epoch to the next that counts as a jump; two of them, or ending above "
     "the first epoch's loss, and the learning rate is too high.",
+)
+VALIDATION_SPIKE = Threshold(
+    0.25,
+    "Relative rise of the validation loss in one epoch that the next takes back by at least LOSS_JUMP: overfitting "
+    "does not turn back, steps that are too large do.",
+)
+CRAWL = Threshold(
+    0.01,
+    "Relative change of the training loss per epoch, below which a network that is still worse than guessing crawls.",
+)
+CRAWL_EXCESS = Threshold(
+    0.02,
+    "How far above that of guessing, relatively, the loss must be for that: a network that cannot learn still finds "
+    "the frequencies of the classes, and with them the loss of guessing.",
 )
 STEADY_FALL = Threshold(
     0.7,
@@ -441,12 +463,14 @@ def judge_training(
         return [Finding("diverged", "severe", sentence, _scaled_learning_rate(settings, 0.1))]
     if not history:
         return []
-    findings = _judge_learning_rate(losses, settings, chance_loss, update_ratios)
+    findings = _judge_learning_rate(losses, validation, settings, chance_loss, update_ratios)
     lost = _judge_chance(history, settings, chance_accuracy, [finding.code for finding in findings])
     if lost:
         return by_severity([*lost, *findings])
     rates = {finding.code for finding in findings}
-    if len(validation) == len(losses):
+    if (
+        len(validation) == len(losses) and "learning_rate_high" not in rates
+    ):  # else the curves show only the steps' size
         findings += _judge_fit(history, settings)
     if not rates:
         findings += _judge_progress(history, settings, {finding.code for finding in findings})
@@ -456,6 +480,7 @@ def judge_training(
 
 def _judge_learning_rate(
     losses: Sequence[float],
+    validation: Sequence[float],
     settings: Mapping[str, Any],
     chance_loss: float | None,
     update_ratios: Sequence[float | None],
@@ -468,12 +493,19 @@ def _judge_learning_rate(
     falls = [before - after for before, after in pairwise(losses)]
     jumps = sum(fall < -LOSS_JUMP.value * abs(before) for before, fall in zip(losses, falls, strict=False))
     if settings.get("model.schedule") == "cyclic":
-        jumps = 0  # the rate itself goes up and down
+        jumps, validation = 0, []  # the rate itself goes up and down
+    spikes = [
+        now
+        for before, now, after in zip(validation, validation[1:], validation[2:], strict=False)
+        if now > (1 + VALIDATION_SPIKE.value) * before and after < (1 - LOSS_JUMP.value) * now
+    ]
     high = None
     if len(losses) >= 2 and losses[-1] > losses[0]:
         high = f"the training loss went up, from {losses[0]:.3g} to {losses[-1]:.3g}"
     elif jumps >= 2:
         high = f"the training loss jumped up {jumps} times"
+    elif spikes:
+        high = f"the validation loss leapt to {max(spikes):.3g} and back"
     elif ratio is not None and ratio > LARGE_UPDATE.value:
         high = f"one step changes the weights by {ratio:.1e} of their size, where 1e-3 is usual"
     if high:
@@ -482,6 +514,13 @@ def _judge_learning_rate(
     low = None
     if ratio is not None and ratio < SMALL_UPDATE.value:
         low = f"one step changes the weights by {ratio:.1e} of their size, where 1e-3 is usual"
+    elif (
+        chance_loss is not None
+        and falls
+        and losses[-1] > (1 + CRAWL_EXCESS.value) * chance_loss
+        and max(map(abs, falls)) < CRAWL.value * losses[-1]
+    ):
+        low = f"the training loss hardly moves from {losses[0]:.3g}, and guessing gets {chance_loss:.3g}"
     elif len(losses) >= MIN_EPOCHS.value and min(falls) > 0:
         mean_fall = (losses[0] - losses[-1]) / len(falls)
         much_left = losses[-1] > (0.5 * chance_loss if chance_loss is not None else 0.6 * losses[0])
@@ -536,20 +575,26 @@ def _judge_fit(history: Sequence[Mapping[str, float]], settings: Mapping[str, An
         remedy = [f"--model.dropout {stronger}"] if stronger else ["--data.augmentation shift"]
         return [Finding("overfitting", "warning", sentence, remedy)]
     error = 1 - last["train/accuracy"] if "train/accuracy" in last else None
-    close = validation[-1] - losses[-1] < UNDERFIT_GAP.value * abs(validation[-1])
-    poor = error is None or error > UNDERFIT_ERROR.value
-    if len(history) >= MIN_EPOCHS.value and close and poor and _late_fall(losses) < FLAT_IMPROVEMENT.value * 5:
-        what = f"{error:.1%} of the training examples are still wrong" if error is not None else "no gap, no progress"
-        sentence = f"The network underfits: validation does as well as training, and {what}."
+    if error is not None:
+        close, poor = gap < UNDERFIT_GAP.value, error > UNDERFIT_ERROR.value
+    else:
+        close = validation[-1] - losses[-1] < UNDERFIT_LOSS_GAP.value * abs(validation[-1])
+        poor = losses[-1] > UNDERFIT_ERROR.value
+    level = _late_fall(losses) < UNDERFIT_FALL.value * _late_epochs(losses)
+    if len(history) >= MIN_EPOCHS.value and close and poor and level:
+        rest = (
+            f"at a loss of {losses[-1]:.3g}" if error is None else f"and {error:.1%} of the training examples are wrong"
+        )
+        sentence = f"The network underfits: validation does about as well as training, {rest}."
         return [Finding("underfitting", "warning", sentence, _more_capacity(settings))]
     return []
 
 
 def _more_capacity(settings: Mapping[str, Any]) -> list[str]:
-    if settings.get("model.dropout"):
-        return ["--model.dropout 0"]
     if settings.get("model.depth") == 0:
         return ["--model.depth 2"]
+    if settings.get("model.dropout"):
+        return ["--model.dropout 0"]
     if settings.get("model.activation") == "identity":
         return ["--model.activation relu"]
     width = settings.get("model.width")
@@ -571,14 +616,18 @@ def _judge_progress(
         or _late_fall(losses) >= FLAT_IMPROVEMENT.value
     ):
         return []
-    third = max(2, len(losses) // 3)
-    sentence = f"The training loss has stood still for the last {third} epochs, at {losses[-1]:.3g}."
+    sentence = f"The training loss has stood still for the last {_late_epochs(losses)} epochs, at {losses[-1]:.3g}."
     return [Finding("plateau", "warning", sentence, ["--model.schedule cosine"])]
+
+
+def _late_epochs(losses: Sequence[float]) -> int:
+    """A third of the epochs, but at least two."""
+    return max(2, len(losses) // 3)
 
 
 def _late_fall(losses: Sequence[float]) -> float:
     """Relative fall of a loss over the last third of the epochs."""
-    before = losses[-max(2, len(losses) // 3) - 1] if len(losses) > 2 else losses[0]
+    before = losses[-_late_epochs(losses) - 1] if len(losses) > 2 else losses[0]
     return (before - losses[-1]) / abs(before) if before else 0.0
 
 
@@ -646,7 +695,8 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     """What happened, in a sentence or two, for metrics.json.
 
     Args:
-        findings: Of network, training and data; the severest is told, a note only if there is no other.
+        findings: Of network, training and data; the severest is told, a note only if there is no other, and if it
+            has no remedy, the next that has one.
         results: As in metrics.json: `status`, `epochs`, `best`, `test/accuracy`, `validation/accuracy`, for regression
             `test/rmse`, `validation/rmse`; what is missing is left out.
     """
@@ -668,10 +718,13 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     ordered = by_severity(findings)
     if not ordered:
         return f"{happened}. Nothing stands out."
-    told = ordered[0].sentence
-    if ordered[0].remedy:
-        told += f" Try {' '.join(ordered[0].remedy)}."
-    return f"{happened}. {told}"
+    told = ordered[:1]
+    if not told[0].remedy:  # what goes with it may tell the cause
+        told += [finding for finding in ordered[1:] if finding.severity != "note" and finding.remedy][:1]
+    sentences = [f"{happened}.", *(finding.sentence for finding in told)]
+    if told[-1].remedy:
+        sentences.append(f"Try {' '.join(told[-1].remedy)}.")
+    return " ".join(sentences)
 
 
 @dataclass(frozen=True)

@@ -140,9 +140,16 @@ class MLPModule(LightningModule):
         self._epoch_sums[1] += score
         self._epoch_batches += 1
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.global_step + 1) % every == 0:
-            self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
+        step_ends = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if every and (self.global_step + 1) % every == 0 and step_ends:
+            self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, logger=False)
+            self._write({"train/loss_step": loss.item()}, self.global_step)
         return loss
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        """Hand values to the loggers now: those that self.log holds back a checkpoint in between would lose."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values | {"epoch": self.current_epoch}, step)
 
     def _loss_and_score(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss to minimize, and accuracy or, for regression, mean squared error in the target's unit; scalars."""
@@ -169,16 +176,18 @@ class MLPModule(LightningModule):
         if self.task == "regression":
             mean_score = math.sqrt(mean_score)
         values = {"train/loss": loss, f"train/{score_name(self.task)}": mean_score}
-        self._log_epoch(values)
+        self._log_epoch(values, logger=False)
+        self._write(values, self.global_step - 1)
         record = {"epoch": float(self.current_epoch), "steps": float(self.global_step)}
         self.history.append(record | values | self._epoch_validation)
 
-    def _log_epoch(self, values: dict[str, float]) -> None:
+    def _log_epoch(self, values: dict[str, float], logger: bool = True) -> None:
         # the same number on every process already, so Lightning need not reduce it
         self.log_dict(
             {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()},
             on_step=False,
             on_epoch=True,
+            logger=logger,
         )
 
     def _score_chunk(self, chunk: tuple[Batch, Tensor]) -> None:
@@ -278,12 +287,16 @@ class MLPModule(LightningModule):
         """Add plain data alone: the spec to rebuild from, the history, and the sums of an epoch under way."""
         checkpoint["spec"] = dataclasses.asdict(self.spec)
         checkpoint["history"] = self.history
-        checkpoint["epoch_sums"] = self._epoch_sums.cpu()
+        # each process's own, as another order of adding up would change the last digits
+        checkpoint["epoch_sums"] = cast(Tensor, self.all_gather(self._epoch_sums)).reshape(-1, 2).cpu()
         checkpoint["epoch_batches"] = self._epoch_batches
         checkpoint["epoch_validation"] = self._epoch_validation
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
-        self._epoch_sums = checkpoint["epoch_sums"].to(self.device)
+        sums, rank = checkpoint["epoch_sums"], self.trainer.global_rank
+        if len(sums) != self.trainer.world_size:  # shared out anew
+            sums = sums.mean(0).expand(self.trainer.world_size, 2)
+        self._epoch_sums = sums[rank].clone().to(self.device)
         self._epoch_batches = checkpoint["epoch_batches"]
         self._epoch_validation = checkpoint["epoch_validation"]

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from project.cli import Parser, add_settings, read_yaml
+from project.checkpointing import load_checkpoint
+from project.cli import Parser, add_settings
 from project.datamodule import DataSpec, ImageDataModule
 from project.errors import InputError
 from project.module import MLPModule
-from project.run_folder import find_run_folder
+from project.run_folder import find_run_folder, read_yaml
 from project.transforms import Normalization
 
 log = logging.getLogger("project")
@@ -59,25 +58,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
             )
     settings = settings_parser().parse_object({**known, "seed_everything": config.get("seed_everything", 0)})
     return dict(settings.as_dict())
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint as plain data.
-
-    Raises:
-        InputError: If it is missing, cut off, holds anything but plain data, or is none of this project's.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling a foreign file may raise
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise InputError(
-            f"{path} cannot be loaded as plain data: {first[0][:200]}",
-            "name a checkpoint that this project wrote, such as RUN/checkpoints/last.ckpt",
-        ) from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
-        raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
-    return checkpoint
 
 
 def restore(path: Path, data_root: Path | None = None) -> RestoredRun:

@@ -1,6 +1,7 @@
 """The run folder: where a run keeps what it was told, what it found and where every number came from."""
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from project.errors import InputError
 
@@ -24,13 +26,14 @@ LONGEST_DIFF = 1_000_000
 """Characters of an uncommitted change that provenance.json keeps."""
 
 
-def new_run_folder(root: Path, dataset: str, name: str | None) -> Path:
+def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = False) -> Path:
     """Create `root`/`dataset`/`name` for one run alone.
 
     Args:
         root: Folder of all runs.
         dataset: The data set's name.
         name: The run's name; time and a short random id if None.
+        auto: Take a folder that is there already if it has no settings yet: a run that ended before it began.
 
     Raises:
         InputError: If a run of that name exists, or the folder cannot be made or written.
@@ -46,6 +49,8 @@ def new_run_folder(root: Path, dataset: str, name: str | None) -> Path:
                 folder.mkdir()
                 return folder
             except FileExistsError:
+                if auto and not (folder / "config.yaml").exists():
+                    return folder
                 if name is not None:
                     raise InputError(
                         f"the run folder {folder} exists already, and runs are never overwritten",
@@ -107,14 +112,71 @@ def part_of(path: Path) -> Path:
 
 def replace_durably(part: Path, path: Path) -> None:
     """Put a finished file in the place of another, so that after a crash there is one or the other, and whole."""
-    for place, rename in ((part, True), (path.parent, False)):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if rename:
-            part.replace(path)
+    _flush(part)
+    part.replace(path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; empty if there is no such file.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}", "restore the file, or delete it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping", "restore the file, or delete it")
+    return content
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping, read as plain data.
+
+    Raises:
+        InputError: If it is missing or no such file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "name a YAML file of settings") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"{path} is not YAML: {why[:300]}", "mend the file, or name another") from None
+    if not isinstance(content, dict):
+        kinds = {list: "a list", str: "a text", type(None): "nothing"}
+        found = kinds.get(type(content), f"the value {content}")
+        raise InputError(
+            f"{path} holds {found}, but settings are expected", "write one setting per line, such as model.depth: 3"
+        )
+    return content
+
+
+def lock_run_folder(folder: Path) -> None:
+    """Keep other processes from training the same run for as long as this one lives.
+
+    Raises:
+        InputError: If one does already.
+    """
+    descriptor = os.open(folder / "train.log", os.O_RDWR | os.O_CREAT, 0o666)  # closed, and so unlocked, when the process ends
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(
+            f"another process is training {folder} at this moment", "wait until it has ended, or choose another run"
+        ) from None
 
 
 def _finite(value: Any) -> Any:

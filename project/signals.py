@@ -1,4 +1,4 @@
-"""Stopping on request: SIGTERM, SIGINT and SIGUSR1 end a run within five seconds with nothing lost, and leave no orphan.
+"""Stopping on request: a signal ends a run within five seconds, with nothing lost and no process left behind.
 
 While a network trains, a signal is only noted; the checkpoint callback acts on it at a batch's end. At any other
 moment there is nothing to save, and the run stops at once. A process that is still there four seconds later, because
@@ -51,7 +51,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
-        self.last_words: Callable[[], None] | None = None
+        self.last_words: Callable[[], object] | None = None
         self._holding = False
 
     def install(self) -> None:

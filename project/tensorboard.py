@@ -59,6 +59,9 @@ LAYER_CHARTS = {
 
 LEFT_OUT_SETTINGS = ("data.root", "data.download", "model.compile")
 """Settings that decide nothing about the result and would only widen the HParams table."""
+TEXT_SETTINGS = ("model.width", "data.augmentation", "data.classes", "trainer.precision")
+"""Settings that may be a list: shown as text in every run, so that a column has one type."""
+HEADLINE_SETTINGS = ("model.activation", "model.depth", "model.learning_rate", "model.width", "model.norm")
 SHOWN_TRAINER_SETTINGS = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches")
 
 
@@ -90,21 +93,24 @@ class TensorBoardCallback(Callback):
         if writer is None or self._introduced:
             return
         module, datamodule = cast(MLPModule, pl_module), _datamodule(trainer)
-        writer.add_text("1 network", layer_table_markdown(module.mlp))
-        writer.add_text("2 settings", settings_markdown(self.settings))
+        writer.add_text("2_network", layer_table_markdown(module.mlp))
+        writer.add_text("3_settings", settings_markdown(self.settings))
         origin = Path(cast(TensorBoardLogger, trainer.logger).log_dir) / "provenance.json"
         if origin.is_file():
-            writer.add_text("3 provenance", provenance_markdown(json.loads(origin.read_text(encoding="utf-8"))))
+            writer.add_text("4_provenance", provenance_markdown(json.loads(origin.read_text(encoding="utf-8"))))
         add_graph(writer, module, str(self.settings["model.loss"]))
         writer.add_custom_scalars(chart_layout(module))
         # of epoch 0, whose batches are a function of the seed; each training batch reseeds what this draws
         batch = next(iter(datamodule.train_dataloader()))
-        _add_picture(writer, "1 sample batch", pictures.sample_batch_figure(batch, module), 0)
+        _add_picture(writer, "pictures/sample_batch", pictures.sample_batch_figure(batch, module), 0)
         writer.flush()
         self._introduced = True
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = _writer(trainer)
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # an epoch's last batch, not the epoch's end: validation comes in between, and before it the gradients are freed
+        writer = _writer(trainer) if trainer.is_last_batch else None
         if writer is None:
             return
         module, step = cast(MLPModule, pl_module), trainer.global_step - 1
@@ -112,7 +118,7 @@ class TensorBoardCallback(Callback):
             self._add_histograms(writer, module, step)
         if _is_shown(trainer, SHOWN_TILES):
             tiles = pictures.first_layer_tiles(module)
-            writer.add_image("2 first-layer weights", tiles, step, dataformats="HWC")
+            writer.add_image("pictures/first_layer_weights", tiles, step, dataformats="HWC")
 
     def _add_histograms(self, writer: "SummaryWriter", module: MLPModule, step: int) -> None:
         names = layer_tags(len(module.mlp.hidden))
@@ -138,8 +144,8 @@ class TensorBoardCallback(Callback):
         step = trainer.global_step
         if self.diagnostics.steps:
             figure = pictures.gradient_figure(self.diagnostics.steps, self.diagnostics.gradient_norms)
-            _add_picture(writer, "3 gradients by layer and step", figure, step)
-        writer.add_text("4 judgement", judgement_markdown(self.diagnostics.findings), step)
+            _add_picture(writer, "pictures/gradients_by_layer_and_step", figure, step)
+        writer.add_text("1_judgement", judgement_markdown(self.diagnostics.findings), step)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = _writer(trainer)
@@ -152,17 +158,17 @@ class TensorBoardCallback(Callback):
         images = spread_examples(loader, len(loader.indices))[1].images[: len(targets)].cpu()
         if module.task == "regression":
             scatter = pictures.regression_figure(outputs[:, 0], targets)
-            _add_picture(writer, "4 predicted against true", scatter, step)
+            _add_picture(writer, "pictures/predicted_against_true", scatter, step)
             mistakes = pictures.errors_figure(images, outputs[:, 0], targets)
         else:
             names = module.spec.class_names
             confusion = confusion_matrix(outputs, targets, module.task, len(names))
-            _add_picture(writer, "4 confusion matrix", pictures.confusion_figure(confusion, names), step)
+            _add_picture(writer, "pictures/confusion_matrix", pictures.confusion_figure(confusion, names), step)
             shares = probabilities(outputs, module.task)
             for index, name in enumerate(names):
                 writer.add_pr_curve(f"precision_recall/{_tag(name)}", targets == index, shares[:, index], step)
             mistakes = pictures.mistakes_figure(images, shares, targets, names)
-        _add_picture(writer, "5 most confident mistakes", mistakes, step)
+        _add_picture(writer, "pictures/most_confident_mistakes", mistakes, step)
         write_projector(Path(cast(TensorBoardLogger, trainer.logger).log_dir), module, datamodule)
         add_hparams(writer, self.settings, module, validated=datamodule.num_validation > 0)
         writer.flush()
@@ -207,10 +213,9 @@ def layer_table_markdown(mlp: MLP) -> str:
 
 
 def settings_markdown(settings: Mapping[str, Any]) -> str:
-    """Every setting by its flag's name, as code."""
-    return _code(
-        "\n".join(f"{name}: {yaml.safe_dump(value, default_flow_style=True)}" for name, value in settings.items())
-    )
+    """Every setting that has a value, by its flag's name, as code."""
+    shown = {name: value for name, value in settings.items() if value is not None}
+    return _code(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, allow_unicode=True))
 
 
 def provenance_markdown(origin: Mapping[str, Any]) -> str:
@@ -223,7 +228,7 @@ def provenance_markdown(origin: Mapping[str, Any]) -> str:
 
 def _code(text: str) -> str:
     """Text as Markdown shows it letter by letter."""
-    return "\n".join(f"    {line}" for line in text.replace("\n...\n", "\n").splitlines())
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def judgement_markdown(findings: Sequence[Finding]) -> str:
@@ -244,7 +249,7 @@ def chart_layout(module: MLPModule) -> dict[str, dict[str, list[Any]]]:
     training = {
         "loss": ["Multiline", ["^train/loss$", "^validation/loss$"]],
         score: ["Multiline", [f"^train/{score}$", f"^validation/{score}$"]],
-        "learning rate": ["Multiline", ["^(lr|learning_rate)"]],
+        "learning rate": ["Multiline", ["^(lr-|learning_rate)[^/]*(/pg1)?$"]],
     }
     blocks = [cast(HiddenLayer, layer) for layer in module.mlp.hidden]
     bounded = [math.isfinite(saturation_bounds(block.activation)[1]) for block in blocks]
@@ -384,7 +389,7 @@ def principal_components(points: Tensor, most: int) -> Tensor:
     Returns:
         (n, min(n, features, most)); the sign of each direction is that of its largest entry.
     """
-    centred = points.double() - points.double().mean(0)
+    centred = points - points.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     directions = directions[:most]
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
@@ -393,27 +398,48 @@ def principal_components(points: Tensor, most: int) -> Tensor:
 
 
 def add_hparams(writer: "SummaryWriter", settings: Mapping[str, Any], module: MLPModule, validated: bool) -> None:
-    """Write the settings that matter, and which scalars are the run's final metrics.
+    """Write the settings that matter, and which scalars are the run's final metrics, into the run's own event file.
 
-    Into the run's own event file: torch's `add_hparams` starts a folder of its own, and the table then shows each run
-    twice.
+    torch's `add_hparams` starts a folder of its own, so that the table shows each run twice.
     """
-    from torch.utils.tensorboard.summary import hparams
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
-    shown: dict[str, Any] = {}
+    infos: list[Any] = []
+    values: dict[str, str | float] = {}
     for name, value in settings.items():
         group, _, short = name.partition(".")
-        if name in LEFT_OUT_SETTINGS or value is None:
+        of_trainer = group == "trainer" and short in SHOWN_TRAINER_SETTINGS
+        if name in LEFT_OUT_SETTINGS or not (group in ("model", "data", "seed_everything") or of_trainer):
             continue
-        if (
-            group in ("model", "data")
-            or name == "seed_everything"
-            or (group == "trainer" and short in SHOWN_TRAINER_SETTINGS)
-        ):
-            shown[name] = value if isinstance(value, bool | int | float | str) else str(value)
+        if name in TEXT_SETTINGS or isinstance(value, str):
+            values[name] = "none" if value is None else str(value)
+        elif value is not None:
+            values[name] = float(value)
+        text = isinstance(values.get(name), str)
+        kind = api_pb2.DATA_TYPE_STRING if text else api_pb2.DATA_TYPE_FLOAT64
+        # the page shows five columns until more are ticked: first the settings that are said to differ between runs
+        infos.append(api_pb2.HParamInfo(name=name, type=kind, differs=name in HEADLINE_SETTINGS))
     splits = ("test", "validation") if validated else ("test",)
-    metrics = {
-        f"{split}/{name}": 0.0 for split in splits for name in (score_name(module.task), "loss")
-    }  # the names count
-    for summary in cast(Any, hparams)(shown, metrics):
-        _event_file(writer).add_summary(summary)
+    tags = [f"{split}/{name}" for split in splits for name in (score_name(module.task), "loss")]
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag) for tag in tags]
+    start = SessionStartInfo()
+    for name, value in values.items():
+        if isinstance(value, str):
+            start.hparams[name].string_value = value
+        else:
+            start.hparams[name].number_value = value
+    contents = {
+        metadata.EXPERIMENT_TAG: HParamsPluginData(
+            experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+        ),
+        metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
+        metadata.SESSION_END_INFO_TAG: HParamsPluginData(
+            session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
+        ),
+    }
+    for tag, content in contents.items():
+        described = metadata.create_summary_metadata(content)
+        part = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
+        _event_file(writer).add_summary(Summary(value=[part]))

@@ -6,32 +6,79 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning import Trainer
+
+from project.checkpointing import DivergenceError
 from project.cli import CLI, is_first_process
 from project.datamodule import ImageDataModule
+from project.errors import RunError
 from project.mlp import layer_table
 from project.module import MLPModule
-from project.run_folder import provenance, write_json
+from project.run_folder import provenance, read_json, write_json, write_text
+from project.signals import Interrupted, stop_signals
 
 log = logging.getLogger("project")
 
 
 def train(cli: CLI) -> dict[str, Any]:
-    """Train and test what the settings describe.
+    """Train and test what the settings describe, from the start or from where a run was left.
 
     Returns:
         The content of metrics.json; an empty dict on every process but the first.
+
+    Raises:
+        Interrupted: If a signal asked for it; the run is saved and can be resumed.
+        DivergenceError: If the loss becomes NaN or infinite.
+        RunError: If the disk is full, or another process of the run died.
     """
     folder = cli.run_folder if is_first_process() else None
-    if folder is not None:
-        start_run_folder(cli, folder)
-    with log_file(folder):
-        return _train(cli)
+
+    def note(status: str) -> dict[str, Any]:
+        metrics = _summary(cli) | {"status": status, "verdict": _unfinished(cli, status)}
+        if folder is not None:
+            write_json(folder / "metrics.json", metrics)
+        return metrics
+
+    stop_signals.last_words = lambda: note("interrupted")
+    try:
+        if folder is not None:
+            start_run_folder(cli, folder)
+        with log_file(folder):
+            return _train(cli)
+    except Interrupted as interrupted:
+        verdict = note("interrupted")["verdict"]
+        log.warning("%s: %s", interrupted.name, verdict)
+        raise
+    except DivergenceError:
+        note("diverged")
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise RunError(
+            f"a file of the run cannot be written: {error.strerror or error}{where}",
+            f"make room, then go on from the last checkpoint with --resume {folder}",
+        ) from error
+    except RuntimeError as error:
+        if cli.trainer.world_size == 1 or "gloo" not in str(error).lower():
+            raise
+        raise RunError(
+            "another process of this run died", f"see what it said above, then go on with --resume {folder}"
+        ) from error
+    finally:
+        stop_signals.last_words = None
 
 
 def _train(cli: CLI) -> dict[str, Any]:
     trainer, module, datamodule = cli.trainer, cli.model, cli.datamodule
-    trainer.fit(module, datamodule=datamodule)
-    best = cli.checkpoint.best_model_path if cli.checkpoint else ""
+    leave_signals_alone(trainer)
+    start = cli.resumption.checkpoint if cli.resumption else None
+    trainer.fit(module, datamodule=datamodule, ckpt_path=start, weights_only=True)
+    if not cli.epoch_log.ended:
+        # resumed after its last step: Lightning then skips the training, and with it this hook
+        module.to(trainer.strategy.root_device)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_train_end(trainer, module)
+    best = cli.checkpoint.best_path if cli.checkpoint else None
     options: dict[str, Any] = {"ckpt_path": best, "weights_only": True} if best else {}
     results: dict[str, Any] = {}
     # the checkpoint's history ends with the best epoch: keep the whole one
@@ -44,11 +91,28 @@ def _train(cli: CLI) -> dict[str, Any]:
     module.history = history
     if not is_first_process():
         return {}
-    metrics = _summary(cli, module) | results
+    metrics = _summary(cli) | results
     metrics["verdict"] = verdict(metrics, module)
     if cli.run_folder is not None:
         write_json(cli.run_folder / "metrics.json", metrics)
     return metrics
+
+
+def leave_signals_alone(trainer: Trainer) -> None:
+    """Keep Lightning from handling signals: its way ends without a checkpoint, and on several processes in a deadlock.
+
+    Its broadcast before every batch, which makes all wait for the first process, goes with it: `RunCheckpoint` agrees
+    on signals without waiting.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+class RunLog(logging.FileHandler):
+    """A log file whose disk, when full, stops the run as any other file's does."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        raise  # logging calls this where it handles the error
 
 
 @contextmanager
@@ -57,7 +121,7 @@ def log_file(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler = RunLog(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
@@ -68,9 +132,11 @@ def log_file(folder: Path | None) -> Iterator[None]:
 
 
 def start_run_folder(cli: CLI, folder: Path) -> None:
-    """Write down settings, origin and network before anything can go wrong."""
-    (folder / "config.yaml").write_text(cli.saved_config(), encoding="utf-8")
+    """Write down settings, origin and network before anything can go wrong, or that the run goes on."""
     datamodule: ImageDataModule = cli.datamodule
+    run = cli.resumption
+    if run is not None and run.metrics.get("status") in ("completed", "early_stopped"):
+        write_json(folder / "metrics.json", run.metrics | {"status": "interrupted"})  # it is being trained longer
     data = {
         "name": datamodule.data.name,
         "source": datamodule.data.source,
@@ -78,8 +144,13 @@ def start_run_folder(cli: CLI, folder: Path) -> None:
         "split_sha256": datamodule.split_sha256,
     }
     origin = provenance(cli.config["seed_everything"], datamodule.split_seed, data)
+    first = read_json(folder / "provenance.json") if run else {}
+    if first:
+        now = {name: origin[name] for name in ("command", "started", "git_commit", "versions", "hardware")}
+        origin = first | {"resumed": [*first.get("resumed", []), now]}
     write_json(folder / "provenance.json", origin)
-    (folder / "model.txt").write_text(format_layer_table(cli.model), encoding="utf-8")
+    write_text(folder / "model.txt", format_layer_table(cli.model))
+    write_text(folder / "config.yaml", cli.saved_config())  # the last: a folder that has it is a run
 
 
 def format_layer_table(module: MLPModule) -> str:
@@ -98,23 +169,33 @@ def _named(split: str, metrics: dict[str, Any]) -> dict[str, Any]:
     return {f"{split}/{name}": value for name, value in metrics.items()}
 
 
-def _summary(cli: CLI, module: MLPModule) -> dict[str, Any]:
-    trainer, clock = cli.trainer, cli.epoch_log
+def _summary(cli: CLI) -> dict[str, Any]:
+    trainer, module, seconds = cli.trainer, cli.model, cli.epoch_log.train_seconds
     stopped = trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
     best: dict[str, Any] = {}
-    if module.history and cli.checkpoint and cli.checkpoint.best_model_score is not None:
+    if module.history and cli.checkpoint and cli.checkpoint.best_score is not None:
         monitor, mode = cli.checkpoint.monitor, cli.checkpoint.mode
-        chosen = (max if mode == "max" else min)(module.history, key=lambda record: record[monitor or ""])
+        judged = [record for record in module.history if monitor in record]
+        chosen = (max if mode == "max" else min)(judged, key=lambda record: record[monitor])
         best = {"epoch": int(chosen["epoch"]) + 1} | {k: v for k, v in chosen.items() if k.startswith("validation/")}
+    num_examples = trainer.global_step * cli.datamodule.batch_size
     return {
         "status": "early_stopped" if stopped else "completed",
         "epochs": len(module.history),
-        "steps": clock.num_steps,
-        "train_seconds": clock.train_seconds,
-        "examples_per_second": clock.num_examples / clock.train_seconds if clock.train_seconds else 0.0,
+        "steps": trainer.global_step,
+        "train_seconds": seconds,
+        "examples_per_second": num_examples / seconds if seconds else 0.0,
         "parameters": sum(p.numel() for p in module.parameters()),
         "best": best,
     }
+
+
+def _unfinished(cli: CLI, status: str) -> str:
+    """Where a run stands that stopped before its end."""
+    done = f"after {cli.trainer.global_step} steps, in epoch {cli.trainer.current_epoch + 1}"
+    if status == "diverged":
+        return f"The training diverged {done}: the loss is no number any more. A smaller learning rate may help."
+    return f"The run was interrupted {done}. To go on: python scripts/train.py --resume {cli.run_folder}"
 
 
 def verdict(metrics: dict[str, Any], module: MLPModule) -> str:

@@ -321,6 +321,17 @@ def test_underfitting_asks_for_capacity() -> None:
     assert only(judge(records, dropout=0.5), "underfitting").remedy == ["--model.dropout 0"]
     assert only(judge(records, width=64), "underfitting").remedy == ["--model.width 128"]
     assert "16.0% of the training examples" in only(judge(records), "underfitting").sentence
+    # measured: softmax regression
+    softmax = history(
+        [0.998, 0.503, 0.453, 0.436, 0.421, 0.401, 0.388, 0.380],
+        [0.556, 0.558, 0.460, 0.446, 0.440, 0.427, 0.423, 0.420],
+        [0.8] * 7 + [0.868],
+        [0.8] * 7 + [0.853],
+    )
+    assert codes(judge(softmax, depth=0)) == ["underfitting"]
+    assert judge(softmax, depth=0, dropout=0.2)[0].remedy == ["--model.depth 2"]
+    regression = history([0.5, 0.31, 0.302, 0.3, 0.299], [0.5, 0.33, 0.32, 0.31, 0.31])
+    assert "at a loss of 0.299" in only(judge(regression), "underfitting").sentence
     assert "underfitting" not in codes(judge(HEALTHY))
     learned = history([0.1, 0.05, 0.04, 0.04, 0.04], [0.1, 0.05, 0.04, 0.04, 0.04], [0.99] * 5, [0.99] * 5)
     assert "underfitting" not in codes(judge(learned))
@@ -333,6 +344,10 @@ def test_learning_rate_too_high() -> None:
     jumps = history([0.9, 0.5, 0.8, 0.4, 0.7])
     assert "jumped up 2 times" in only(judge(jumps), "learning_rate_high").sentence
     assert "learning_rate_high" not in codes(judge(jumps, schedule="cyclic"))
+    # measured: adamw at 0.3
+    spike = history([3.558, 0.838, 0.720, 0.672, 0.676, 0.622], [0.759, 0.755, 0.635, 0.620, 1.300, 0.798])
+    assert codes(judge(spike)) == ["learning_rate_high"]
+    assert "leapt to 1.3 and back" in judge(spike)[0].sentence
     fast = judge_training(HEALTHY, settings(), update_ratios=[0.2, 0.1, 0.3, None])
     assert "2.0e-01" in only(fast, "learning_rate_high").sentence
     assert judge_training(HEALTHY, settings(), update_ratios=[2e-3, 1e-3, None]) == []
@@ -343,6 +358,10 @@ def test_learning_rate_too_low() -> None:
     finding = only(judge(crawl), "learning_rate_low")
     assert "straight line" in finding.sentence
     assert finding.remedy == ["--model.learning_rate 0.01"]
+    # measured: plain gradient descent at 1e-5
+    still = judge(history([2.636, 2.628, 2.630, 2.623, 2.618, 2.620], accuracy=[0.1] * 6))
+    assert codes(still) == ["nothing_learned", "learning_rate_low"]
+    assert combined_remedy(still) == ["--model.learning_rate 0.01"]
     slow = judge_training(HEALTHY, settings(), update_ratios=[1e-6, 2e-6, 1e-5])
     assert only(slow, "learning_rate_low").remedy == ["--model.learning_rate 0.01"]
     assert "learning_rate_low" not in codes(judge(HEALTHY))
@@ -486,6 +505,8 @@ def test_verdict_tells_what_happened_and_the_severest_finding() -> None:
     findings = [Finding("a", "note", "A note."), Finding("b", "warning", "It overfits.", ["--model.dropout 0.5"])]
     happened = "Early stopped after 12 epochs: test accuracy 89.12%, validation accuracy 90.00% (best epoch 7)."
     assert verdict(findings, results) == f"{happened} It overfits. Try --model.dropout 0.5."
+    cause = [Finding("c", "severe", "It learned nothing."), Finding("n", "note", "N.", ["--x 1"]), findings[1]]
+    assert verdict(cause, results) == f"{happened} It learned nothing. It overfits. Try --model.dropout 0.5."
     assert verdict([], results) == f"{happened} Nothing stands out."
     assert verdict([], {"status": "completed", "epochs": 1, "test/rmse": 3.14159}) == (
         "Completed after 1 epoch: test rmse 3.142. Nothing stands out."

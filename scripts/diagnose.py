@@ -1,0 +1,44 @@
+"""Judge a network before it trains: python scripts/diagnose.py [settings as for train.py] [--suggest]"""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import capture_parser
+from rich.console import Console
+from rich.markup import escape
+
+from project.cli import CLI, run_command
+from project.diagnosis import examine, layer_diagnosis_table, save_figure, theory_lines, trial_table, try_remedies
+
+COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def main() -> None:
+    parser = capture_parser(CLI, [])
+    parser.description = __doc__
+    parser.add_argument("--suggest", action="store_true", help="Try the remedies out: a few seconds each.")
+    parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="Where the picture goes.")
+    config = parser.parse_args()
+    examined = examine(config)
+    console = Console(highlight=False)
+    console.print(layer_diagnosis_table(examined))
+    for line in theory_lines(examined):
+        console.print(line)
+    findings = examined.diagnosis.findings
+    for finding in findings:
+        console.print(f"{finding.severity}: {escape(finding.sentence)}", style=COLOURS[finding.severity])
+        if finding.remedy:
+            console.print("  try " + escape(" ".join(finding.remedy)), soft_wrap=True)
+    if not findings:
+        console.print("Nothing is wrong with this network before it trains.", style="bold green")
+    if examined.diagnosis.probe.hidden:
+        save_figure(examined, config.figure)
+        console.print(f"picture      {config.figure}", soft_wrap=True)
+    if config.suggest and findings:
+        own = ("--suggest", "--figure")
+        arguments = [word for word in sys.argv[1:] if not word.startswith(own) and word != str(config.figure)]
+        console.print(trial_table(try_remedies(arguments, findings)))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,153 @@
+"""A headless Chromium driven through its debugging pipe (the DevTools protocol): no driver, no port, no package."""
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # the projector draws with WebGL
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
+TEXT = """
+(() => {
+  const text = (node) => [...node.childNodes].map((child) =>
+    child.nodeType === 3 ? child.textContent
+    : ['STYLE', 'SCRIPT', 'TEMPLATE'].includes(child.nodeName) ? ''
+    : (child.shadowRoot ? text(child.shadowRoot) : '') + ' ' + text(child)).join(' ');
+  return text(document.body).replace(/\\s+/g, ' ');
+})()
+"""
+"""All text of the page, shadow roots included."""
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, or None."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One page of a headless browser with a profile of its own.
+
+    Args:
+        program: Path of a Chromium.
+        profile: Folder for its profile, empty.
+        size: Of the window, in pixels.
+    """
+
+    def __init__(self, program: str, profile: Path, size: tuple[int, int] = (1400, 1000)) -> None:
+        to_browser, self._write = os.pipe()
+        self._read, from_browser = os.pipe()
+        command = [program, *FLAGS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}", "about:blank"]
+        # the browser reads commands from file descriptor 3 and answers on 4
+        wrapped = ["sh", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', *command]
+        log = (profile / "browser.log").open("wb")
+        with log:
+            self._process = subprocess.Popen(
+                wrapped, pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        os.close(to_browser)
+        os.close(from_browser)
+        self._buffer, self._number, self._session = b"", 0, ""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._call("Page.enable")
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.close(self._write)  # a browser whose pipe ends leaves
+        os.close(self._read)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _call(self, method: str, timeout_s: float = 60, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            while b"\0" in self._buffer:
+                line, _, self._buffer = self._buffer.partition(b"\0")
+                answer = json.loads(line)
+                if answer.get("id") == self._number:
+                    if "error" in answer:
+                        raise RuntimeError(f"{method}: {answer['error']}")
+                    result: dict[str, Any] = answer["result"]
+                    return result
+            if select.select([self._read], [], [], 0.2)[0]:
+                part = os.read(self._read, 1 << 20)
+                if not part:
+                    raise RuntimeError(f"{method}: the browser has gone")
+                self._buffer += part
+        raise TimeoutError(f"{method}: no answer in {timeout_s:g} s")
+
+    def open(self, url: str) -> None:
+        """Load a page afresh."""
+        self._call("Page.navigate", url="about:blank")
+        self._call("Page.navigate", url=url)
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression, plain data."""
+        answer = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", "script failed"))
+        return answer["result"].get("value")
+
+    def text(self) -> str:
+        """All text of the page."""
+        return str(self.run(TEXT))
+
+    def wait_for(self, script: str, timeout_s: float = 40) -> Any:
+        """The value of an expression once it is true.
+
+        Raises:
+            TimeoutError: With the page's text, if it does not become true.
+        """
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            value = self.run(script)
+            if value:
+                return value
+            time.sleep(0.2)
+        raise TimeoutError(f"not in {timeout_s:g} s: {script}\n{self.text()[:2000]}")
+
+    def wait_for_text(self, *wanted: str, timeout_s: float = 40) -> str:
+        """The page's text once it holds all that is wanted."""
+        self.wait_for(
+            f"(() => {{ const t = {TEXT.strip()}; return {json.dumps(wanted)}.every((w) => t.includes(w)) }})()",
+            timeout_s,
+        )
+        return self.text()
+
+    def screenshot(self, path: Path | None = None) -> bytes:
+        """The window as PNG, written to `path` if given."""
+        picture = base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
+        if path is not None:
+            path.write_bytes(picture)
+        return picture

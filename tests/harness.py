@@ -1,0 +1,279 @@
+"""Runs that are killed at a chosen moment, in processes forked from one that has imported everything already.
+
+A run of the command line takes seconds to import and a tenth of a second to train: forked, hundreds of runs can be
+killed and resumed in a test. The kills live here alone; the project knows nothing of them.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import project.checkpointing
+import project.datamodule
+import project.run_folder
+from project.callbacks import EarlyStop
+from project.checkpointing import PlainCheckpointIO, RunCheckpoint
+from project.cli import CLI, run_command
+from project.datamodule import TrainLoader
+from project.module import MLPModule
+from project.training import train
+
+TIMES = ("train_seconds", "examples_per_second", "verdict")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL, or another signal, at the nth time (from 1) that something happens.
+
+    Args:
+        moment: step (after the optimizer's), validation (after a chunk), test (likewise), write (in the middle of a
+            checkpoint's bytes), publish (between the two renames of last.ckpt), saved (right after a checkpoint).
+        number: Which time.
+        signum: The signal.
+    """
+
+    moment: str
+    number: int
+    signum: int = signal.SIGKILL
+
+
+def _after(owner: Any, name: str, act: Callable[[], None]) -> None:
+    """Let something happen whenever a method has returned."""
+    method = getattr(owner, name)
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        act()
+        return result
+
+    setattr(owner, name, replaced)
+
+
+def _arm(kill: Kill) -> None:
+    count = 0
+
+    def strike() -> None:
+        nonlocal count
+        count += 1
+        if count == kill.number:
+            os.kill(os.getpid(), kill.signum)
+
+    if kill.moment == "write":
+        original = Path.write_bytes
+
+        def half(self: Path, data: Any) -> int:
+            if ".ckpt" not in self.name:
+                return original(self, data)
+            with self.open("wb") as file:
+                file.write(data[: len(data) // 2])
+                file.flush()
+                strike()
+                return file.write(data[len(data) // 2 :])
+
+        Path.write_bytes = half  # type: ignore[method-assign, assignment]
+        return
+    if kill.moment == "publish":
+        replace = Path.replace
+
+        def replace_and_strike(self: Path, target: Any) -> Path:
+            result = replace(self, target)
+            if ".ckpt" in self.name:
+                strike()
+            return result
+
+        Path.replace = replace_and_strike  # type: ignore[method-assign]
+        return
+    owner, name = {
+        "step": (MLPModule, "optimizer_step"),
+        "validation": (MLPModule, "validation_step"),
+        "test": (MLPModule, "test_step"),
+        "saved": (RunCheckpoint, "_save"),
+    }[kill.moment]
+    _after(owner, name, strike)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    pass
+
+
+def without_order() -> None:
+    """The order of the batches drawn from whatever state the generators are in."""
+    TrainLoader.epoch_order = lambda self: self.indices[torch.randperm(len(self.indices))]  # type: ignore[method-assign]
+
+
+def without_position() -> None:
+    TrainLoader.load_state_dict = _nothing  # type: ignore[method-assign, assignment]
+
+
+def without_reseeding() -> None:
+    project.datamodule.seed_generators = _nothing
+
+
+def without_epoch_sums() -> None:
+    load = MLPModule.on_load_checkpoint
+
+    def forget(self: MLPModule, checkpoint: dict[str, Any]) -> None:
+        load(self, checkpoint)
+        self._epoch_sums.zero_()
+
+    MLPModule.on_load_checkpoint = forget  # type: ignore[method-assign]
+
+
+def without_whole_epochs() -> None:
+    """Checkpoints by step on an epoch's last batch too."""
+    project.checkpointing._is_followed_by_more = lambda trainer, batch_idx: False
+
+
+def without_purge() -> None:
+    from project import cli
+
+    logger = cli.TensorBoardLogger
+    cli.TensorBoardLogger = lambda *args, purge_step, **kwargs: logger(*args, **kwargs)  # type: ignore[misc, assignment]
+
+
+def without_immediate_scalars() -> None:
+    """Lightning's way: scalars reach the logger after the batch's end, and so after the checkpoint."""
+    MLPModule._write = lambda self, values, step: self.log_dict(  # type: ignore[method-assign]
+        {name: torch.tensor(value) for name, value in values.items()}, on_step=True, on_epoch=False
+    )
+
+
+def without_flush() -> None:
+    """Scalars that wait in the writer's queue while the checkpoint is written."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    TensorBoardLogger.save = _nothing  # type: ignore[method-assign, assignment]
+
+
+def without_early_stopping_state() -> None:
+    EarlyStop.load_state_dict = _nothing  # type: ignore[method-assign, assignment]
+
+
+def without_best_score() -> None:
+    RunCheckpoint.load_state_dict = _nothing  # type: ignore[method-assign, assignment]
+
+
+def without_best_first() -> None:
+    """The last checkpoint before the best one, which then names a best epoch that is not there."""
+    save = RunCheckpoint._save
+
+    def last_first(self: RunCheckpoint, trainer: Any, score: float | None = None) -> None:
+        if score is not None and self._is_best(score):
+            self.best_score = score
+            save(self, trainer)
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+        else:
+            save(self, trainer)
+
+    RunCheckpoint._save = last_first  # type: ignore[method-assign]
+
+
+def without_atomic_writes() -> None:
+    def in_place(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        import io
+
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.getbuffer())
+
+    PlainCheckpointIO.save_checkpoint = in_place  # type: ignore[method-assign]
+
+
+def _child(args: list[str], output: str, kill: Kill | None, changes: Sequence[Callable[[], None]]) -> None:
+    os.environ.pop("MLP_RUN_FOLDER", None)
+    os.environ.pop("MLP_MAIN_PROCESS", None)
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    torch.set_num_threads(1)
+    sys.argv = ["train.py", *args]
+    for change in changes:
+        change()
+    if kill is not None:
+        _arm(kill)
+    run_command(lambda: bool(train(CLI())) and None)
+
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["harness"])
+
+
+def run(
+    args: Sequence[str], output: Path, kill: Kill | None = None, changes: Sequence[Callable[[], None]] = ()
+) -> int:
+    """Train with these flags in a process of its own.
+
+    Args:
+        args: Flags of scripts/train.py.
+        output: File to which what is printed is added.
+        kill: When to kill it.
+        changes: Functions, of this module, that take something out of the project before the run.
+
+    Returns:
+        The exit status, negative for a signal.
+    """
+    process = _context.Process(target=_child, args=(list(args), str(output), kill, list(changes)))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def next_second() -> None:
+    """Wait until the clock shows another second: event files are read in the order of the seconds in their names."""
+    now = int(time.time())
+    while int(time.time()) == now:
+        time.sleep(0.02)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a run: for each name, steps and values."""
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    return {
+        tag: sorted((event.step, event.value) for event in accumulator.Scalars(tag))
+        for tag in accumulator.Tags()["scalars"]
+    }
+
+
+def checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
+    content = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    content["callbacks"]["EpochLog"].pop("train_seconds")
+    return dict(content)
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json without times, and what is said in words."""
+    content = json.loads((folder / "metrics.json").read_text())
+    return {name: value for name, value in content.items() if name not in TIMES}
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two nested structures of plain data and tensors are not the same to the last bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return [] if one.dtype == other.dtype and torch.equal(one, other) else [where]
+    if isinstance(one, dict) and isinstance(other, dict):
+        missing = [f"{where}/{key} is in one alone" for key in one.keys() ^ other.keys()]
+        return missing + [d for key in one.keys() & other.keys() for d in differences(one[key], other[key], f"{where}/{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        return [d for index, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{where}/{index}")]
+    return [] if type(one) is type(other) and one == other else [f"{where}: {one} {other}"]
+
+
+def compare(folder: Path, unbroken: Path) -> list[str]:
+    """How a run's weights, optimizer, schedule, metrics and scalars differ from an unbroken one's."""
+    found = differences(checkpoint(folder), checkpoint(unbroken), "last")
+    found += differences(checkpoint(folder, "best"), checkpoint(unbroken, "best"), "best")
+    found += differences(metrics(folder), metrics(unbroken), "metrics")
+    return found + differences(scalars(folder), scalars(unbroken), "scalars")
