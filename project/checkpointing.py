@@ -155,7 +155,7 @@ class RunCheckpoint(Checkpoint):
         if trainer.world_size > 1:
             # apart from the gradients' own, and on the CPU: nothing waits for a GPU
             self._group = torch.distributed.new_group(backend="gloo")
-        stop_signals.hold()
+        stop_signals.holding = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -26,11 +26,13 @@ from project.callbacks import EarlyStop, EpochLog, ProgressBar
 from project.checkpointing import DivergenceError, PlainCheckpointIO, RunCheckpoint
 from project.datamodule import ImageDataModule
 from project.errors import InputError, RunError
+from project.inspection import DiagnosticsCallback, DiagnosticsSettings, flat_settings
 from project.metrics import score_name
 from project.module import MLPModule
 from project.resumption import FinishedRunError, Resumption, check_same_data, find_resumption, resumed_settings
 from project.run_folder import lock_run_folder, new_run_folder, read_yaml
 from project.signals import MAIN_PROCESS, Interrupted, die_with_first_process, is_launched, stop_signals
+from project.tensorboard import TensorBoardCallback
 
 log = logging.getLogger("project")
 
@@ -106,6 +108,7 @@ class TrainParser(Parser):
             ("The run", ""),
             ("The model", "model."),
             ("The data", "data."),
+            ("Looking inside", "diagnostics."),
             ("The Trainer", "trainer."),
         ):
             lines += ["", title]
@@ -214,6 +217,7 @@ class CLI(LightningCLI):
     def __init__(self, args: Sequence[str] | dict[str, Any] | None = None, description: str = "") -> None:
         self.run_folder: Path | None = None
         self.epoch_log = EpochLog()
+        self.diagnostics: DiagnosticsCallback | None = None
         self.checkpoint: RunCheckpoint | None = None
         self.resumption: Resumption | None = None
         super().__init__(
@@ -276,6 +280,7 @@ class CLI(LightningCLI):
             default=10,
             help="Epochs without improvement after which training stops; 0 never stops early.",
         )
+        parser.add_class_arguments(DiagnosticsSettings, "diagnostics", instantiate=False)
         parser.add_argument("--debug", type=bool, default=False, help="Show the traceback of an error.")
         parser.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
 
@@ -342,6 +347,7 @@ class CLI(LightningCLI):
             raise InputError(
                 f"patience is {config['patience']}, but must be 0 or more", "type for example --patience 10"
             )
+        DiagnosticsSettings(**config["diagnostics"].as_dict())  # checks them
         every = config["checkpoint_every_n_steps"]
         if every is not None and every < 1:
             raise InputError(
@@ -387,7 +393,7 @@ class CLI(LightningCLI):
                 # what was logged after the checkpoint is logged again
                 purge_step = self.resumption.step if self.resumption else None
                 settings["logger"] = TensorBoardLogger(
-                    str(folder.parent), name="", version=folder.name, purge_step=purge_step
+                    str(folder.parent), name="", version=folder.name, purge_step=purge_step, default_hp_metric=False
                 )
             if settings.get("logger"):
                 callbacks.append(LearningRateMonitor(logging_interval="step"))
@@ -402,6 +408,10 @@ class CLI(LightningCLI):
                         check_on_train_epoch_end=at_epoch_end,
                     )
                 )
+            if config["diagnostics"]["enabled"]:
+                flat = flat_settings({name: value for name, value in config.as_dict().items() if name != "config"})
+                self.diagnostics = DiagnosticsCallback(flat, config["diagnostics"]["every_n_steps"])
+                callbacks += [self.diagnostics, TensorBoardCallback(flat, self.diagnostics)]
             if settings.get("enable_checkpointing") is not False:
                 every = config["checkpoint_every_n_steps"]
                 self.checkpoint = RunCheckpoint(folder / "checkpoints", monitor, mode, every)
@@ -429,7 +439,7 @@ class CLI(LightningCLI):
         else:
             folder = new_run_folder(root, dataset, self.config["run_name"], auto=self.config["resume"] == "auto")
         if is_first_process():
-            lock_run_folder(folder)
+            self._lock = lock_run_folder(folder)  # for as long as this object lives
             os.environ["MLP_RUN_FOLDER"] = str(folder)
             os.environ[MAIN_PROCESS] = str(os.getpid())
         return folder

@@ -39,8 +39,8 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    logged = trainer.test(run.module, datamodule=run.datamodule, verbose=False)[0]
-    metrics: dict[str, Any] = {f"{split}/loss": logged["test/loss"]}
+    trainer.test(run.module, datamodule=run.datamodule, verbose=False)
+    metrics: dict[str, Any] = {f"{split}/loss": float(trainer.callback_metrics["test/loss"])}
     metrics |= {f"{split}/{name}": value for name, value in run.module.metrics().items()}
     if run.module.task != "regression":
         total = len(run.datamodule.splits[split])

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -187,7 +188,7 @@ class MLPModule(LightningModule):
             {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()},
             on_step=False,
             on_epoch=True,
-            logger=logger,
+            logger=logger and self.trainer.logger is not None,
         )
 
     def _score_chunk(self, chunk: tuple[Batch, Tensor]) -> None:
@@ -231,7 +232,8 @@ class MLPModule(LightningModule):
         outputs, targets = cast(tuple[Tensor, Tensor], self.evaluated)
         value = score(outputs, targets, self.task)
         self._epoch_validation = {"validation/loss": loss, f"validation/{score_name(self.task)}": value}
-        self._log_epoch(self._epoch_validation)
+        # scored once more after the training, the best epoch is no further point of the curve
+        self._log_epoch(self._epoch_validation, logger=self.trainer.state.fn == TrainerFn.FITTING)
 
     def test_step(self, chunk: tuple[Batch, Tensor], batch_idx: int) -> None:
         self._score_chunk(chunk)

@@ -14,7 +14,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import yaml
@@ -86,7 +86,7 @@ def find_run_folder(path: Path) -> Path:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write plain data whole or not at all; NaN and infinity, which JSON lacks, become null."""
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # a list of numbers, such as a row of the confusion matrix, goes on one line
     text = re.sub(
         r"\[[\s\d.,eE+-]*\]", lambda match: re.sub(r"\s+", " ", match[0]).replace("[ ", "[").replace(" ]", "]"), text
@@ -163,27 +163,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def lock_run_folder(folder: Path) -> None:
-    """Keep other processes from training the same run for as long as this one lives.
+def lock_run_folder(folder: Path) -> TextIO:
+    """Keep other processes from training the same run while the file that this returns is open.
 
     Raises:
         InputError: If one does already.
     """
-    descriptor = os.open(folder / "train.log", os.O_RDWR | os.O_CREAT, 0o666)  # closed, and so unlocked, when the process ends
+    file = (folder / "train.log").open("a", encoding="utf-8")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
+        file.close()
         raise InputError(
             f"another process is training {folder} at this moment", "wait until it has ended, or choose another run"
         ) from None
+    return file
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Nested plain data in which None stands for the NaN and the infinity that JSON lacks."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -45,6 +45,7 @@ class StopSignals:
 
     Attributes:
         received: Number of the first signal that came, 0 while there is none.
+        holding: Whether signals are only noted, for somebody who looks at `received`.
         last_words: What is still to be done if the process has to leave without finishing; at most a fraction of a
             second, from another thread.
     """
@@ -52,7 +53,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = 0
         self.last_words: Callable[[], object] | None = None
-        self._holding = False
+        self.holding = False
 
     def install(self) -> None:
         """Handle the signals in this process; only its main thread can, in others nothing happens."""
@@ -67,17 +68,13 @@ class StopSignals:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         threading.Thread(target=self._leave_in_time, args=(reading,), daemon=True).start()
 
-    def hold(self) -> None:
-        """From now on signals are only noted."""
-        self._holding = True
-
     def release(self) -> None:
-        """Signals stop the run at once again; one that was noted does so now.
+        """Let signals stop the run at once again; one that was noted does so now.
 
         Raises:
             Interrupted: If one was noted.
         """
-        self._holding = False
+        self.holding = False
         if self.received and not is_launched():
             raise Interrupted(self.received)
 
@@ -86,7 +83,7 @@ class StopSignals:
         # a second Ctrl-C means it: whoever types it does not wait for the batch's end
         insists = not first and signum == self.received == signal.SIGINT
         # a process that another one started leaves the decision to that one, which outlives it otherwise
-        if insists or (first and not self._holding and not is_launched()):
+        if insists or (first and not self.holding and not is_launched()):
             raise Interrupted(signum)
 
     def _leave_in_time(self, reading: int) -> None:

@@ -273,6 +273,7 @@ class Study:
         resample: Whether the split follows the seed.
         notes: Rows of the notes.
         lesson: What the notes say.
+        content: The file's content with seeds and quick settings worked in.
     """
 
     name: str
@@ -290,6 +291,7 @@ class Study:
     resample: bool = False
     notes: tuple[str, ...] = ()
     lesson: str = ""
+    content: dict[str, Any] = field(default_factory=dict)
 
     @property
     def maximize(self) -> bool:
@@ -353,8 +355,27 @@ def read_study(path: Path, seeds: int | None = None, quick: bool = False) -> Stu
     if seeds is not None:
         if seeds < 1:
             raise InputError(f"--seeds is {seeds}, but must be at least 1", "type for example --seeds 5")
-        study = replace(study, seeds=tuple(range(seeds)))
+        chosen = tuple(range(seeds))
+        study = replace(study, seeds=chosen, content={**study.content, "seeds": list(chosen)})
     return study
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """Keep a study's file, with seeds and quick settings worked in, in the study's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(study.content, sort_keys=False, allow_unicode=True, width=120)
+    (folder / "study.yaml").write_text(text, encoding="utf-8")
+
+
+def stored_study(folder: Path) -> Study:
+    """The study that a folder holds.
+
+    Raises:
+        InputError: If it holds none.
+    """
+    if not (folder / "study.yaml").is_file():
+        raise InputError(f"{folder} holds no study", "name a study's folder, such as runs/studies/NAME")
+    return parse_study(folder.resolve().name, read_yaml(folder / "study.yaml"))
 
 
 def parse_study(name: str, content: Mapping[str, Any], quick: bool = False) -> Study:
@@ -368,6 +389,7 @@ def parse_study(name: str, content: Mapping[str, Any], quick: bool = False) -> S
         raise InputError(f"study {name} has no question", "add a line such as question: Does dropout help?")
     base = _settings(name, "base", content.get("base") or {})
     seeds = _seeds(name, content.get("seeds", 5))
+    search = _search(name, content["search"]) if "search" in content else None
     if quick:
         changes = _settings(name, "quick", {k: v for k, v in (content.get("quick") or {}).items() if k != "seeds"})
         seeds = _seeds(name, (content.get("quick") or {}).get("seeds", QUICK_SEEDS))
@@ -375,10 +397,10 @@ def parse_study(name: str, content: Mapping[str, Any], quick: bool = False) -> S
             changes = {"trainer.max_epochs": max(1, round(base.get("trainer.max_epochs", 15) / 5))}
         base |= changes
         name += "-quick"
-    search = _search(name, content["search"]) if "search" in content else None
     if search is not None:
         if quick:
             search = replace(search, trials=max(3, search.trials // 5))
+            content = {**content, "search": {**content["search"], "trials": search.trials}}
         if content.keys() & {"arms", "vary", "tune", "reference"}:
             raise InputError(
                 f"study {name} has search beside arms, vary, tune or reference", "keep the one or the others"
@@ -412,6 +434,7 @@ def parse_study(name: str, content: Mapping[str, Any], quick: bool = False) -> S
         resample=bool(content.get("resample", False)),
         notes=tuple(str(row) for row in (notes if isinstance(notes, list) else [notes])),
         lesson=str(content.get("lesson", "")).strip(),
+        content={**{k: v for k, v in content.items() if k != "quick"}, "base": base, "seeds": list(seeds)},
     )
 
 

@@ -215,7 +215,10 @@ def layer_table_markdown(mlp: MLP) -> str:
 def settings_markdown(settings: Mapping[str, Any]) -> str:
     """Every setting that has a value, by its flag's name, as code."""
     shown = {name: value for name, value in settings.items() if value is not None}
-    return _code(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, allow_unicode=True))
+    values = {
+        name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in shown.items()
+    }
+    return _code("\n".join(f"{name}: {value}" for name, value in values.items()))
 
 
 def provenance_markdown(origin: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def train(cli: CLI) -> dict[str, Any]:
             "another process of this run died", f"see what it said above, then go on with --resume {folder}"
         ) from error
     finally:
-        stop_signals.last_words = None
+        stop_signals.last_words, stop_signals.holding = None, False
 
 
 def _train(cli: CLI) -> dict[str, Any]:
@@ -84,10 +84,12 @@ def _train(cli: CLI) -> dict[str, Any]:
     # the checkpoint's history ends with the best epoch: keep the whole one
     history = module.history
     if datamodule.num_validation:
-        logged = trainer.validate(module, datamodule=datamodule, verbose=False, **options)[0]
-        results |= {"validation/loss": logged["validation/loss"]} | _named("validation", module.metrics())
-    logged = trainer.test(module, datamodule=datamodule, verbose=False, **options)[0]
-    results |= {"test/loss": logged["test/loss"]} | _named("test", module.metrics())
+        trainer.validate(module, datamodule=datamodule, verbose=False, **options)
+        loss = float(trainer.callback_metrics["validation/loss"])
+        results |= {"validation/loss": loss} | _named("validation", module.metrics())
+    trainer.test(module, datamodule=datamodule, verbose=False, **options)
+    loss = float(trainer.callback_metrics["test/loss"])
+    results |= {"test/loss": loss} | _named("test", module.metrics())
     module.history = history
     if not is_first_process():
         return {}

@@ -9,6 +9,7 @@ from project.cli import Parser, run_command
 from project.datamodule import SplitName
 from project.evaluation import evaluate
 from project.restore import restore
+from project.run_folder import finite
 from project.tables import class_table, confusion_table, results_table
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     run = restore(arguments.run, arguments.data_root)
     metrics = evaluate(run, arguments.split, arguments.accelerator)
     if arguments.json:
-        print(json.dumps(metrics))
+        print(json.dumps(finite(metrics), allow_nan=False))
         return
     console, split = Console(highlight=False), arguments.split
     console.print(f"{run.checkpoint} on the {split} split of {run.datamodule.dataset_name}", soft_wrap=True)

@@ -5,7 +5,7 @@ killed and resumed in a test. The kills live here alone; the project knows nothi
 """
 
 import json
-import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -205,8 +206,15 @@ def _child(args: list[str], output: str, kill: Kill | None, changes: Sequence[Ca
     run_command(lambda: bool(train(CLI())) and None)
 
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["harness"])
+def _warm_context() -> multiprocessing.context.ForkServerContext:
+    """A server that has imported this module, from which each run is forked."""
+    folder = Path(__file__).parent
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(folder.parent)]))
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["harness"])
+        multiprocessing.forkserver.ensure_running()
+    return context
 
 
 def run(
@@ -223,7 +231,7 @@ def run(
     Returns:
         The exit status, negative for a signal.
     """
-    process = _context.Process(target=_child, args=(list(args), str(output), kill, list(changes)))
+    process = _warm_context().Process(target=_child, args=(list(args), str(output), kill, list(changes)))
     process.start()
     process.join()
     assert process.exitcode is not None

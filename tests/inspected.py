@@ -49,7 +49,9 @@ class Run:
     def events(self) -> EventAccumulator:
         """All that TensorBoard finds in the run folder."""
         self.trainer.logger.experiment.flush()  # type: ignore[union-attr]
-        found = EventAccumulator(str(self.folder), size_guidance=dict.fromkeys(("scalars", "images", "tensors"), 0))
+        found = EventAccumulator(
+            str(self.folder), size_guidance=dict.fromkeys(("scalars", "images", "tensors", "histograms"), 0)
+        )
         return found.Reload()
 
 

@@ -2,16 +2,19 @@
 
 import io
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from conftest import make_idx_folder, write_idx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inspected import Run, build
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from project.datamodule import DataSpec
 from project.errors import InputError
@@ -76,7 +79,7 @@ def test_first_probe_is_of_the_initial_network(idx_folder: Path, tmp_path: Path)
         "layer_activation_mean/hidden_2": float(z2.tanh().mean()),
         # tanh' = 1 − tanh² is below 5 % of its largest value, 1
         "layer_saturated_fraction/hidden_1": float((1 - z1.tanh() ** 2 < 0.05).float().mean()),
-        "layer_weight_norm/output": float((output.weight**2).sum().sqrt()),
+        "layer_weight_norm/output": float((output.weight.detach() ** 2).sum().sqrt()),
         "diagnostics/probe_loss": float(F.cross_entropy(logits, labels)),
     }
     # (softmax − one-hot)/n is the mean loss's gradient at the logits; one example's own is n times that
@@ -169,9 +172,6 @@ def test_vanishing_gradients_are_found_at_the_end(idx_folder: Path, tmp_path: Pa
 
 def test_data_are_judged_by_all_labels(tmp_path: Path) -> None:
     """1 of 200 training examples is of a rare class: unbalanced, but not missing."""
-    import numpy as np
-    from conftest import make_idx_folder, write_idx
-
     folder = make_idx_folder(tmp_path / "data", num_train=200, num_classes=2)
     labels = np.zeros(200, dtype=np.uint8)
     labels[7] = 1
@@ -183,6 +183,7 @@ def test_data_are_judged_by_all_labels(tmp_path: Path) -> None:
     assert "constant_features" not in codes
 
 
+@pytest.mark.filterwarnings("ignore:Total length of `list`")
 def test_without_validation_the_probe_uses_training_examples(idx_folder: Path, tmp_path: Path) -> None:
     run = build(idx_folder, tmp_path / "run", data={"num_validation": 0, "augmentation": None}, max_epochs=1).fit()
     inputs, _ = run.diagnostics.examples
@@ -190,6 +191,7 @@ def test_without_validation_the_probe_uses_training_examples(idx_folder: Path, t
     assert torch.equal(inputs, run.module.normalization(images))
 
 
+@pytest.mark.filterwarnings("ignore:You called `self.log")
 def test_no_logger_no_trouble(idx_folder: Path, tmp_path: Path) -> None:
     run = build(idx_folder, tmp_path / "run", logger=False).fit().test()
     assert run.diagnostics.steps == [0, 3, 5, 6, 9, 11]
@@ -215,7 +217,7 @@ def test_spread_is_even(num: int, most: int) -> None:
     assert len(positions) == min(num, most)
     assert positions == sorted(set(positions))
     assert all(0 <= position < num for position in positions)
-    gaps = {b - a for a, b in zip(positions, positions[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(positions)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

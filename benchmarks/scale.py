@@ -1,0 +1,113 @@
+"""From six thousand to six million images: cost per example and memory, on a made-up IDX set that is memory-mapped.
+
+    python -m benchmarks.scale --sizes 6000 60000 600000 6000000
+
+Six million images are a file of 4.7 GB, which is made in a temporary folder and removed again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from project.datasets import idx_header
+
+SIDE = 28
+NUM_CLASSES = 10
+CHUNK = 10_000
+NUM_TEST = 1000
+
+
+def make_set(folder: Path, num_train: int) -> None:
+    """Four IDX files of noise with a bright stripe that tells the class."""
+    generator = np.random.default_rng(0)
+    for prefix, num in (("train", num_train), ("t10k", NUM_TEST)):
+        labels = (np.arange(num) % NUM_CLASSES).astype(np.uint8)
+        with (folder / f"{prefix}-labels-idx1-ubyte").open("wb") as file:
+            file.write(idx_header((num,)) + labels.tobytes())
+        with (folder / f"{prefix}-images-idx3-ubyte").open("wb") as file:
+            file.write(idx_header((num, SIDE, SIDE)))
+            for start in range(0, num, CHUNK):
+                part = labels[start : start + CHUNK]
+                images = generator.integers(0, 100, (len(part), SIDE, SIDE), dtype=np.uint8)
+                images[np.arange(len(part)), 2 * part + 4] += 100
+                file.write(images.tobytes())
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that no file backs: what a memory map of any size does not add to."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit("this system does not tell a process's anonymous memory")
+
+
+def train_once(folder: Path) -> None:
+    """Train two epochs; print the second one's seconds, the examples in it, and the largest anonymous memory seen."""
+    from pytorch_lightning import Callback, LightningModule, Trainer
+
+    from project.cli import CLI, setup_console
+    from project.training import train
+
+    starts: list[float] = []
+    peak = 0
+
+    class Clock(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            starts.append(time.perf_counter())
+
+        def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+            nonlocal peak
+            if trainer.global_step % 10 == 0:
+                peak = max(peak, anonymous_bytes())
+
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            starts.append(time.perf_counter())
+
+    setup_console()
+    before = anonymous_bytes()
+    with tempfile.TemporaryDirectory() as runs:
+        flags = ["--data.dataset=idx", f"--data.root={folder}", f"--run_root={runs}", "--trainer.max_epochs=2"]
+        cli = CLI([*flags, "--data.num_validation=1000", "--trainer.accelerator=cpu"])
+        cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
+        train(cli)
+        examples = len(cli.datamodule.splits["train"])
+    print(json.dumps({"epoch_s": starts[2] - starts[1], "examples": examples, "memory": peak - before}))
+
+
+def measure(num_train: int) -> dict[str, float]:
+    """Microseconds per example and anonymous memory beyond start-up, for one size."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_set(Path(folder), num_train)
+        command = [sys.executable, "-m", "benchmarks.scale", "--one", folder]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
+    if result.returncode:
+        raise SystemExit(result.stderr)
+    record = json.loads(result.stdout.splitlines()[-1])
+    return {
+        "images": num_train,
+        "microseconds_per_example": record["epoch_s"] / record["examples"] * 1e6,
+        "memory_mb": record["memory"] / 2**20,
+        "file_mb": num_train * SIDE * SIDE / 2**20,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[6_000, 60_000, 600_000])
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        train_once(arguments.one)
+        return
+    for size in arguments.sizes:
+        print("  ".join(f"{name} {value:,.1f}" for name, value in measure(size).items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Run controlled studies and say what came out: python scripts/study.py configs/studies/activations.yaml"""
+
+from pathlib import Path
+
+from project.cli import Parser, run_command
+from project.engine import run_study
+from project.progress import StudyProgress
+from project.report import print_report, write_report
+from project.study import read_study, write_study
+
+
+def main() -> int:
+    parser = Parser(description=__doc__)
+    parser.add_argument("studies", type=Path, nargs="+", help="Study files; docs/studies.md says how to write one.")
+    parser.add_argument("--seeds", type=int | None, default=None, help="How many seeds, in place of the file's.")
+    parser.add_argument("--workers", type=int, default=1, help="Processes that run the study on this machine.")
+    parser.add_argument(
+        "--storage",
+        type=str | None,
+        default=None,
+        help="A database that workers on many machines share: postgresql://USER:PASSWORD@HOST/DATABASE. Without it, "
+        "SQLite in the study's folder.",
+    )
+    parser.add_argument("--quick", action="store_true", help="A quick look: fewer epochs, 2 seeds.")
+    parser.add_argument("--root", type=Path, default=Path("runs/studies"), help="Folder of all studies.")
+    parser.add_argument("--data_root", type=str | None, default=None, help="Where the data are, or go.")
+    parser.add_argument("--retry_failed", action="store_true", help="Run again what failed before.")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    arguments = parser.parse_args()
+    studies = [read_study(path, arguments.seeds, arguments.quick) for path in arguments.studies]
+    failed = 0
+    for study in studies:
+        folder = arguments.root / study.name
+        write_study(study, folder)
+        with StudyProgress(study, arguments.workers) as progress:
+            records = run_study(
+                study,
+                folder,
+                arguments.storage,
+                arguments.workers,
+                arguments.retry_failed,
+                progress.show,
+                {"data.root": arguments.data_root} if arguments.data_root else {},
+            )
+        report = write_report(study, records, folder / "report")
+        print_report(report)
+        failed += sum(record.status == "failed" for record in records)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run_command(main)
