@@ -9,6 +9,7 @@ import shutil
 import sys
 import textwrap
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -439,7 +440,8 @@ class CLI(LightningCLI):
         else:
             folder = new_run_folder(root, dataset, self.config["run_name"], auto=self.config["resume"] == "auto")
         if is_first_process():
-            self._lock = lock_run_folder(folder)  # for as long as this object lives
+            # for as long as this object lives
+            weakref.finalize(self, os.close, lock_run_folder(folder))
             os.environ["MLP_RUN_FOLDER"] = str(folder)
             os.environ[MAIN_PROCESS] = str(os.getpid())
         return folder
@@ -537,7 +539,8 @@ def setup_console() -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     log.propagate = False
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     # batches are made on the device: no worker processes are missing; and epoch values are the same on every rank
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")

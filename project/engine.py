@@ -749,7 +749,10 @@ def _quiet_console() -> Iterator[None]:
     for handler in handlers:
         handler.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            # a study's runs have no TensorBoard files unless it asks for them
+            warnings.filterwarnings("ignore", message=".*have no logger configured.*")
+            yield
     finally:
         for handler, level in zip(handlers, levels, strict=True):
             handler.setLevel(level)

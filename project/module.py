@@ -90,7 +90,7 @@ class MLPModule(LightningModule):
             f"a network of model.depth {depth} and model.width {width} does not fit into memory",
             "make one of the two smaller",
         )
-        if max(depth, *(width if isinstance(width, list) else [width])) > MOST_UNITS:
+        if max([depth, *(width if isinstance(width, list) else [width])]) > MOST_UNITS:
             raise too_large
         try:
             self.mlp = MLP(
@@ -290,11 +290,19 @@ class MLPModule(LightningModule):
         checkpoint["spec"] = dataclasses.asdict(self.spec)
         checkpoint["history"] = self.history
         # each process's own, as another order of adding up would change the last digits
-        checkpoint["epoch_sums"] = cast(Tensor, self.all_gather(self._epoch_sums)).reshape(-1, 2).cpu()
+        sums = [torch.empty_like(self._epoch_sums) for _ in range(self.trainer.world_size)]
+        if len(sums) > 1:
+            torch.distributed.all_gather(sums, self._epoch_sums)
+        else:
+            sums = [self._epoch_sums]
+        checkpoint["epoch_sums"] = torch.stack(sums).cpu()
         checkpoint["epoch_batches"] = self._epoch_batches
         checkpoint["epoch_validation"] = self._epoch_validation
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the training that a checkpoint is from; to evaluate its weights, nothing else is taken from it."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
         self.history = checkpoint["history"]
         sums, rank = checkpoint["epoch_sums"], self.trainer.global_rank
         if len(sums) != self.trainer.world_size:  # shared out anew

@@ -53,7 +53,7 @@ class StudyProgress:
             return
         now = time.monotonic()
         if ended != self._last_done and (now - self._last_line >= LINE_EVERY_S or ended == progress.total):
-            self.console.print(self.line(progress))
+            self.console.print(self.line(progress), soft_wrap=True)
             self._last_line, self._last_done = now, ended
 
     def line(self, progress: Progress) -> str:

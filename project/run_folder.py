@@ -14,7 +14,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import yaml
@@ -163,21 +163,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def lock_run_folder(folder: Path) -> TextIO:
-    """Keep other processes from training the same run while the file that this returns is open.
+def lock_run_folder(folder: Path) -> int:
+    """Keep other processes from training the same run while the file descriptor that this returns is open.
 
     Raises:
         InputError: If one does already.
     """
-    file = (folder / "train.log").open("a", encoding="utf-8")
+    descriptor = os.open(folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(descriptor)
         raise InputError(
             f"another process is training {folder} at this moment", "wait until it has ended, or choose another run"
         ) from None
-    return file
+    return descriptor
 
 
 def finite(value: Any) -> Any:

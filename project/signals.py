@@ -1,7 +1,7 @@
 """Stopping on request: a signal ends a run within five seconds, with nothing lost and no process left behind.
 
 While a network trains, a signal is only noted; the checkpoint callback acts on it at a batch's end. At any other
-moment there is nothing to save, and the run stops at once. A process that is still there four seconds later, because
+moment there is nothing to save, and the run stops at once. A process that is still there three seconds later, because
 it waits for another one or computes a long batch, leaves without a word: the checkpoint before stays as it is.
 """
 
@@ -14,7 +14,7 @@ from types import FrameType
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """The system's request to end, Ctrl-C, and the warning that SLURM gives before it ends a job."""
-LONGEST_WAIT_S = 4.0
+LONGEST_WAIT_S = 3.0
 MAIN_PROCESS = "MLP_MAIN_PROCESS"
 """The environment variable by which the first process tells its own id to the processes that it starts."""
 
@@ -87,12 +87,13 @@ class StopSignals:
             raise Interrupted(signum)
 
     def _leave_in_time(self, reading: int) -> None:
-        while os.read(reading, 1)[0] not in HANDLED:
-            pass
+        signum = 0
+        while signum not in HANDLED:
+            signum = os.read(reading, 1)[0]
         time.sleep(LONGEST_WAIT_S)
         if self.last_words is not None:
             self.last_words()
-        os._exit(Interrupted(self.received or signal.SIGTERM).status)
+        os._exit(Interrupted(signum).status)
 
 
 stop_signals = StopSignals()

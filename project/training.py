@@ -1,12 +1,16 @@
 """One run from start to end: train, go back to the best epoch, validate, test, write down what happened."""
 
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning import Trainer
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from project.checkpointing import DivergenceError
 from project.cli import CLI, is_first_process
@@ -39,33 +43,41 @@ def train(cli: CLI) -> dict[str, Any]:
             write_json(folder / "metrics.json", metrics)
         return metrics
 
-    stop_signals.last_words = lambda: note("interrupted")
+    def leave() -> None:
+        note("interrupted")
+        end_other_processes(cli.trainer)
+
+    stop_signals.last_words = leave
     try:
         if folder is not None:
             start_run_folder(cli, folder)
         with log_file(folder):
             return _train(cli)
-    except Interrupted as interrupted:
-        verdict = note("interrupted")["verdict"]
-        log.warning("%s: %s", interrupted.name, verdict)
-        raise
-    except DivergenceError:
-        note("diverged")
-        raise
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise RunError(
-            f"a file of the run cannot be written: {error.strerror or error}{where}",
-            f"make room, then go on from the last checkpoint with --resume {folder}",
-        ) from error
-    except RuntimeError as error:
-        if cli.trainer.world_size == 1 or "gloo" not in str(error).lower():
+    except BaseException as error:
+        if isinstance(error, Interrupted):
+            log.warning("%s: %s", error.name, note("interrupted")["verdict"])
+        elif isinstance(error, DivergenceError):
+            note("diverged")
+        end_other_processes(cli.trainer)
+        failure = explain_failure(error, cli)
+        if failure is None:
             raise
-        raise RunError(
-            "another process of this run died", f"see what it said above, then go on with --resume {folder}"
-        ) from error
+        raise failure from error
     finally:
         stop_signals.last_words, stop_signals.holding = None, False
+
+
+def explain_failure(error: BaseException, cli: CLI) -> RunError | None:
+    """A failure that has nothing to do with the program, as cause and remedy; None for any other."""
+    remedy = f"then go on from the last checkpoint with --resume {cli.run_folder}"
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return RunError(
+            f"a file of the run cannot be written: {error.strerror or error}{where}", f"make room, {remedy}"
+        )
+    if isinstance(error, RuntimeError) and cli.trainer.world_size > 1 and "gloo" in str(error).lower():
+        return RunError("another process of this run died", f"see what it said, {remedy}")
+    return None
 
 
 def _train(cli: CLI) -> dict[str, Any]:
@@ -81,8 +93,6 @@ def _train(cli: CLI) -> dict[str, Any]:
     best = cli.checkpoint.best_path if cli.checkpoint else None
     options: dict[str, Any] = {"ckpt_path": best, "weights_only": True} if best else {}
     results: dict[str, Any] = {}
-    # the checkpoint's history ends with the best epoch: keep the whole one
-    history = module.history
     if datamodule.num_validation:
         trainer.validate(module, datamodule=datamodule, verbose=False, **options)
         loss = float(trainer.callback_metrics["validation/loss"])
@@ -90,7 +100,6 @@ def _train(cli: CLI) -> dict[str, Any]:
     trainer.test(module, datamodule=datamodule, verbose=False, **options)
     loss = float(trainer.callback_metrics["test/loss"])
     results |= {"test/loss": loss} | _named("test", module.metrics())
-    module.history = history
     if not is_first_process():
         return {}
     metrics = _summary(cli) | results
@@ -108,6 +117,17 @@ def leave_signals_alone(trainer: Trainer) -> None:
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def end_other_processes(trainer: Trainer) -> None:
+    """End the processes that this one started, if any, whatever they wait for."""
+    launcher = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return
+    for thread in threading.enumerate():
+        if isinstance(thread, _ChildProcessObserver):
+            thread._run = lambda: True  # type: ignore[method-assign] # or it takes their end for a crash, and ends this one
+    launcher.kill(signal.SIGKILL)
 
 
 class RunLog(logging.FileHandler):
@@ -194,7 +214,7 @@ def _summary(cli: CLI) -> dict[str, Any]:
 
 def _unfinished(cli: CLI, status: str) -> str:
     """Where a run stands that stopped before its end."""
-    done = f"after {cli.trainer.global_step} steps, in epoch {cli.trainer.current_epoch + 1}"
+    done = f"after {cli.trainer.global_step} steps and {len(cli.model.history)} whole epochs"
     if status == "diverged":
         return f"The training diverged {done}: the loss is no number any more. A smaller learning rate may help."
     return f"The run was interrupted {done}. To go on: python scripts/train.py --resume {cli.run_folder}"

@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -26,16 +27,33 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+LAUNCH = """
+import fcntl, os, sys
+# the browser reads commands from file descriptor 3 and answers on 4
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD_CLOEXEC, 10) for end in sys.argv[1:3]]
+for number, end in zip((3, 4), ends):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 TEXT = """
 (() => {
   const text = (node) => [...node.childNodes].map((child) =>
     child.nodeType === 3 ? child.textContent
     : ['STYLE', 'SCRIPT', 'TEMPLATE'].includes(child.nodeName) ? ''
+    : child.nodeName === 'IFRAME' ? (child.contentDocument?.body ? text(child.contentDocument.body) : '')
     : (child.shadowRoot ? text(child.shadowRoot) : '') + ' ' + text(child)).join(' ');
-  return text(document.body).replace(/\\s+/g, ' ');
+  return document.body === null ? '' : text(document.body).replace(/\\s+/g, ' ');
 })()
 """
-"""All text of the page, shadow roots included."""
+"""All text of the page, shadow roots and frames included."""
+COUNT = """
+((selector) => {
+  const count = (root) => [...root.querySelectorAll('*')].reduce((sum, element) =>
+    sum + (element.matches(selector) && element.getClientRects().length > 0)
+    + (element.shadowRoot ? count(element.shadowRoot) : 0), 0);
+  return count(document);
+})(%s)
+"""
 
 
 def find_browser() -> str | None:
@@ -56,26 +74,32 @@ class Browser:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         command = [program, *FLAGS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}", "about:blank"]
-        # the browser reads commands from file descriptor 3 and answers on 4
-        wrapped = ["sh", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', *command]
-        log = (profile / "browser.log").open("wb")
-        with log:
+        launch = [sys.executable, "-c", LAUNCH, str(to_browser), str(from_browser), *command]
+        with (profile / "browser.log").open("wb") as log:
             self._process = subprocess.Popen(
-                wrapped, pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                launch, pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         os.close(to_browser)
         os.close(from_browser)
         self._buffer, self._number, self._session = b"", 0, ""
-        target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self._call("Page.enable")
 
     def __enter__(self) -> "Browser":
+        try:
+            target = self._call("Target.createTarget", url="about:blank")["targetId"]
+            self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            self._call("Page.enable")
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the browser."""
         os.close(self._write)  # a browser whose pipe ends leaves
         os.close(self._read)
         try:
@@ -111,6 +135,7 @@ class Browser:
         """Load a page afresh."""
         self._call("Page.navigate", url="about:blank")
         self._call("Page.navigate", url=url)
+        self.wait_for("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression, plain data."""
@@ -122,6 +147,10 @@ class Browser:
     def text(self) -> str:
         """All text of the page."""
         return str(self.run(TEXT))
+
+    def count(self, selector: str) -> int:
+        """Elements on show that a CSS selector matches, within shadow roots too."""
+        return int(self.run(COUNT % json.dumps(selector)))
 
     def wait_for(self, script: str, timeout_s: float = 40) -> Any:
         """The value of an expression once it is true.
@@ -136,6 +165,10 @@ class Browser:
                 return value
             time.sleep(0.2)
         raise TimeoutError(f"not in {timeout_s:g} s: {script}\n{self.text()[:2000]}")
+
+    def wait_for_elements(self, selector: str, num: int, timeout_s: float = 40) -> None:
+        """Wait until so many elements on show match a CSS selector."""
+        self.wait_for(f"{(COUNT % json.dumps(selector)).strip()} >= {num}", timeout_s)
 
     def wait_for_text(self, *wanted: str, timeout_s: float = 40) -> str:
         """The page's text once it holds all that is wanted."""

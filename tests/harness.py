@@ -8,15 +8,18 @@ import json
 import multiprocessing.forkserver
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import project.checkpointing
@@ -25,7 +28,7 @@ import project.run_folder
 from project.callbacks import EarlyStop
 from project.checkpointing import PlainCheckpointIO, RunCheckpoint
 from project.cli import CLI, run_command
-from project.datamodule import TrainLoader
+from project.datamodule import ImageDataModule, TrainLoader
 from project.module import MLPModule
 from project.training import train
 
@@ -38,14 +41,19 @@ class Kill:
 
     Args:
         moment: step (after the optimizer's), validation (after a chunk), test (likewise), write (in the middle of a
-            checkpoint's bytes), publish (between the two renames of last.ckpt), saved (right after a checkpoint).
+            checkpoint's bytes), publish (after a rename of a checkpoint), saved (right after a checkpoint), start
+            (before anything is read), rendezvous (while the first process waits for the others).
         number: Which time.
         signum: The signal.
+        rank: The process that it happens in.
+        group: Whether all processes of the run get the signal, as by Ctrl-C in a terminal.
     """
 
     moment: str
     number: int
     signum: int = signal.SIGKILL
+    rank: int = 0
+    group: bool = False
 
 
 def _after(owner: Any, name: str, act: Callable[[], None]) -> None:
@@ -61,13 +69,31 @@ def _after(owner: Any, name: str, act: Callable[[], None]) -> None:
 
 
 def _arm(kill: Kill) -> None:
+    if int(os.environ.get("LOCAL_RANK", "0")) != kill.rank:
+        return
     count = 0
 
     def strike() -> None:
         nonlocal count
         count += 1
         if count == kill.number:
-            os.kill(os.getpid(), kill.signum)
+            struck = os.environ.get("HARNESS_STRUCK")
+            if struck:
+                Path(struck).write_text(str(time.time()))
+            if kill.group:
+                os.killpg(os.getpgrp(), kill.signum)
+            else:
+                os.kill(os.getpid(), kill.signum)
+
+    if kill.moment == "rendezvous":
+        setup = DDPStrategy.setup_environment
+
+        def wait(self: DDPStrategy) -> None:
+            threading.Timer(0.3, strike).start()
+            setup(self)
+
+        DDPStrategy.setup_environment = wait  # type: ignore[method-assign]
+        return
 
     if kill.moment == "write":
         original = Path.write_bytes
@@ -99,6 +125,7 @@ def _arm(kill: Kill) -> None:
         "validation": (MLPModule, "validation_step"),
         "test": (MLPModule, "test_step"),
         "saved": (RunCheckpoint, "_save"),
+        "start": (ImageDataModule, "_check_settings"),
     }[kill.moment]
     _after(owner, name, strike)
 
@@ -217,9 +244,7 @@ def _warm_context() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def run(
-    args: Sequence[str], output: Path, kill: Kill | None = None, changes: Sequence[Callable[[], None]] = ()
-) -> int:
+def run(args: Sequence[str], output: Path, kill: Kill | None = None, changes: Sequence[Callable[[], None]] = ()) -> int:
     """Train with these flags in a process of its own.
 
     Args:
@@ -236,6 +261,65 @@ def run(
     process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of several processes ended.
+
+    Args:
+        status: Of the first process, negative for a signal.
+        printed: By all of them.
+        seconds: From the kill to the end of the first process.
+        left: Processes that were still there two seconds later.
+    """
+
+    status: int
+    printed: str
+    seconds: float
+    left: list[int]
+
+
+def run_processes(args: Sequence[str], folder: Path, kill: Kill | None = None, launcher: Sequence[str] = ()) -> Outcome:
+    """Train with these flags as from a shell, with this file in the place of scripts/train.py.
+
+    Args:
+        args: Flags of scripts/train.py.
+        folder: For what the harness itself writes down.
+        kill: When to kill what.
+        launcher: Goes between python and the script, such as -m torch.distributed.run.
+    """
+    struck = folder / "struck"
+    struck.unlink(missing_ok=True)
+    environment = os.environ | {"HARNESS_STRUCK": str(struck), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    if kill is not None:
+        environment["HARNESS_KILL"] = json.dumps(asdict(kill))
+    process = subprocess.Popen(
+        [sys.executable, *launcher, __file__, *args],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, _ = process.communicate(timeout=120)
+    finally:
+        ended = time.time()
+        time.sleep(2 if _alive(process.pid) else 0)
+        left = _alive(process.pid)
+        for number in left:
+            os.kill(number, signal.SIGKILL)
+    seconds = ended - float(struck.read_text()) if struck.exists() else 0.0
+    return Outcome(process.returncode, printed, seconds, left)
+
+
+def _alive(group: int) -> list[int]:
+    """Processes of a process group that still run; one that only waits to be counted does not."""
+    listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [int(number) for number, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
 
 
 def next_second() -> None:
@@ -273,9 +357,15 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
         return [] if one.dtype == other.dtype and torch.equal(one, other) else [where]
     if isinstance(one, dict) and isinstance(other, dict):
         missing = [f"{where}/{key} is in one alone" for key in one.keys() ^ other.keys()]
-        return missing + [d for key in one.keys() & other.keys() for d in differences(one[key], other[key], f"{where}/{key}")]
+        return missing + [
+            d for key in one.keys() & other.keys() for d in differences(one[key], other[key], f"{where}/{key}")
+        ]
     if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return [d for index, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{where}/{index}")]
+        return [
+            d
+            for index, (a, b) in enumerate(zip(one, other, strict=True))
+            for d in differences(a, b, f"{where}/{index}")
+        ]
     return [] if type(one) is type(other) and one == other else [f"{where}: {one} {other}"]
 
 
@@ -285,3 +375,9 @@ def compare(folder: Path, unbroken: Path) -> list[str]:
     found += differences(checkpoint(folder, "best"), checkpoint(unbroken, "best"), "best")
     found += differences(metrics(folder), metrics(unbroken), "metrics")
     return found + differences(scalars(folder), scalars(unbroken), "scalars")
+
+
+if __name__ == "__main__":
+    if "HARNESS_KILL" in os.environ:
+        _arm(Kill(**json.loads(os.environ["HARNESS_KILL"])))
+    run_command(lambda: bool(train(CLI())) and None)

@@ -1,0 +1,45 @@
+"""Compare what has run, a study's arms or single runs: python scripts/report.py runs/studies/NAME"""
+
+from pathlib import Path
+
+from project.cli import Parser, run_command
+from project.engine import study_records
+from project.report import make_report, print_report, publish, to_index, write_report
+from project.run_comparison import compare_runs
+from project.study import stored_study
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("paths", type=Path, nargs="+", help="Studies' folders, or two or more run folders.")
+    parser.add_argument("--storage", type=str | None, default=None, help="The database of a study that used one.")
+    parser.add_argument("--metric", type=str, default="test/accuracy", help="What is compared between single runs.")
+    parser.add_argument("--out", type=Path | None, default=None, help="Where the report goes; STUDY/report by default.")
+    parser.add_argument(
+        "--publish",
+        type=Path | None,
+        default=None,
+        help="A folder for README pages with one figure each, and an index of all verdicts.",
+    )
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    arguments = parser.parse_args()
+    if any((path / "config.yaml").is_file() for path in arguments.paths):
+        study, records = compare_runs(arguments.paths, arguments.metric)
+        print_report(write_report(study, records, arguments.out or Path("runs/report")))
+        return
+    reports = []
+    for folder in arguments.paths:
+        study = stored_study(folder)
+        records = study_records(study, folder, arguments.storage)
+        if arguments.publish is None:
+            print_report(write_report(study, records, arguments.out or folder / "report"))
+            continue
+        report = make_report(study, records)
+        publish(report, arguments.publish, f"python scripts/study.py configs/studies/{study.name}.yaml")
+        reports.append(report)
+    if arguments.publish is not None:
+        (arguments.publish / "README.md").write_text(to_index(reports), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_command(main)
