@@ -239,11 +239,11 @@ class RunCheckpoint(Checkpoint):
             logger.save()  # what was logged up to here is on the disk before the checkpoint that says so
         last, best = self.folder / LAST, self.folder / BEST
         if score is None or not self._is_best(score):
-            trainer.save_checkpoint(last)
+            trainer.save_checkpoint(last, weights_only=False)
         else:
             self.best_score = score
             # before the last one, which must never name a best epoch that is not there
-            trainer.save_checkpoint(best)
+            trainer.save_checkpoint(best, weights_only=False)
             if trainer.is_global_zero:
                 _publish_again(best, last)
         self._saved_step = trainer.global_step

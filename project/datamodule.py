@@ -368,7 +368,8 @@ class ImageDataModule(LightningDataModule):
         if cut(self) == cut(other):
             self.splits = other.splits
             if self.normalization_name == other.normalization_name:
-                self.normalization = copy.deepcopy(other.normalization)  # it becomes a part of another network
+                # it becomes a part of another network, and Lightning wonders at parts that are not in training mode
+                self.normalization = copy.deepcopy(other.normalization).train()
 
     def source(self, split: SplitName) -> ImageSplit:
         """The official set that a split is cut from."""

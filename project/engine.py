@@ -554,11 +554,12 @@ class StudyStorage:
                 return None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `heartbeat` is its like
                 # a seed for each trial: a search that goes on must not begin its random numbers again
                 search.sampler = optuna.samplers.TPESampler(
                     seed=space.seed + len(trials), multivariate=True, constant_liar=True
                 )
-            asked = search.ask()
+                asked = search.ask()
             self.rdb.record_heartbeat(asked._trial_id)
             self._note(asked._trial_id, session=self.session, worker=_worker())
         return asked

@@ -139,15 +139,15 @@ class DiagnosticsCallback(Callback):
             stopped = trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
             self.judge(trainer, module, "early_stopped" if stopped else "completed")
 
-    @property
-    def examples(self) -> tuple[Tensor, Tensor]:
-        """Normalized inputs and targets that every probe of this run looks at; known once the training starts."""
+    def examples(self, module: MLPModule) -> tuple[Tensor, Tensor]:
+        """Inputs, normalized and of the weights' type, and targets that every probe of this run looks at."""
         assert self._examples is not None
-        return self._examples
+        inputs, targets = self._examples
+        return inputs.to(module.mlp.output.weight.dtype), targets
 
     def probe(self, module: MLPModule, with_effective_rank: bool = False) -> Probe:
         """Probe the network as it is, on the examples that every probe of this run looks at."""
-        return probe(module.mlp, *self.examples, module.loss, with_effective_rank=with_effective_rank)
+        return probe(module.mlp, *self.examples(module), module.loss, with_effective_rank=with_effective_rank)
 
     def judge(self, trainer: Trainer, module: MLPModule, status: str) -> list[Finding]:
         """Judge network, training and data as they stand into `findings`.

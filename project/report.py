@@ -324,7 +324,7 @@ def _tuning_edges(study: Study, records: Sequence[RunRecord]) -> list[str]:
             continue
         for end, word in ((tried[0], "smallest"), (tried[-1], "largest")):
             arms = list(dict.fromkeys(r.arm for r in records if r.settings.get(key) == end))
-            if arms:
+            if arms and end != 0:  # of nothing there is no less
                 warnings.append(
                     f"For {', '.join(arms)} the {word} {key} that was tried, {end:g}, was the best: a "
                     f"{'smaller' if word == 'smallest' else 'larger'} one might be better still."
@@ -460,8 +460,8 @@ def method(report: Report) -> str:
     text += (
         f"Intervals are Student's t at {LEVEL:.0%} over seeds; they do not hold the chance of which test examples "
         "there are. Differences are paired by seed; their p is of the paired t test, corrected by Holm over the table. "
-        "A claim is supported if the interval of its difference lies inside what it allows, contradicted if outside, with Holm's "
-        "correction over the claims. Effect size g: mean difference over its own sd (Hedges)."
+        "A claim is supported if the interval of its difference lies inside what it allows, contradicted if outside, "
+        "with Holm's correction over the claims. Effect size g: mean difference over its own sd (Hedges)."
     )
     return text
 

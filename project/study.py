@@ -57,6 +57,7 @@ STUDY_DEFAULTS: Settings = {
     "trainer.logger": False,
     "trainer.enable_checkpointing": False,
     "trainer.enable_progress_bar": False,
+    "diagnostics.enabled": False,
     "patience": 0,
 }
 """A study's runs all train equally long and are scored as they end; a study that wants the best epoch asks for it."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 NAMES = {
@@ -65,6 +66,10 @@ def print_run(metrics: dict[str, Any], run_folder: Path | None, run_root: str) -
     console = Console(highlight=False)
     console.print(results_table(metrics))
     console.print(metrics["verdict"], style="bold")
+    for finding in metrics["findings"][1:]:  # the first is in the verdict
+        console.print(f"{finding['severity']}: {escape(finding['sentence'])}")
+        if finding["remedy"]:
+            console.print("  try " + escape(" ".join(finding["remedy"])), soft_wrap=True)
     speed, seconds = metrics["examples_per_second"], metrics["train_seconds"]
     console.print(
         f"{metrics['epochs']} epochs in {seconds:.1f} s, {speed:,.0f} examples per second ({metrics['status']})"

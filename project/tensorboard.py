@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 HISTOGRAM_BINS = 64
 SHOWN_HISTOGRAMS = 50
 """Epochs whose histograms are kept: a long training shows every so many of its epochs."""
-SHOWN_TILES = 10
-"""Epochs whose first-layer weights are kept: as many pictures of a name as TensorBoard shows."""
+SHOWN_TILES = 5
+"""Epochs whose first-layer weights are kept: what looks like noise takes as long to compress as a training step."""
 PROJECTED_EXAMPLES = 1000
 PROJECTED_COMPONENTS = 50
 """Principal components of the representation that the projector gets: its files hold numbers as text."""
@@ -128,7 +128,7 @@ class TensorBoardCallback(Callback):
             values[f"weights/{name}"] = linear.weight.detach()
             if linear.weight.grad is not None:  # of the epoch's last step
                 values[f"gradients/{name}"] = linear.weight.grad
-        inputs, _ = self.diagnostics.examples
+        inputs, _ = self.diagnostics.examples(module)
         with evaluating(module):
             signal = inputs
             for name, layer in zip(names, (*module.mlp.hidden, module.mlp.output), strict=True):
@@ -324,7 +324,8 @@ def _node(
 def add_histogram(writer: "SummaryWriter", tag: str, values: Tensor, step: int) -> None:
     """Count values in `HISTOGRAM_BINS` equal bins on their device; values that are not all finite are left out."""
     flat = values.detach().flatten().float()
-    summary = torch.stack((flat.amin(), flat.amax(), flat.sum(), flat.square().sum()))
+    low_high = torch.aminmax(flat)
+    summary = torch.stack((low_high.min, low_high.max, flat.sum(), torch.dot(flat, flat)))
     if not torch.isfinite(summary).all():
         return
     low, high, total, squares = summary.tolist()

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from project.checkpointing import DivergenceError
 from project.cli import CLI, is_first_process
 from project.datamodule import ImageDataModule
 from project.errors import RunError
+from project.judgement import verdict
 from project.mlp import layer_table
 from project.module import MLPModule
 from project.run_folder import provenance, read_json, write_json, write_text
@@ -82,11 +84,13 @@ def explain_failure(error: BaseException, cli: CLI) -> RunError | None:
 
 def _train(cli: CLI) -> dict[str, Any]:
     trainer, module, datamodule = cli.trainer, cli.model, cli.datamodule
-    leave_signals_alone(trainer)
+    mend(trainer)
     start = cli.resumption.checkpoint if cli.resumption else None
     trainer.fit(module, datamodule=datamodule, ckpt_path=start, weights_only=True)
     if not cli.epoch_log.ended:
         # resumed after its last step: Lightning then skips the training, and with it this hook
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.completed = progress.processed  # type: ignore[attr-defined]
         module.to(trainer.strategy.root_device)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             callback.on_train_end(trainer, module)
@@ -103,20 +107,24 @@ def _train(cli: CLI) -> dict[str, Any]:
     if not is_first_process():
         return {}
     metrics = _summary(cli) | results
-    metrics["verdict"] = verdict(metrics, module)
+    findings = cli.diagnostics.findings if cli.diagnostics else None
+    metrics["verdict"] = _outcome(metrics, module) if findings is None else verdict(findings, metrics)
+    metrics["findings"] = [asdict(finding) for finding in findings or []]
     if cli.run_folder is not None:
         write_json(cli.run_folder / "metrics.json", metrics)
     return metrics
 
 
-def leave_signals_alone(trainer: Trainer) -> None:
-    """Keep Lightning from handling signals: its way ends without a checkpoint, and on several processes in a deadlock.
+def mend(trainer: Trainer) -> None:
+    """Keep Lightning from three things that would undo what is promised here.
 
-    Its broadcast before every batch, which makes all wait for the first process, goes with it: `RunCheckpoint` agrees
-    on signals without waiting.
+    It handles SIGTERM, without a checkpoint, and on several processes with a deadlock. It makes all of them wait for
+    the first one before every batch, to ask about that signal; `RunCheckpoint` asks without waiting. And with
+    `max_steps` it takes every resumption for one in mid-epoch, and runs the epoch's end that was saved once more.
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
 
 def end_other_processes(trainer: Trainer) -> None:
@@ -220,8 +228,8 @@ def _unfinished(cli: CLI, status: str) -> str:
     return f"The run was interrupted {done}. To go on: python scripts/train.py --resume {cli.run_folder}"
 
 
-def verdict(metrics: dict[str, Any], module: MLPModule) -> str:
-    """What happened, in a sentence or two."""
+def _outcome(metrics: dict[str, Any], module: MLPModule) -> str:
+    """What was reached, where nothing was looked at that could explain it."""
     spec = module.spec
     if module.task == "regression":
         error, share = metrics["test/rmse"], metrics["test/r2"]

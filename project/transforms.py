@@ -42,8 +42,9 @@ class Normalization(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         flat = images.flatten(1)
-        # a uint8 batch is copied by its conversion, so that the rest may work in place
-        shifted = flat - self.shift if flat.is_floating_point() else flat.to(self.scale.dtype).sub_(self.shift)
+        # a batch of another type is copied by its conversion, so that the rest may work in place
+        same = flat.dtype == self.scale.dtype
+        shifted = flat - self.shift if same else flat.to(self.scale.dtype).sub_(self.shift)
         return shifted.mul_(self.scale)
 
 

@@ -16,6 +16,7 @@ from project.datamodule import ImageDataModule
 from project.errors import InputError, RunError
 from project.mlp import MLP
 from project.module import MLPModule
+from project.signals import stop_signals
 from project.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -250,6 +251,7 @@ def test_exit_status(
         return outcome
 
     monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(stop_signals, "install", lambda: None)  # pytest's process keeps its own
     with pytest.raises(SystemExit) as stopped:
         run_command(command)
     assert stopped.value.code == status
@@ -259,6 +261,8 @@ def test_exit_status(
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_signals, "install", lambda: None)
+
     def command() -> None:
         raise InputError("cause", "remedy")
 

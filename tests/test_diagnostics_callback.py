@@ -186,7 +186,7 @@ def test_data_are_judged_by_all_labels(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Total length of `list`")
 def test_without_validation_the_probe_uses_training_examples(idx_folder: Path, tmp_path: Path) -> None:
     run = build(idx_folder, tmp_path / "run", data={"num_validation": 0, "augmentation": None}, max_epochs=1).fit()
-    inputs, _ = run.diagnostics.examples
+    inputs, _ = run.diagnostics.examples(run.module)
     images = run.datamodule.data.train.images[run.datamodule.splits["train"][spread(240, 256)]]
     assert torch.equal(inputs, run.module.normalization(images))
 
@@ -196,6 +196,16 @@ def test_no_logger_no_trouble(idx_folder: Path, tmp_path: Path) -> None:
     run = build(idx_folder, tmp_path / "run", logger=False).fit().test()
     assert run.diagnostics.steps == [0, 3, 5, 6, 9, 11]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_other_precisions(idx_folder: Path, tmp_path: Path, precision: str) -> None:
+    """The weights take their type only when the training starts, after the examples were chosen."""
+    run = build(idx_folder, tmp_path / "run", precision=precision).fit().test()
+    losses = scalars_of(run, "diagnostics/probe_loss")
+    assert all(math.isfinite(value) for value in losses.values())
+    assert losses[11] < losses[0]
+    assert "pictures/most_confident_mistakes" in run.events().Tags()["images"]
 
 
 def test_softmax_regression_has_an_output_layer_alone(idx_folder: Path, tmp_path: Path) -> None:

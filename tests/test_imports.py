@@ -1,6 +1,7 @@
 """Imports go one way: what a module may know of is fixed by its level."""
 
 import ast
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ WITHOUT_LIGHTNING = {
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 
 
+@lru_cache
 def imported(path: Path) -> set[str]:
     """Every module that a file imports, at its top or within a function, by its full name."""
     names = set()
@@ -51,6 +53,7 @@ def of_project(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imported(path) if name.startswith("project.")} & set(MODULES)
 
 
+@lru_cache
 def level(module: str, above: tuple[str, ...] = ()) -> int:
     """Longest way from a module down to one that imports none of the others."""
     assert module not in above, f"imports go round in a circle: {' → '.join([*above[above.index(module) :], module])}"

@@ -1,5 +1,6 @@
 """Every command in the README and the docs does what it says: run here with less data and fewer epochs."""
 
+import importlib.util
 import itertools
 import re
 import runpy
@@ -107,6 +108,8 @@ def test_other_commands(
         case ["pip", "install"]:
             assert (ROOT / "constraints.txt").is_file()
             assert (ROOT / "setup.cfg").is_file()
+        case ["python", "-m"]:
+            assert importlib.util.find_spec(words[2]), f"there is no module {words[2]}"
         case ["tensorboard", _]:
             assert shutil.which("tensorboard", path=str(Path(sys.executable).parent))
         case ["torchrun", *_]:

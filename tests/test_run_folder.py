@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import re
 import subprocess
 import sys
@@ -157,17 +156,15 @@ def test_threads_get_a_folder_each(tmp_path: Path) -> None:
     assert len(set(folders)) == 20 == len(list((tmp_path / "idx").iterdir()))
 
 
-def claim(root: Path) -> str:
-    """One process that wants a folder of a certain name."""
-    try:
-        return str(new_run_folder(root, "idx", "mine"))
-    except InputError as error:
-        return error.remedy
+def test_one_of_many_gets_a_name(tmp_path: Path) -> None:
+    def claim(_: int) -> str:
+        try:
+            return str(new_run_folder(tmp_path, "idx", "mine"))
+        except InputError as error:
+            return error.remedy
 
-
-def test_one_of_many_processes_gets_a_name(tmp_path: Path) -> None:
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        answers = pool.map(claim, [tmp_path] * 20)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(claim, range(20)))
     assert answers.count(str(tmp_path / "idx" / "mine")) == 1
     assert sum("choose another --run_name" in answer for answer in answers) == 19
 
