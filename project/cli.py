@@ -16,6 +16,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
+import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -23,7 +24,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
-from project.callbacks import EarlyStop, EpochLog, ProgressBar
+from project.callbacks import EarlyStop, EpochLog, NoProfiler, ProgressBar
 from project.checkpointing import DivergenceError, PlainCheckpointIO, RunCheckpoint
 from project.datamodule import ImageDataModule
 from project.errors import InputError, RunError
@@ -282,7 +283,7 @@ class CLI(LightningCLI):
             help="Epochs without improvement after which training stops; 0 never stops early.",
         )
         parser.add_class_arguments(DiagnosticsSettings, "diagnostics", instantiate=False)
-        parser.add_argument("--debug", type=bool, default=False, help="Show the traceback of an error.")
+        parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
         parser.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -418,6 +419,10 @@ class CLI(LightningCLI):
                 self.checkpoint = RunCheckpoint(folder / "checkpoints", monitor, mode, every)
                 callbacks.append(self.checkpoint)
                 settings["plugins"] = [*_as_list(settings.get("plugins")), PlainCheckpointIO()]
+        settings["profiler"] = settings.get("profiler") or NoProfiler()
+        if not torch.cuda.is_available():
+            # Lightning has torch look for a GPU driver on disk at every step of Adam, 65 µs each: once was enough
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         try:
             trainer = self._instantiate_trainer(settings, callbacks)
             # only now is it known how many processes share a batch
@@ -518,8 +523,6 @@ def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
 
 def explain_trainer_error(error: Exception) -> InputError:
     """What Lightning says of its settings, as cause and remedy."""
-    import torch
-
     text = " ".join(str(error).split())
     if "No supported gpu backend" in text or "CUDAAccelerator" in text or "can not run on your system" in text:
         return InputError(
@@ -559,7 +562,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     setup_console()
     stop_signals.install()
     die_with_first_process()
-    debug = any(argument.startswith("--debug") and not argument.endswith("false") for argument in sys.argv[1:])
+    debug = "--debug" in sys.argv[1:]
     try:
         status = command() or 0
     except (InputError, RunError) as error:

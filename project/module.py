@@ -126,6 +126,14 @@ class MLPModule(LightningModule):
         self.evaluated: tuple[Tensor, Tensor] | None = None
         """Outputs (n, outputs) and targets (n,) of the last evaluation, in the split's order, on every process."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes which hook runs some forty times a step: past nn.Module's search for parameters, which makes
+        # a small network's epoch 5 % longer
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, images: Tensor) -> Tensor:
         """Gray levels 0–255, (batch, height, width), to logits (batch, outputs) in float32."""
         return cast(Tensor, self.mlp(self.normalization(images))).float()

@@ -74,7 +74,10 @@ def find_resumption(folder: Path) -> Resumption:
     if newest is None:
         return Resumption(folder, None, 0, 0, metrics)
     path, checkpoint = newest
-    return Resumption(folder, path, int(checkpoint["global_step"]), len(checkpoint["history"]), metrics)
+    step, history = checkpoint.get("global_step"), checkpoint.get("history")
+    if not isinstance(step, int) or not isinstance(history, list):
+        raise InputError(f"{path} does not say how far the run was", "use another checkpoint of this run")
+    return Resumption(folder, path, step, len(history), metrics)
 
 
 class FinishedRunError(InputError):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 HISTOGRAM_BINS = 64
-SHOWN_HISTOGRAMS = 50
+SHOWN_HISTOGRAMS = 10
 """Epochs whose histograms are kept: a long training shows every so many of its epochs."""
 SHOWN_TILES = 5
 """Epochs whose first-layer weights are kept: what looks like noise takes as long to compress as a training step."""

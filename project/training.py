@@ -16,7 +16,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from project.checkpointing import DivergenceError
 from project.cli import CLI, is_first_process
 from project.datamodule import ImageDataModule
-from project.errors import RunError
+from project.errors import InputError, RunError
 from project.judgement import verdict
 from project.mlp import layer_table
 from project.module import MLPModule
@@ -36,6 +36,7 @@ def train(cli: CLI) -> dict[str, Any]:
         Interrupted: If a signal asked for it; the run is saved and can be resumed.
         DivergenceError: If the loss becomes NaN or infinite.
         RunError: If the disk is full, or another process of the run died.
+        InputError: If the checkpoint to go on from does not fit the run's settings.
     """
     folder = cli.run_folder if is_first_process() else None
 
@@ -69,7 +70,7 @@ def train(cli: CLI) -> dict[str, Any]:
         stop_signals.last_words, stop_signals.holding = None, False
 
 
-def explain_failure(error: BaseException, cli: CLI) -> RunError | None:
+def explain_failure(error: BaseException, cli: CLI) -> InputError | RunError | None:
     """A failure that has nothing to do with the program, as cause and remedy; None for any other."""
     remedy = f"then go on from the last checkpoint with --resume {cli.run_folder}"
     if isinstance(error, OSError):
@@ -79,6 +80,14 @@ def explain_failure(error: BaseException, cli: CLI) -> RunError | None:
         )
     if isinstance(error, RuntimeError) and cli.trainer.world_size > 1 and "gloo" in str(error).lower():
         return RunError("another process of this run died", f"see what it said, {remedy}")
+    resumed = cli.resumption.checkpoint if cli.resumption else None
+    known = isinstance(error, InputError | RunError | Interrupted) or not isinstance(error, Exception)
+    if resumed and not known and not cli.epoch_log.begun:
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        return InputError(
+            f"{resumed} does not fit the run's settings: {reason[0].strip()[:200]}",
+            "restore the run's own checkpoint and config.yaml, or start a new run",
+        )
     return None
 
 

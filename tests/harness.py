@@ -171,15 +171,26 @@ def without_purge() -> None:
 
 def without_immediate_scalars() -> None:
     """Lightning's way: scalars reach the logger after the batch's end, and so after the checkpoint."""
-    MLPModule._write = lambda self, values, step: self.log_dict(  # type: ignore[method-assign]
-        {name: torch.tensor(value) for name, value in values.items()}, on_step=True, on_epoch=False
-    )
+
+    def hold_back(self: MLPModule, values: dict[str, float], step: int) -> None:
+        by_step = "train/loss_step" in values
+        self.log_dict({f"late/{name}": value for name, value in values.items()}, on_step=by_step, on_epoch=not by_step)
+
+    MLPModule._write = hold_back  # type: ignore[method-assign]
 
 
 def without_flush() -> None:
-    """Scalars that wait in the writer's queue while the checkpoint is written."""
+    """Scalars that wait in the writer's queue, here of a slow disk, while the checkpoint is written."""
     from pytorch_lightning.loggers import TensorBoardLogger
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
+    write = RecordWriter.write
+
+    def slowly(self: RecordWriter, data: bytes) -> None:
+        time.sleep(0.02)
+        write(self, data)
+
+    RecordWriter.write = slowly
     TensorBoardLogger.save = _nothing  # type: ignore[method-assign, assignment]
 
 

@@ -1,6 +1,7 @@
 """Layers of settings, the help, what is printed and accepted back, and the nearest name for a misspelt one."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -266,10 +267,16 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def command() -> None:
         raise InputError("cause", "remedy")
 
-    for flags, raised in ((["--debug", "true"], InputError), (["--debug=false"], SystemExit), ([], SystemExit)):
+    for flags, raised in ((["--debug"], InputError), ([], SystemExit)):
         monkeypatch.setattr(sys, "argv", ["train.py", *flags])
         with pytest.raises(raised):
             run_command(command)
+
+
+def test_debug_is_a_switch(quick_run: list[str], tmp_path: Path) -> None:
+    assert CLI([*quick_run, "--debug"]).config.debug is True
+    assert CLI(quick_run).config.debug is False
+    assert CLI([*quick_run, "--config", write(tmp_path / "a.yaml", debug=True)]).config.debug is True
 
 
 def test_what_the_terminal_shows(small_run: list[str], tmp_path: Path) -> None:
@@ -283,7 +290,8 @@ def test_what_the_terminal_shows(small_run: list[str], tmp_path: Path) -> None:
     right = subprocess.run([*command, "--run_name=here"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert right.returncode == 0, right.stderr
     folder = tmp_path / "runs" / "idx" / "here"
-    for part in ("accuracy", "recognizes", "epochs in", str(folder), f"tensorboard --logdir {tmp_path / 'runs'}"):
+    verdict = " ".join(json.loads((folder / "metrics.json").read_text())["verdict"].split()[:5])
+    for part in ("accuracy", verdict, "epochs in", str(folder), f"tensorboard --logdir {tmp_path / 'runs'}"):
         assert part in right.stdout
     assert "epoch 2 of 2" in right.stderr
     for noise in ("Warning", "Traceback", "GPU available", "litlogger"):

@@ -361,6 +361,16 @@ def test_no_validation(small_run: list[str]) -> None:
     assert metrics["steps"] == 2 * (240 // 32)
 
 
+@pytest.mark.parametrize("flag", ["--trainer.logger=false", "--trainer.enable_checkpointing=false"])
+def test_less_is_written_on_request(small_run: list[str], flag: str) -> None:
+    cli = CLI([*small_run, flag])
+    metrics = train(cli)
+    assert metrics["test/accuracy"] >= 0
+    written = {path.name for path in cli.run_folder.iterdir()}
+    assert any(name.startswith("events.") for name in written) == ("logger" not in flag)
+    assert ("checkpoints" in written) == ("checkpointing" not in flag)
+
+
 @pytest.mark.parametrize("steps", [3, 8])
 def test_training_may_end_within_an_epoch(small_run: list[str], steps: int) -> None:
     cli = CLI([*small_run, f"--trainer.max_steps={steps}"])

@@ -206,7 +206,7 @@ CONTROLS: list[tuple[Callable[[], None], str, Kill]] = [
     (harness.without_flush, "default", Kill("saved", 1)),
     (harness.without_early_stopping_state, "early stopping", Kill("step", 14)),
     (harness.without_best_score, "early stopping", Kill("step", 14)),
-    (harness.without_best_first, "default", Kill("saved", 3)),
+    (harness.without_best_first, "early stopping", Kill("publish", 12)),
 ]
 
 
