@@ -162,14 +162,15 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         step_is_complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         self._unchecked.append((trainer.global_step + (not step_is_complete), outputs["loss"]))
+        due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         # reading a loss makes a GPU wait, so there it is done as often as the loss is logged
-        if outputs["loss"].device.type == "cpu" or trainer.global_step % (every or 50) == 0:
+        if due or outputs["loss"].device.type == "cpu" or trainer.global_step % (every or 50) == 0:
             self._check_losses()
         signum = self._agree(trainer)
         if not step_is_complete or _is_followed_by_more(trainer, batch_idx):
             return
-        if signum or (self.every_n_steps and trainer.global_step - self._saved_step >= self.every_n_steps):
+        if signum or due:
             self._save(trainer)
         if signum:
             raise Interrupted(signum)

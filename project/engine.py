@@ -67,7 +67,9 @@ HEARTBEAT_S = 10
 GRACE_S = 60
 """A worker on another machine that has not been heard of for so long is given up."""
 WAIT_S = 0.5
-"""How often a worker without work looks for some, and the progress is read."""
+"""How often a worker without work looks for some."""
+SHOW_EVERY_S = 1.0
+"""How often the progress is read and shown."""
 MOST_DEATHS = 3
 """A run that takes its worker down so often in one session is recorded as failed."""
 LAYER_NUMBERS = (
@@ -132,12 +134,13 @@ def check_settings(study: Study) -> None:
             key: space.high if isinstance(space, Range) else space[-1] for key, space in study.search.spaces.items()
         }
         points = [lows, highs]
-    for arm in study.arms:
-        for point in points:
-            try:
-                CheckedSettings(study.settings(arm, 0) | point)
-            except InputError as error:
-                raise InputError(f"study {study.name}, arm {arm}: {error.cause}", error.remedy) from None
+    first = next(iter(study.arms))
+    # the points are the same for all arms: one arm is enough to check them all
+    for arm, point in [*((arm, points[0]) for arm in study.arms), *((first, point) for point in points[1:])]:
+        try:
+            CheckedSettings(study.settings(arm, 0) | point)
+        except InputError as error:
+            raise InputError(f"study {study.name}, arm {arm}: {error.cause}", error.remedy) from None
 
 
 class EpochReport(Callback):
@@ -807,7 +810,7 @@ def run_study(
         url: A database that several machines share.
         workers: Processes on this machine; one works in this process itself.
         retry_failed: Run again what failed before.
-        show: Called with the progress every half second and at the end.
+        show: Called with the progress every second and at the end.
         local: Settings of this machine that change no result, such as `data.root`.
 
     Returns:
@@ -826,7 +829,7 @@ def run_study(
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(WAIT_S):
+        while not stop.wait(SHOW_EVERY_S):
             if show:
                 show(storage.progress())
         storage.rdb.remove_session()
@@ -865,7 +868,7 @@ def _run_workers(start: Callable[[int], Any], workers: int, show: Callable[[], N
         while any(process.is_alive() for process in processes):
             show()
             for number, process in enumerate(processes):
-                process.join(WAIT_S / workers)
+                process.join(SHOW_EVERY_S / workers)
                 if process.exitcode:  # neither alive nor through
                     deaths += 1
                     if deaths > MOST_DEATHS * workers:

@@ -232,6 +232,12 @@ class MLPModule(LightningModule):
             )
         return float(self.loss(outputs.double(), targets))
 
+    def on_validation_start(self) -> None:
+        """Score with the first process's running statistics on all: each averaged over its own share of the batches."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def validation_step(self, chunk: tuple[Batch, Tensor], batch_idx: int) -> None:
         self._score_chunk(chunk)
 

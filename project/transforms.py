@@ -20,7 +20,7 @@ MAX_ROTATION_DEGREES = 10.0
 """Angle by which `affine` turns a picture at most; it also scales by up to 10 % and moves by up to MAX_SHIFT."""
 MIXUP_ALPHA = 0.2
 """Beta distribution of mixup's weight (Zhang et al. 2018 use 0.1 to 0.4 on images)."""
-FIT_CHUNK = 4096
+FIT_CHUNK = 512
 """Images whose statistics are summed at once, which bounds the memory used."""
 
 

@@ -24,7 +24,6 @@ import yaml
 
 from project import datasets
 from project.cli import CLI, run_command
-from project.signals import stop_signals
 from project.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -568,7 +567,6 @@ def folder(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = place / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(good), str(place)))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stop_signals, "install", lambda: None)  # pytest's process keeps its own
     return place
 
 

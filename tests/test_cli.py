@@ -17,7 +17,6 @@ from project.datamodule import ImageDataModule
 from project.errors import InputError, RunError
 from project.mlp import MLP
 from project.module import MLPModule
-from project.signals import stop_signals
 from project.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -252,7 +251,6 @@ def test_exit_status(
         return outcome
 
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    monkeypatch.setattr(stop_signals, "install", lambda: None)  # pytest's process keeps its own
     with pytest.raises(SystemExit) as stopped:
         run_command(command)
     assert stopped.value.code == status
@@ -262,7 +260,6 @@ def test_exit_status(
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stop_signals, "install", lambda: None)
 
     def command() -> None:
         raise InputError("cause", "remedy")

@@ -1,4 +1,4 @@
-"""`scripts/diagnose.py` names what is wrong before training, with a remedy that works, and is silent when all is well."""
+"""`scripts/diagnose.py` names what is wrong before training and a remedy that works; of a sound network, nothing."""
 
 import runpy
 import shlex

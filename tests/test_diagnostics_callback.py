@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inspected import Run, build
 from pytorch_lightning import Callback, LightningModule, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from project.datamodule import DataSpec
@@ -256,3 +259,38 @@ def test_chance_loss_is_that_of_uniform_guesses() -> None:
     assert chance_loss({"model.loss": "mse"}, ten) is None
     assert chance_loss({"model.loss": "auto"}, DataSpec(2, 2, 1, "regression", ())) is None
     assert math.isclose(float(uniform), math.log(10), rel_tol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_two_processes_see_what_one_sees(idx_folder: Path, tmp_path: Path) -> None:
+    """Without batch norm and dropout the training is the same, so the probes are; and nothing is written twice."""
+    seen = {}
+    for num in (1, 2):
+        flags = {
+            "data.dataset": "idx",
+            "data.root": idx_folder,
+            "data.num_validation": 40,
+            "data.batch_size": 32,
+            "model.width": 16,
+            "model.norm": "none",
+            "model.dropout": 0,
+            "model.learning_rate": 0.001,
+            "trainer.max_epochs": 2,
+            "trainer.accelerator": "cpu",
+            "trainer.devices": num,
+            "diagnostics.every_n_steps": 4,
+            "run_root": tmp_path,
+            "run_name": f"on-{num}",
+        }
+        command = [sys.executable, "scripts/train.py", *(f"--{name}={value}" for name, value in flags.items())]
+        subprocess.run(command, cwd=Path(__file__).parent.parent, check=True, capture_output=True, timeout=90)
+        events = EventAccumulator(str(tmp_path / "idx" / f"on-{num}"), size_guidance={"scalars": 0}).Reload()
+        tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("layer_", "diagnostics/"))]
+        seen[num] = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    assert seen[1].keys() == seen[2].keys()
+    assert [step for step, _ in seen[2]["layer_gradient_norm/hidden_1"]] == [0, 4, 5, 8, 11]
+    for tag, values in seen[1].items():
+        for one, other in zip(values, seen[2][tag], strict=True):
+            assert one[0] == other[0]
+            assert other[1] == pytest.approx(one[1], rel=1e-3, abs=1e-5), tag

@@ -90,8 +90,8 @@ for split in ("validation", "test"):
     run.datamodule.scored_split = split
     trainer = Trainer(accelerator="cpu", devices=int(sys.argv[3]), logger=False, enable_progress_bar=False,
                       enable_model_summary=False, use_distributed_sampler=False)
-    logged = trainer.test(run.module, datamodule=run.datamodule, verbose=False)[0]
-    scores[split] = {"loss": logged["test/loss"], **run.module.metrics()}
+    trainer.test(run.module, datamodule=run.datamodule, verbose=False)
+    scores[split] = {"loss": float(trainer.callback_metrics["test/loss"]), **run.module.metrics()}
 if trainer.is_global_zero:
     Path(sys.argv[4]).write_text(json.dumps(scores))
 """
@@ -101,7 +101,9 @@ def scores(run: Path, num_processes: int, tmp_path: Path) -> dict[str, Any]:
     script, output = tmp_path / "score.py", tmp_path / f"scores{num_processes}.json"
     script.write_text(SCORE)
     command = [sys.executable, str(script), str(ROOT), str(run), str(num_processes), str(output)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
     return dict(json.loads(output.read_text()))
 
 

@@ -182,8 +182,10 @@ def test_precision_comes_back(small_run: list[str]) -> None:
 
 
 def test_a_split_larger_than_one_forward_pass(real_data: Path, tmp_path: Path) -> None:
-    flags = ["--data.dataset=fashion_mnist", f"--data.root={real_data}", "--data.download=false", "--trainer.max_steps=20"]
-    cli = CLI([*flags, "--model.width=32", "--trainer.accelerator=cpu", f"--run_root={tmp_path}"])
+    flags = ["--data.dataset=fashion_mnist", f"--data.root={real_data}", "--data.download=false"]
+    cli = CLI(
+        [*flags, "--trainer.max_steps=20", "--model.width=32", "--trainer.accelerator=cpu", f"--run_root={tmp_path}"]
+    )
     train(cli)
     found = evaluate(restore(cli.run_folder), "test", "cpu")
     assert num_test(found) == 10_000 > EVALUATION_BATCH

@@ -13,6 +13,7 @@ from project.engine import check_settings
 from project.errors import InputError
 from project.study import (
     FIRST_TUNING_SEED,
+    KEYS,
     STUDY_DEFAULTS,
     Range,
     RunRecord,
@@ -267,3 +268,13 @@ def test_a_diverged_training_counts_as_guessing() -> None:
     assert RunRecord("a", 0, status="diverged", num_classes=4).value("test/loss") is None
     assert RunRecord("a", 0, status="failed", num_classes=4).value("test/accuracy") is None
     assert RunRecord("a", 0, metrics={"test/accuracy": 0.5}).value("test/accuracy") == 0.5
+
+
+def test_the_guides_examples_are_studies() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "studies.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block.partition("```")[0]) for block in guide.split("```yaml\n")[1:]]
+    assert len(blocks) == 3
+    for block in blocks:
+        check_settings(parse_study("guide", {"question": "?", **block}))
+    for key in KEYS:
+        assert f"`{key}`" in guide

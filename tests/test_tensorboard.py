@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from project import pictures
 from project.judgement import Finding
 from project.tensorboard import (
+    LAYER_CHARTS,
     add_histogram,
     judgement_markdown,
     principal_components,
@@ -372,3 +373,17 @@ def test_drawing_opens_no_window() -> None:
     before = plt.get_fignums()
     assert pictures.to_picture(pictures.confusion_figure(torch.eye(2, dtype=torch.long), ("a", "b"))).std() > 1
     assert plt.get_fignums() == before
+
+
+def test_the_guides_name_every_chart_tab_and_picture(events: EventAccumulator) -> None:
+    folder = Path(__file__).parent.parent / "docs"
+    diagnostics, tabs = ((folder / f"{name}.md").read_text() for name in ("diagnostics", "tensorboard"))
+    for title, quantity in LAYER_CHARTS.items():
+        assert f"| {title} | `layer_{quantity}` |" in diagnostics
+    for tag in events.Tags()["images"]:
+        assert f"**{tag.removeprefix('pictures/')}**" in tabs
+    for text in ("1_judgement", "2_network", "3_settings", "4_provenance"):
+        assert f"`{text}`" in tabs
+    for page in (diagnostics, tabs):
+        for target in re.findall(r"\]\((images/[^)]+)\)", page):
+            assert (folder / target).stat().st_size < 300_000
