@@ -445,6 +445,9 @@ class CLI(LightningCLI):
         else:
             folder = new_run_folder(root, dataset, self.config["run_name"], auto=self.config["resume"] == "auto")
         if is_first_process():
+            if not {"LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys():
+                # left over in the shell, where it may be in use: Lightning finds a free one for the processes it starts
+                os.environ.pop("MASTER_PORT", None)
             # for as long as this object lives
             weakref.finalize(self, os.close, lock_run_folder(folder))
             os.environ["MLP_RUN_FOLDER"] = str(folder)

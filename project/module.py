@@ -279,7 +279,7 @@ class MLPModule(LightningModule):
 
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "learning_rate"},
         }
 
     def _num_steps(self) -> tuple[int, int]:

@@ -252,7 +252,7 @@ def chart_layout(module: MLPModule) -> dict[str, dict[str, list[Any]]]:
     training = {
         "loss": ["Multiline", ["^train/loss$", "^validation/loss$"]],
         score: ["Multiline", [f"^train/{score}$", f"^validation/{score}$"]],
-        "learning rate": ["Multiline", ["^(lr-|learning_rate)[^/]*(/pg1)?$"]],
+        "learning rate": ["Multiline", ["^learning_rate(/pg1)?$"]],
     }
     blocks = [cast(HiddenLayer, layer) for layer in module.mlp.hidden]
     bounded = [math.isfinite(saturation_bounds(block.activation)[1]) for block in blocks]

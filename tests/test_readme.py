@@ -97,13 +97,14 @@ def finished_run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.mark.parametrize("command", OTHERS)
 def test_other_commands(
-    command: str, finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, finished_run: Path, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = command.replace("runs/fashion_mnist/NAME", str(finished_run))
     words = shlex.split(command)
     match words[:2]:
         case ["python", script] if script.startswith("scripts/"):
-            assert run_script(command, monkeypatch, []) == 0
+            extra = [f"--data.root={real_data}", f"--figure={tmp_path / 'd.png'}"] if "diagnose" in script else []
+            assert run_script(command, monkeypatch, extra) == 0
         case ["make", *_]:
             result = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True)
             assert result.returncode == 0, result.stderr
