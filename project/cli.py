@@ -563,11 +563,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     Errors of the project's own kind are printed as cause and remedy, without traceback unless --debug is given.
     """
     setup_console()
-    stop_signals.install()
     die_with_first_process()
     debug = "--debug" in sys.argv[1:]
     try:
-        status = command() or 0
+        with stop_signals.handling():
+            status = command() or 0
     except (InputError, RunError) as error:
         if debug:
             raise

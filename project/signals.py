@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -41,7 +42,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
 
 
 class StopSignals:
-    """The signals of this process, handled from `install` on.
+    """The signals of this process, while it is `handling` them.
 
     Attributes:
         received: Number of the first signal that came, 0 while there is none.
@@ -55,18 +56,29 @@ class StopSignals:
         self.last_words: Callable[[], object] | None = None
         self.holding = False
 
-    def install(self) -> None:
-        """Handle the signals in this process; only its main thread can, in others nothing happens."""
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Handle the signals meanwhile; only a process's main thread can, in others nothing happens."""
         if threading.current_thread() is not threading.main_thread():
+            yield
             return
-        for signum in HANDLED:
-            signal.signal(signum, self._on_signal)
+        before = {signum: signal.signal(signum, self._on_signal) for signum in HANDLED}
         # Python runs a handler only between two of its own instructions, which may be long in coming: the bytes that
         # the C part writes here at once reach a thread that does not depend on that
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        # what a forked process receives is not for this one
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         threading.Thread(target=self._leave_in_time, args=(reading,), daemon=True).start()
+        try:
+            yield
+        finally:
+            if not self.received:  # else the process is about to end, and may still get stuck
+                for signum, handler in before.items():
+                    signal.signal(signum, handler)
+                signal.set_wakeup_fd(-1)
+                os.close(writing)  # which ends the thread
 
     def release(self) -> None:
         """Let signals stop the run at once again; one that was noted does so now.
@@ -87,9 +99,10 @@ class StopSignals:
             raise Interrupted(signum)
 
     def _leave_in_time(self, reading: int) -> None:
-        signum = 0
-        while signum not in HANDLED:
-            signum = os.read(reading, 1)[0]
+        with os.fdopen(reading, "rb", buffering=0) as numbers:
+            signum = next((number[0] for number in iter(lambda: numbers.read(1), b"") if number[0] in HANDLED), None)
+        if signum is None:
+            return
         time.sleep(LONGEST_WAIT_S)
         if self.last_words is not None:
             self.last_words()

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from project.signals import stop_signals
-
 torch.set_num_threads(1)  # several processes test at once: more threads would wait for each other
 
 
@@ -74,8 +72,7 @@ def small_run(idx_folder: Path, tmp_path: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def clean_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No run folder inherited from another test, no log handlers left behind, and pytest keeps its own signals."""
-    monkeypatch.setattr(stop_signals, "install", lambda: None)
+    """No run folder inherited from another test, and no log handlers left behind."""
     monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
     logger = logging.getLogger("project")
     for handler in list(logger.handlers):

@@ -1,13 +1,16 @@
 """Signals at any moment: saved, the right status, within five seconds, no process left, and resumed exactly."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Kill, Outcome, compare, metrics, next_second, run, run_processes
@@ -159,23 +162,72 @@ def test_the_first_process_decides(stopping: StopSignals, monkeypatch: pytest.Mo
     assert stopping.received == signal.SIGTERM
 
 
-def test_other_threads_install_nothing(stopping: StopSignals) -> None:
-    before = [signal.getsignal(signum) for signum in HANDLED]
-    thread = threading.Thread(target=stopping.install)
-    thread.start()
-    thread.join()
-    assert [signal.getsignal(signum) for signum in HANDLED] == before
+def handlers() -> list[Any]:
+    return [signal.getsignal(signum) for signum in HANDLED]
+
+
+def test_other_threads_handle_nothing(stopping: StopSignals) -> None:
+    before = handlers()
+
+    def handle() -> None:
+        with stopping.handling():
+            assert handlers() == before
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(handle).result()
+
+
+def test_all_is_as_before_afterwards(stopping: StopSignals) -> None:
+    before, threads = handlers(), threading.active_count()
+    with stopping.handling():
+        assert handlers() != before
+    assert handlers() == before
+    assert signal.set_wakeup_fd(-1) == -1
+    for _ in range(100):
+        if threading.active_count() == threads:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_forked_process_has_signals_of_its_own(
+    stopping: StopSignals, monkeypatch: pytest.MonkeyPatch, forked: bool
+) -> None:
+    """A worker that is told to end does not end the process that forked it; the same signal to that one does."""
+    said: list[str] = []
+
+    def say_and_stay() -> None:
+        said.append("last words")
+        raise SystemExit  # ends the thread alone
+
+    monkeypatch.setattr("project.signals.LONGEST_WAIT_S", 0.1)
+    stopping.last_words, stopping.holding = say_and_stay, True
+    with stopping.handling():
+        if forked:
+            worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            worker.start()
+            time.sleep(0.2)
+            worker.terminate()
+            time.sleep(0.2)
+            worker.kill()
+            worker.join()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+        stopping.received = 0  # so that all is put back
+    assert said == ([] if forked else ["last words"])
 
 
 STUCK = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from project.signals import stop_signals
-stop_signals.install()
 stop_signals.holding = True
 stop_signals.last_words = lambda: print("last words", flush=True)
-print("ready", flush=True)
-time.sleep(60)
+with stop_signals.handling():
+    print("ready", flush=True)
+    time.sleep(60)
 """
 
 
