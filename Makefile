@@ -39,8 +39,8 @@ format: $(VENV)/.dev  ## put the code into its standard form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## measure the speed beside the usual ways: about ten minutes
-	$(BIN)/python -m benchmarks.throughput $(ARGS)
+bench: $(VENV)/.dev  ## measure the speed beside the usual ways: about 20 minutes
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove the virtual environment and caches; data and runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -342,6 +342,13 @@ class StudyStorage:
                 "check the URL: --storage postgresql://USER:PASSWORD@HOST/DATABASE (pip install 'psycopg[binary]')",
             ) from None
 
+    def __enter__(self) -> "StudyStorage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.rdb.remove_session()
+        self.rdb.engine.dispose()
+
     @staticmethod
     def _final_cells(study: Study) -> list[Cell]:
         cells = study.final_cells()
@@ -789,8 +796,8 @@ def _worker_process(
     gpus = torch.cuda.device_count()
     if gpus > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-    with contextlib.suppress(KeyboardInterrupt):
-        work(StudyStorage(study, folder, url, session, retry_failed), local)
+    with contextlib.suppress(KeyboardInterrupt), StudyStorage(study, folder, url, session, retry_failed) as storage:
+        work(storage, local)
 
 
 def run_study(
@@ -824,41 +831,51 @@ def run_study(
         raise InputError(f"--workers is {workers}, but must be at least 1", "type for example --workers 2")
     check_settings(study)
     session = uuid.uuid4().hex[:12]
-    storage = StudyStorage(study, folder, url, session, retry_failed)
-    storage.reclaim()
+
+    def start(number: int) -> Any:
+        arguments = (study, folder, url, session, retry_failed, local or {}, number, workers)
+        process = multiprocessing.get_context("spawn").Process(target=_worker_process, args=arguments)
+        process.start()
+        return process
+
+    with StudyStorage(study, folder, url, session, retry_failed) as storage:
+
+        def show_progress() -> None:
+            if show:
+                show(storage.progress())
+
+        storage.reclaim()
+        if workers == 1:
+            with _every_second(show_progress, storage):
+                work(storage, local or {})
+        else:
+            _run_workers(start, workers, show_progress)
+        show_progress()
+        if study.search is not None:
+            best = {"patience": 0} | study.base | storage.chosen("best")
+            (folder / "best.yaml").write_text(settings_yaml(best), encoding="utf-8")
+        records = storage.records()
+    write_json(folder / "records.json", {"records": [dataclasses.asdict(record) for record in records]})
+    return records
+
+
+@contextlib.contextmanager
+def _every_second(show: Callable[[], None], storage: StudyStorage) -> Iterator[None]:
+    """Show the progress meanwhile, from a thread."""
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(SHOW_EVERY_S):
-            if show:
-                show(storage.progress())
+            show()
         storage.rdb.remove_session()
 
-    if workers == 1:
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            work(storage, local or {})
-        finally:
-            stop.set()
-            thread.join()
-    else:
-
-        def start(number: int) -> Any:
-            arguments = (study, folder, url, session, retry_failed, local or {}, number, workers)
-            process = multiprocessing.get_context("spawn").Process(target=_worker_process, args=arguments)
-            process.start()
-            return process
-
-        _run_workers(start, workers, lambda: show(storage.progress()) if show else None)
-    if show:
-        show(storage.progress())
-    if study.search is not None:
-        best = study.base | storage.chosen("best")
-        (folder / "best.yaml").write_text(settings_yaml({"patience": 0} | best), encoding="utf-8")
-    records = storage.records()
-    write_json(folder / "records.json", {"records": [dataclasses.asdict(record) for record in records]})
-    return records
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _run_workers(start: Callable[[int], Any], workers: int, show: Callable[[], None]) -> None:
@@ -887,5 +904,6 @@ def _run_workers(start: Callable[[int], Any], workers: int, show: Callable[[], N
 def study_records(study: Study, folder: Path, url: str | None = None) -> list[RunRecord]:
     """What there is of a study so far, without running anything."""
     if url is not None or (folder / "study.db").is_file():
-        return StudyStorage(study, folder, url).records()
+        with StudyStorage(study, folder, url) as storage:
+            return storage.records()
     return [RunRecord(**record) for record in read_json(folder / "records.json").get("records", [])]

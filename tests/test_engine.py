@@ -424,8 +424,8 @@ def test_two_machines_share_a_study_through_postgresql(idx_folder: Path, tmp_pat
         for name in ("one", "other")
     ]
     assert [machine.wait() for machine in machines] == [0, 0]
-    storage = StudyStorage(study, tmp_path / "third", postgres)
-    complete = storage.runs.get_trials(states=(TrialState.COMPLETE,))
+    with StudyStorage(study, tmp_path / "third", postgres) as storage:
+        complete = storage.runs.get_trials(states=(TrialState.COMPLETE,))
     assert len({t.user_attrs["key"] for t in complete}) == len(complete) == 12
     assert len({t.user_attrs["worker"]["pid"] for t in complete}) == 2
     assert final_table(tmp_path / "one" / "s") == final_table(tmp_path / "other" / "s")

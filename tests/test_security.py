@@ -84,7 +84,7 @@ def run_folder(honest: Path, tmp_path: Path) -> Path:
 
 
 def evaluate_it(folder: Path) -> None:
-    restore(folder).datamodule.setup("test")
+    _ = restore(folder).datamodule.data
 
 
 def resume_it(folder: Path) -> None:
@@ -190,6 +190,38 @@ def test_hostile_yaml(run_folder: Path, trap: Trap, use: Callable[[Path], None],
     with pytest.raises(InputError):
         use(run_folder)
     assert not trap.sprung
+
+
+HOSTILE_DATA: dict[str, Callable[[bytes], bytes]] = {
+    "a web page": lambda content: b"<html>not found</html>",
+    "a pickle": lambda content: pickle.dumps(print),
+    "sizes of petabytes": lambda content: content[:4] + b"\xff" * 12 + content[16:],
+    "cut off": lambda content: content[:-1],
+    "bytes at the end": lambda content: content + b"0",
+    "one flipped bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "empty": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_DATA)
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+def test_hostile_data(
+    run_folder: Path, tmp_path: Path, idx_folder: Path, use: Callable[[Path], None], kind: str
+) -> None:
+    """IDX files in the place of those that the run was trained with."""
+    data = tmp_path / "data"
+    shutil.copytree(idx_folder, data)
+    images = data / "train-images-idx3-ubyte"
+    images.write_bytes(HOSTILE_DATA[kind](images.read_bytes()))
+    settings = yaml.safe_load((run_folder / "config.yaml").read_text())
+    settings["data"]["root"] = str(data)
+    (run_folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    if use is evaluate_it and kind == "one flipped bit":
+        pytest.skip(
+            "nothing says that a run's weights are scored on its own data alone; to resume they must be the same"
+        )
+    with pytest.raises(InputError):
+        use(run_folder)
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "provenance.json"])

@@ -190,6 +190,7 @@ def test_all_is_as_before_afterwards(stopping: StopSignals) -> None:
     assert threading.active_count() == threads
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("forked", [True, False])
 def test_a_forked_process_has_signals_of_its_own(
     stopping: StopSignals, monkeypatch: pytest.MonkeyPatch, forked: bool
