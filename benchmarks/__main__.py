@@ -43,7 +43,7 @@ def page(record: dict[str, Any]) -> str:
         "# Performance",
         "",
         "Written by `make bench`, which measures everything below in one run: contenders take turns, each in a",
-        "process of its own, and every figure is the median of the rounds, with the lowest and the highest in brackets.",
+        "process of its own, and every figure is the median of the rounds, with lowest and highest in brackets.",
         "",
         f"{machine['processor']}, {machine['cores']} cores, {machine['torch_threads']} threads, no GPU. Python "
         f"{used['python']}, torch {used['torch']}, pytorch-lightning {used['pytorch-lightning']}. "
@@ -65,7 +65,7 @@ def page(record: dict[str, Any]) -> str:
     lines += [
         "",
         "`small` is 784-64-128-64-10 at batch 128, Adam, on MNIST; `default` is what `scripts/train.py` trains; `wide`",
-        "is 784-1024-1024-10 at batch 512. The bare loop is plain PyTorch over images in memory, with a fused optimizer;",
+        "is 784-1024-1024-10 at batch 512. The bare loop is plain PyTorch over images in memory, fused optimizer;",
         "`matrix products` does nothing else of the work; `Lightning with DataLoader` is torchvision's data set, a",
         "`DataLoader`, and `self.log` at every step ([baselines.py](../benchmarks/baselines.py)).",
         "",
