@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from project import pictures
-from project.cli import CLI, setup_console
+from project.cli import CLI
+from project.command import setup_console
 from project.training import train
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

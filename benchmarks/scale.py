@@ -51,7 +51,8 @@ def train_once(folder: Path) -> None:
     """Train two epochs; print the second one's seconds, the examples in it, and the largest anonymous memory seen."""
     from pytorch_lightning import Callback, LightningModule, Trainer
 
-    from project.cli import CLI, setup_console
+    from project.cli import CLI
+    from project.command import setup_console
     from project.training import train
 
     starts: list[float] = []

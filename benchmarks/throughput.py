@@ -54,7 +54,8 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
     """Seconds of each epoch of the project's own training, training and validation together."""
     from pytorch_lightning import Callback
 
-    from project.cli import CLI, setup_console
+    from project.cli import CLI
+    from project.command import setup_console
     from project.training import train
 
     setup_console()

@@ -4,36 +4,32 @@ import argparse
 import difflib
 import logging
 import os
-import re
 import shutil
 import sys
-import textwrap
-import warnings
 import weakref
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from project.callbacks import EarlyStop, EpochLog, NoProfiler, ProgressBar
-from project.checkpointing import DivergenceError, PlainCheckpointIO, RunCheckpoint
+from project.checkpointing import PlainCheckpointIO, RunCheckpoint
+from project.command import is_first_process
 from project.datamodule import ImageDataModule
-from project.errors import InputError, RunError
+from project.errors import InputError
 from project.inspection import DiagnosticsCallback, DiagnosticsSettings, flat_settings
 from project.metrics import score_name
 from project.module import MLPModule
+from project.parser import TrainerHelp, TrainParser, config_files
 from project.resumption import FinishedRunError, Resumption, check_same_data, find_resumption, resumed_settings
 from project.run_folder import lock_run_folder, new_run_folder, read_yaml
-from project.signals import MAIN_PROCESS, Interrupted, die_with_first_process, is_launched, stop_signals
+from project.signals import MAIN_PROCESS
 from project.tensorboard import TensorBoardCallback
 
 log = logging.getLogger("project")
@@ -46,165 +42,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
-COMMON_TRAINER_SETTINGS = ("max_epochs", "accelerator", "devices", "precision", "gradient_clip_val")
-"""The Trainer's settings that the short help shows."""
-
-
-class Parser(LightningArgumentParser):
-    """Lightning's parser with the nearest name for a misspelt one, two-line errors and no abbreviations."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if isinstance(ex, InputError):
-            raise ex
-        raise self._explain(message)
-
-    def _explain(self, message: str) -> InputError:
-        """Turn the parser's message into one line of cause and one of remedy."""
-        names = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-        ask_help = "type --help for all settings"
-        unknown = re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", message, re.IGNORECASE)
-        # the same mistake in a file of settings, in a section and outside all of them
-        unknown = unknown or re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
-        if unknown:
-            name = ".".join(group for group in unknown.groups() if group)
-            nearest = nearest_name(name, names)
-            remedy = f"did you mean {nearest}? Or {ask_help}" if nearest else ask_help
-            return InputError(f"there is no setting {name!r}", remedy)
-        key_error = re.match(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL)
-        if key_error:
-            key, detail = key_error.groups()
-            action = next((a for a in self._actions if a.dest == key), None)
-            given = re.search(r"(?:Got value|Given value): (.*)", detail)
-            value = given.group(1).strip() if given else "what was given"
-            if getattr(action, "_typehint", None) is None and any(name.startswith(key + ".") for name in names):
-                return InputError(f"{key} is a group of settings, not a setting", "type for example --model.depth 3")
-            if action is not None:
-                choices, kind = describe_type(getattr(action, "_typehint", None))
-                alike = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
-                if choices:
-                    remedy = f"did you mean {alike[0]}? " if alike else ""
-                    return InputError(
-                        f"{key} is {value}, which is none of its choices", f"{remedy}Choices: {', '.join(choices)}"
-                    )
-                shown = example(action, kind)
-                remedy = f"type for example --{key} {shown}" if shown else f"leave --{key} out"
-                return InputError(f"{key} is {value}, but must be {kind}", remedy)
-        lines = [line.strip() for line in message.strip().splitlines()]
-        return InputError(" ".join(lines)[:500], ask_help)
-
-
-class TrainParser(Parser):
-    """The parser of a run's settings, with a help that fits on two screens."""
-
-    def format_help(self, formatter: Any = None) -> str:
-        """The project's own settings, then the commonest of the Trainer's."""
-        columns = min(shutil.get_terminal_size().columns, 140)
-        lines = [*textwrap.wrap(self.description or "", columns), ""]
-        lines += ["usage: " + (self.prog or "train.py") + " [--config FILE] [--SETTING VALUE ...]", ""]
-        lines += ["  --config FILE: settings from a YAML file, over the defaults; may come several times, flags win."]
-        lines += ["  --print_config: show all settings as YAML. --help.trainer: all of the Trainer's settings."]
-        for title, prefix in (
-            ("The run", ""),
-            ("The model", "model."),
-            ("The data", "data."),
-            ("Looking inside", "diagnostics."),
-            ("The Trainer", "trainer."),
-        ):
-            lines += ["", title]
-            for action in self._settings(prefix):
-                if prefix != "trainer." or action.dest.removeprefix(prefix) in COMMON_TRAINER_SETTINGS:
-                    lines += describe_setting(action, columns)
-        return "\n".join(lines) + "\n"
-
-    def _settings(self, prefix: str) -> list[argparse.Action]:
-        skip = ("help", "config", "print_config", "help.trainer")
-        return [
-            action
-            for action in self._actions
-            if action.option_strings
-            and action.option_strings[-1].startswith("--" + prefix)
-            and (prefix or "." not in action.dest)
-            and action.dest not in (*skip, "model", "data", "trainer")
-            and action.help != argparse.SUPPRESS
-        ]
-
-
-class TrainerHelp(argparse.Action):
-    """`--help.trainer`: print every Trainer setting and stop."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(nargs=0, default=argparse.SUPPRESS, **kwargs)
-
-    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
-        assert isinstance(parser, TrainParser)
-        columns = min(shutil.get_terminal_size().columns, 140)
-        for action in parser._settings("trainer."):
-            print("\n".join(describe_setting(action, columns)))  # noqa: T201
-        parser.exit()
-
-
-def nearest_name(name: str, names: Sequence[str]) -> str | None:
-    """The setting that was probably meant: alike as a whole, or its last part's beginning or initials (lr, bs)."""
-
-    def likeness(candidate: str) -> float:
-        prefix, _, part = candidate.rpartition(".")
-        given_prefix, _, given_part = name.rpartition(".")
-        whole = difflib.SequenceMatcher(None, name, candidate).ratio()
-        if len(given_part) > 1 and given_part == "".join(word[:1] for word in part.split("_")):
-            return 1.0 if prefix == given_prefix else 0.9
-        beginning = difflib.SequenceMatcher(None, given_part, part[: len(given_part)]).ratio()
-        return max(whole, beginning * (0.99 if prefix == given_prefix else 0.8))
-
-    best = max(names, key=likeness, default=None)
-    return best if best is not None and likeness(best) >= 0.6 else None
-
-
-def describe_type(hint: Any) -> tuple[list[str], str]:
-    """The choices that a type allows, if it names them, and the type in words."""
-    if get_origin(hint) is Literal:
-        choices = [str(choice) for choice in get_args(hint)]
-        return choices, "one of " + ", ".join(choices)
-    if get_origin(hint) in (Union, UnionType):
-        parts = [describe_type(part) for part in get_args(hint) if part is not NoneType]
-        choices = list(dict.fromkeys(choice for part in parts for choice in part[0]))
-        return choices, " or ".join(dict.fromkeys(kind for _, kind in parts))
-    if get_origin(hint) is list:
-        choices, kind = describe_type(get_args(hint)[0])
-        return choices, f"a list of {kind.removeprefix('a ')}s" if not choices else "a list"
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return [], words.get(hint, str(getattr(hint, "__name__", hint)))
-
-
-def example(action: argparse.Action, kind: str) -> str | None:
-    """A value that the setting accepts, or None where none is short enough to type."""
-    if action.default not in (None, argparse.SUPPRESS):
-        return str(action.default).lower() if isinstance(action.default, bool) else str(action.default)
-    if "list of whole numbers" in kind:
-        return '"[3, 8]"'
-    return "true" if "true or false" in kind else "10" if "number" in kind else None
-
-
-def describe_setting(action: argparse.Action, columns: int) -> list[str]:
-    """A setting's lines in the help: name, default, meaning, choices."""
-    choices, kind = describe_type(getattr(action, "_typehint", None))
-    default = (
-        ""
-        if action.default in (None, argparse.SUPPRESS)
-        else f" [{action.default}]".replace("True", "true").replace("False", "false")
-    )
-    meaning = re.sub(r"\s*\((?:type|default|required).*\)$", "", (action.help or "").replace("%%", "%")).strip()
-    if action.dest.startswith("trainer."):  # Lightning's own words, of which the first sentence says what it is
-        meaning, choices = meaning.split(". ")[0].split(".\n")[0], []
-    sentence = f"--{action.dest}{default}  {meaning}"
-    missing = [choice for choice in choices if not re.search(rf"\b{re.escape(choice)}\b", meaning)]
-    if missing:
-        sentence += f" {{{'|'.join(choices)}}}"
-    elif not choices and not meaning:
-        sentence += kind
-    return textwrap.wrap(sentence, columns, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
 
 
 class CLI(LightningCLI):
@@ -474,18 +311,6 @@ def add_settings(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(ImageDataModule, "data", skip={"task", "seed"}, instantiate=False)
 
 
-def is_first_process() -> bool:
-    """Whether this is the process that owns the run folder."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-def config_files(args: Sequence[str]) -> list[Path]:
-    """The files that `--config` or `-c` name, in their order."""
-    files = [argument.partition("=")[2] for argument in args if argument.startswith(("--config=", "-c="))]
-    files += [following for flag, following in pairwise(args) if flag in ("--config", "-c")]
-    return [Path(file) for file in files]
-
-
 def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
     """Refuse what Lightning accepts and then does nothing with, or stumbles over in mid-run.
 
@@ -535,49 +360,3 @@ def explain_trainer_error(error: Exception) -> InputError:
     if "gpu" in text.lower() and "You requested" in text:
         return InputError(text, "type --trainer.devices with a number that this machine has")
     return InputError(text[:500], "mend that trainer setting; --help.trainer lists them")
-
-
-def setup_console() -> None:
-    """Show this project's messages and its libraries' warnings, without what Lightning says of itself."""
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-    log.setLevel(logging.INFO if is_first_process() else logging.ERROR)
-    log.propagate = False
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    # batches are made on the device: no worker processes are missing; and epoch values are the same on every rank
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # between this Lightning and the newest torch
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
-    warnings.filterwarnings("ignore", message=r".*Checkpoint directory .* exists and is not empty.*")
-
-
-def run_command(command: Callable[[], int | None]) -> NoReturn:
-    """Run a script's main function and leave with its status.
-
-    That is 0, 1 (failed while running), 2 (bad input), 130 (Ctrl-C) or 143 (told to stop by SIGTERM or SIGUSR1).
-    Errors of the project's own kind are printed as cause and remedy, without traceback unless --debug is given.
-    """
-    setup_console()
-    die_with_first_process()
-    debug = "--debug" in sys.argv[1:]
-    try:
-        with stop_signals.handling():
-            status = command() or 0
-    except (InputError, RunError) as error:
-        if debug:
-            raise
-        if isinstance(error, DivergenceError) and is_launched():
-            sys.exit(0)
-        print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)  # noqa: T201
-        status = 2 if isinstance(error, InputError) else 1
-    except Interrupted as interrupted:
-        # the first process speaks for all: a status of another one's own would make Lightning kill it
-        status = 0 if is_launched() else interrupted.status
-    except KeyboardInterrupt:
-        status = 130
-    sys.exit(status)

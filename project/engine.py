@@ -20,14 +20,14 @@ import logging
 import math
 import multiprocessing
 import os
-import shutil
+import random
 import socket
 import threading
 import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -37,16 +37,10 @@ import filelock
 import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
-from pytorch_lightning import Callback, LightningModule, Trainer
 
-from project.checkpointing import DivergenceError
-from project.cli import CLI, setup_console
-from project.datamodule import ImageDataModule
-from project.diagnostics import Probe, probe
+from project.command import setup_console
 from project.errors import InputError, RunError
-from project.inspection import probe_examples
-from project.module import MLPModule
-from project.run_folder import new_run_folder, read_json, write_json
+from project.run_folder import read_json, write_json
 from project.signals import Interrupted
 from project.study import (
     Cell,
@@ -56,10 +50,9 @@ from project.study import (
     Settings,
     Study,
     larger_is_better,
-    nest,
     settings_yaml,
 )
-from project.training import train
+from project.study_run import EpochReport, check_settings, execute
 
 log = logging.getLogger("project")
 
@@ -72,187 +65,6 @@ SHOW_EVERY_S = 1.0
 """How often the progress is read and shown."""
 MOST_DEATHS = 3
 """A run that takes its worker down so often in one session is recorded as failed."""
-LAYER_NUMBERS = (
-    "pre_activation_sd",
-    "activation_sd",
-    "saturated_fraction",
-    "dead_fraction",
-    "pre_activation_gradient_norm",
-    "weight_gradient_norm",
-)
-"""What is kept of each layer, before and after training."""
-
-
-class StudyRun(CLI):
-    """A run's settings and objects, made without what runs of one process can share: the parser and the data."""
-
-    _parser: Any = None
-    _loaded: dict[tuple[str, Path], ImageDataModule] = {}  # noqa: RUF012 - the process's own
-
-    def __init__(self, settings: Settings, folder: Path | None = None) -> None:
-        self._folder = folder
-        super().__init__(nest(settings))
-
-    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        if StudyRun._parser is None:
-            super().setup_parser(*args, **kwargs)
-            StudyRun._parser = self.parser
-        self.parser = StudyRun._parser
-
-    def build_datamodule(self) -> ImageDataModule:
-        datamodule = super().build_datamodule()
-        key = (datamodule.dataset_name, datamodule.root)
-        if key in self._loaded:
-            datamodule.share(self._loaded[key])
-        self._loaded[key] = datamodule
-        return datamodule
-
-    def _make_run_folder(self) -> Path:
-        assert self._folder is not None
-        # what a killed worker left of the same run; the study's claim is the lock
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return new_run_folder(self._folder.parent.parent, self._folder.parent.name, self._folder.name)
-
-
-class CheckedSettings(StudyRun):
-    """Settings that are checked by the parser and make nothing."""
-
-    def instantiate_classes(self) -> None:
-        return
-
-
-def check_settings(study: Study) -> None:
-    """Refuse a study one of whose arms has a setting that does not exist, before anything runs.
-
-    Raises:
-        InputError: With the arm's name.
-    """
-    points: Sequence[Settings] = study.tuning.points if study.tuning else [{}]
-    if study.search is not None:
-        lows = {key: space.low if isinstance(space, Range) else space[0] for key, space in study.search.spaces.items()}
-        highs = {
-            key: space.high if isinstance(space, Range) else space[-1] for key, space in study.search.spaces.items()
-        }
-        points = [lows, highs]
-    first = next(iter(study.arms))
-    # the points are the same for all arms: one arm is enough to check them all
-    for arm, point in [*((arm, points[0]) for arm in study.arms), *((first, point) for point in points[1:])]:
-        try:
-            CheckedSettings(study.settings(arm, 0) | point)
-        except InputError as error:
-            raise InputError(f"study {study.name}, arm {arm}: {error.cause}", error.remedy) from None
-
-
-class EpochReport(Callback):
-    """Tell a search what validation found after each epoch; stop what is worse than its like.
-
-    Args:
-        trial: Of the search.
-        metric: Of validation.
-    """
-
-    def __init__(self, trial: optuna.Trial, metric: str) -> None:
-        self.trial, self.metric = trial, metric
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != "fit":
-            return  # the scoring at the end
-        value = float(trainer.callback_metrics[self.metric])
-        if not math.isfinite(value):
-            raise optuna.TrialPruned
-        self.trial.report(value, trainer.current_epoch)
-        if self.trial.should_prune():
-            raise optuna.TrialPruned
-
-
-def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Train once and return what a `RunRecord` keeps of it, as plain data.
-
-    Args:
-        settings: By their flags' names.
-        folder: The run folder to be made.
-        callbacks: Beside the run's own.
-
-    Raises:
-        InputError: If a setting is wrong.
-        RunError: If the run fails.
-        Interrupted: If a signal asked for it.
-    """
-    started = time.monotonic()
-    run = StudyRun(settings, folder)
-    run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    examples = probe_examples(run.model, run.datamodule)
-    first = _look_inside(run.model, examples)
-    try:
-        results, status = train(run), ""
-    except DivergenceError:
-        results, status = read_json(folder / "metrics.json"), "diverged"
-    module, history = run.model, run.model.history
-    if not all(math.isfinite(value) for record in history for value in record.values()):
-        status = "diverged"
-    last = _look_inside(module, examples)
-    metrics = {name: float(value) for name, value in results.items() if _is_finite_number(value)}
-    if history:
-        metrics |= {name: value for name, value in history[-1].items() if name.startswith("train/")}
-    for name in ("accuracy", "loss"):
-        if {f"train/{name}", f"test/{name}"} <= metrics.keys():
-            gap = metrics[f"train/{name}"] - metrics[f"test/{name}"]
-            metrics[f"{name}_gap"] = gap if name == "accuracy" else -gap
-    for when, measured in (("start", first), ("end", last)):
-        metrics |= {f"{when}/{name}": value for name, value in _summary(measured).items() if math.isfinite(value)}
-    metrics["seconds"] = time.monotonic() - started
-    return {
-        "status": status or results["status"],
-        "metrics": metrics,
-        "history": history,
-        "layers": {"start": _layers(first), "end": _layers(last)},
-        "num_classes": len(module.spec.class_names),
-        "origin": origin_of(read_json(folder / "provenance.json")),
-        "folder": str(folder),
-    }
-
-
-def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be alike for runs to be compared, out of a run's provenance.json."""
-    data, hardware = provenance["data"], provenance["hardware"]
-    diff = provenance.get("git_diff") or ""
-    return {
-        "commit": provenance.get("git_commit"),
-        "uncommitted change": hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None,
-        "versions": provenance["versions"],
-        "processor": hardware["processor"],
-        "gpus": hardware["gpus"],
-        "data": data["sha256"],
-        "split": data["split_sha256"],
-    }
-
-
-def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _look_inside(module: MLPModule, examples: tuple[Any, Any]) -> Probe:
-    inputs, targets = (tensor.to(module.device) for tensor in examples)
-    return probe(module.mlp, inputs, targets, module.loss, with_effective_rank=False)
-
-
-def _layers(measured: Probe) -> list[dict[str, Any]]:
-    kept = measured.to_dict()
-    return [
-        {"name": layer["name"]} | {number: layer[number] for number in LAYER_NUMBERS}
-        for layer in (*kept["hidden"], kept["output"])
-    ]
-
-
-def _summary(measured: Probe) -> dict[str, float]:
-    """A network's state as single numbers that claims can be about."""
-    numbers = {"probe_loss": measured.loss}
-    if measured.hidden:
-        numbers["dead_fraction"] = fmean(layer.dead_fraction for layer in measured.hidden)
-        numbers["saturated_fraction"] = fmean(layer.saturated_fraction for layer in measured.hidden)
-    if measured.gradient_ratio is not None:
-        numbers["gradient_ratio"] = measured.gradient_ratio
-    return numbers
 
 
 @dataclass(frozen=True)
@@ -313,34 +125,38 @@ class StudyStorage:
             url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            with warnings.catch_warnings(), self._lock:
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self.rdb = optuna.storages.RDBStorage(
-                    url, options, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S
-                )
-                if self.rdb.engine.name == "sqlite":
-                    _make_fast(self.rdb.engine)
-                self.runs = optuna.create_study(
-                    storage=self.rdb,
-                    study_name=study.name,
-                    direction="maximize" if study.maximize else "minimize",
-                    load_if_exists=True,
-                )
-                self.search: optuna.Study | None = None
-                if study.search is not None:
-                    self.search = optuna.create_study(
-                        storage=self.rdb,
-                        study_name=f"{study.name} search {_fingerprint(study, study.search)}",
-                        direction="maximize" if larger_is_better(study.selection_metric) else "minimize",
-                        load_if_exists=True,
-                        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-                    )
-        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            with self._lock:
+                self._open(url, options)
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(
                 f"the study's database cannot be used: {first[:300]}",
                 "check the URL: --storage postgresql://USER:PASSWORD@HOST/DATABASE (pip install 'psycopg[binary]')",
             ) from None
+
+    def _open(self, url: str, options: dict[str, Any]) -> None:
+        """Connect, and make tables and studies that are not there yet."""
+        study = self.study
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.rdb = _connect(url, options)
+        if self.rdb.engine.name == "sqlite":
+            _make_fast(self.rdb.engine)
+        self.runs = optuna.create_study(
+            storage=self.rdb,
+            study_name=study.name,
+            direction="maximize" if study.maximize else "minimize",
+            load_if_exists=True,
+        )
+        self.search: optuna.Study | None = None
+        if study.search is not None:
+            self.search = optuna.create_study(
+                storage=self.rdb,
+                study_name=f"{study.name} search {_fingerprint(study, study.search)}",
+                direction="maximize" if larger_is_better(study.selection_metric) else "minimize",
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+            )
 
     def __enter__(self) -> "StudyStorage":
         return self
@@ -596,6 +412,18 @@ class StudyStorage:
             running += [f"search trial {t.number}" for t in searched if t.state == TrialState.RUNNING]
             seconds += [_seconds(trial) for trial in searched if trial.state.is_finished()]
         return Progress(total, num_done, len(failed), tuple(running), tuple(seconds), last)
+
+
+def _connect(url: str, options: dict[str, Any]) -> optuna.storages.RDBStorage:
+    """Connect to a database and make Optuna's tables, perhaps while another machine makes them too."""
+    for attempts_left in (4, 3, 2, 1, 0):
+        try:
+            return optuna.storages.RDBStorage(url, options, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+            if not attempts_left:  # then it is not that two were at it at once
+                raise
+            time.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - so that two do not meet again
+    raise AssertionError
 
 
 def _make_fast(engine: sqlalchemy.Engine) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from project.checkpointing import load_checkpoint
-from project.cli import Parser, add_settings
+from project.cli import add_settings
 from project.datamodule import DataSpec, ImageDataModule
 from project.errors import InputError
 from project.module import MLPModule
+from project.parser import Parser
 from project.run_folder import find_run_folder, read_yaml
 from project.transforms import Normalization
 

@@ -14,7 +14,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from project.checkpointing import DivergenceError
-from project.cli import CLI, is_first_process
+from project.cli import CLI
+from project.command import is_first_process
 from project.datamodule import ImageDataModule
 from project.errors import InputError, RunError
 from project.judgement import verdict

@@ -7,7 +7,8 @@ from jsonargparse import capture_parser
 from rich.console import Console
 from rich.markup import escape
 
-from project.cli import CLI, run_command
+from project.cli import CLI
+from project.command import run_command
 from project.diagnosis import examine, layer_diagnosis_table, save_figure, theory_lines, trial_table, try_remedies
 
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}

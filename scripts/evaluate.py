@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from project.cli import Parser, run_command
+from project.command import run_command
 from project.datamodule import SplitName
 from project.evaluation import evaluate
+from project.parser import Parser
 from project.restore import restore
 from project.run_folder import finite
 from project.tables import class_table, confusion_table, results_table

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from project.cli import Parser, run_command
+from project.command import run_command
 from project.engine import study_records
+from project.parser import Parser
 from project.report import make_report, print_report, publish, to_index, write_report
 from project.run_comparison import compare_runs
 from project.study import stored_study

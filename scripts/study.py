@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from project.cli import Parser, run_command
+from project.command import run_command
 from project.engine import run_study
+from project.parser import Parser
 from project.progress import StudyProgress
 from project.report import print_report, write_report
 from project.study import read_study, write_study

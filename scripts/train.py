@@ -1,6 +1,7 @@
 """Train a multilayer perceptron, test it, and say what happened: python scripts/train.py --model.depth 3"""
 
-from project.cli import CLI, run_command
+from project.cli import CLI
+from project.command import run_command
 from project.tables import print_run
 from project.training import train
 

@@ -29,7 +29,8 @@ import project.datamodule
 import project.run_folder
 from project.callbacks import EarlyStop
 from project.checkpointing import PlainCheckpointIO, RunCheckpoint
-from project.cli import CLI, run_command
+from project.cli import CLI
+from project.command import run_command
 from project.datamodule import ImageDataModule, TrainLoader
 from project.module import MLPModule
 from project.training import train

@@ -23,7 +23,8 @@ import torch
 import yaml
 
 from project import datasets
-from project.cli import CLI, run_command
+from project.cli import CLI
+from project.command import run_command
 from project.training import train
 
 ROOT = Path(__file__).parent.parent

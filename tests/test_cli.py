@@ -12,11 +12,13 @@ import pytest
 import torch
 import yaml
 
-from project.cli import CLI, describe_type, nearest_name, run_command
+from project.cli import CLI
+from project.command import run_command
 from project.datamodule import ImageDataModule
 from project.errors import InputError, RunError
 from project.mlp import MLP
 from project.module import MLPModule
+from project.parser import describe_type, nearest_name
 from project.training import train
 
 ROOT = Path(__file__).parent.parent

@@ -80,7 +80,7 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[1])
 from pytorch_lightning import Trainer
-from project.cli import setup_console
+from project.command import setup_console
 from project.restore import restore
 setup_console()
 torch.set_num_threads(1)

@@ -9,7 +9,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.engine import check_settings
 from project.errors import InputError
 from project.study import (
     FIRST_TUNING_SEED,
@@ -26,6 +25,7 @@ from project.study import (
     stored_study,
     write_study,
 )
+from project.study_run import check_settings
 
 STUDIES = sorted((Path(__file__).parent.parent / "configs" / "studies").glob("*.yaml"))
 ARMS = ["relu", "sigmoid", "relu,depth=8", "zeros"]
