@@ -636,12 +636,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
     study = report.study
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    header, rows = table_rows(report)
-    table = Table(*header[:6], *header[8:10], title=f"{study.metric} by arm", title_justify="left")
+    _, rows = table_rows(report)
+    table = Table("arm", "n", "mean", "95 % interval", "difference", "p", "time", title_justify="left")
+    table.title = f"{study.metric} by arm; differences from {study.reference}, p corrected"
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
-        table.add_row(*row[:6], *row[8:10])
+        table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 8, 9)))
     console.print(table)
     colours = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
     for judgement in report.judgements:

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -189,8 +190,12 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@cache
 def _git(*arguments: str) -> str | None:
-    """What a git command prints in the project's own checkout, or None where there is none."""
+    """What a git command prints in the project's own checkout, or None where there is none.
+
+    Asked once: a process that trains several times runs the code that it loaded, whatever becomes of the files.
+    """
     checkout = Path(__file__).parent.parent
     if not (checkout / ".git").exists():
         return None

@@ -1,6 +1,7 @@
 """Studies that run: every run once, through errors, deaths and restarts, alone and in company."""
 
 import csv
+import io
 import os
 import pwd
 import random
@@ -21,11 +22,13 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
+from rich.console import Console
 
 from project import engine, study_run
 from project.cli import CLI
 from project.engine import StudyStorage, run_study, study_records
 from project.errors import InputError, RunError
+from project.progress import StudyProgress, duration
 from project.study import RunRecord, Study, nest, parse_study
 from project.training import train
 
@@ -481,3 +484,22 @@ def test_optuna_is_quiet(idx_folder: Path, tmp_path: Path, capfd: pytest.Capture
     run_study(small_study(idx_folder, seeds=1), tmp_path)
     assert optuna.logging.get_verbosity() == optuna.logging.WARNING
     assert "Trial" not in capfd.readouterr().err
+
+
+def test_the_progress_line_says_what_is_done_failed_and_left(idx_folder: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    shown = StudyProgress(small_study(idx_folder), 2, console)
+    line = shown.line(engine.Progress(30, 9, 1, ("relu seed 3",), (12.0, 14.0), "relu seed 2: test/accuracy 0.8712"))
+    assert line == "9 of 30 done, 1 failed, about 2 min 10 s left, last: relu seed 2: test/accuracy 0.8712"
+    with shown:
+        shown.show(engine.Progress(2, 0, 0, (), (), ""))
+        shown.show(engine.Progress(2, 1, 0, (), (1.0,), ""))  # too soon after the line before
+        shown.show(engine.Progress(2, 2, 0, (), (1.0, 1.0), ""))
+    text = console.file.getvalue()
+    assert [line.split(",")[0] for line in text.splitlines()] == ["small: ?", "0 of 2 done", "2 of 2 done"]
+    assert [duration(seconds) for seconds in (41.6, 185, 7800)] == ["42 s", "3 min 5 s", "2 h 10 min"]
+    terminal = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with StudyProgress(small_study(idx_folder), 1, terminal) as shown:
+        shown.show(engine.Progress(4, 1, 0, ("relu seed 1",), (2.0,), ""))
+        shown._live.refresh()
+    assert "running: relu seed 1" in terminal.file.getvalue()

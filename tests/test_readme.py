@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -85,17 +86,68 @@ def test_training_commands(
     assert run_script(command, monkeypatch, extra) == 0
 
 
-@pytest.fixture(scope="module")
-def finished_run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
+def quick_run(name: str, real_data: Path, folder: Path, *flags: str) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
-        extra = [*SHORT, f"--data.root={real_data}", f"--run_root={folder}", "--run_name=NAME"]
+        extra = [*SHORT, f"--data.root={real_data}", f"--run_root={folder}", f"--run_name={name}", *flags]
         assert run_script("python scripts/train.py", monkeypatch, extra) == 0
-    return folder / "fashion_mnist" / "NAME"
+    return folder / "fashion_mnist" / name
 
 
-@pytest.mark.parametrize("command", OTHERS)
+@pytest.fixture(scope="module")
+def finished_run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return quick_run("NAME", real_data, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's own study file, with less to do."""
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    study = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])  # type: ignore[index]
+    study["base"] |= {"data.num_train": 512, "data.num_validation": 128, "trainer.max_epochs": 1}
+    study["seeds"] = 2
+    path = tmp_path_factory.mktemp("study") / "dropout.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished_study(small_study: Path, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("studies")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
+        command = f"python scripts/study.py {small_study}"
+        assert run_script(command, monkeypatch, [f"--root={root}", f"--data_root={real_data}"]) == 0
+    return root / "dropout"
+
+
+STUDIES = [command for command in OTHERS if re.search(r"scripts/(study|report)\.py", command)]
+
+
+@pytest.mark.parametrize("command", STUDIES)
+def test_study_commands(
+    command: str,
+    small_study: Path,
+    finished_study: Path,
+    real_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "postgresql" in command:
+        pytest.skip("needs a server: tests/test_engine.py starts one")
+    if "study.py" in command:
+        command = re.sub(r"\S+\.yaml", str(small_study), command).replace("--workers 4", "--workers 2")
+        assert run_script(command, monkeypatch, [f"--root={tmp_path}", f"--data_root={real_data}"]) == 0
+        return
+    if "FIRST" in command:
+        for name, flags in (("FIRST", ()), ("SECOND", ("--model.dropout=0",))):
+            command = command.replace(f"runs/fashion_mnist/{name}", str(quick_run(name, real_data, tmp_path, *flags)))
+    command = command.replace("runs/studies/NAME", str(finished_study))
+    assert run_script(command, monkeypatch, [f"--out={tmp_path / 'report'}"]) == 0
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("command", [command for command in OTHERS if command not in STUDIES])
 def test_other_commands(
     command: str, finished_run: Path, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
