@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train test test-slow check format bench clean
+.PHONY: help train test test-slow check format bench lessons bad-input-page clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +41,13 @@ format: $(VENV)/.dev  ## put the code into its standard form
 
 bench: $(VENV)/.dev  ## measure the speed beside the usual ways: about 20 minutes
 	$(BIN)/python -m benchmarks $(ARGS)
+
+lessons: $(VENV)/.run  ## run every lesson of the notes as a study, and write docs/lessons; QUICK=--quick for a first look
+	$(BIN)/python scripts/study.py configs/studies/*.yaml --workers 2 $(QUICK) $(ARGS)
+	$(BIN)/python scripts/report.py $(patsubst configs/studies/%.yaml,runs/studies/%$(if $(QUICK),-quick),$(wildcard configs/studies/*.yaml)) --publish docs/lessons
+
+bad-input-page: $(VENV)/.dev  ## write docs/bad_input.md anew from its tests
+	$(BIN)/python -m tests.test_bad_input
 
 clean:  ## remove the virtual environment and caches; data and runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
