@@ -32,7 +32,7 @@ class StudyProgress:
         self._started = time.monotonic()
 
     def __enter__(self) -> "StudyProgress":
-        self.console.print(f"{self.study.name}: {self.study.question}", style="bold")
+        self.console.print(f"{self.study.name}: {self.study.question}", style="bold", soft_wrap=True)
         if self.console.is_terminal:
             self._live.start()
         return self

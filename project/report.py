@@ -639,9 +639,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
     _, rows = table_rows(report)
     table = Table("arm", "n", "mean", "95 % interval", "difference", "p", "time", title_justify="left")
     table.title = f"{study.metric} by arm; differences from {study.reference}, p corrected"
-    table.columns[0].no_wrap = True
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     for row in rows:
         table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 8, 9)))
     console.print(table)
@@ -683,17 +683,26 @@ def to_index(reports: Sequence[Report]) -> str:
         "",
         "`make lessons` runs them all again. [How to ask a question of your own](../studies.md).",
         "",
-        "| lesson | notes | | claim | outcome |",
-        "| --- | --- | --- | --- | --- |",
+        "| lesson | notes | runs, time | | claim | outcome |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for report in reports:
         study = report.study
         first = f"[{study.question}]({study.name}/README.md)"
         for judgement in report.judgements:
-            cells = (first, ", ".join(study.notes) if first else "", MARKS[judgement.name])
-            lines.append(f"| {' | '.join(cells)} | `{judgement.claim.text}` | {_short_outcome(judgement)} |")
+            about = (first, ", ".join(study.notes), _cost(report)) if first else ("", "", "")
+            cells = (*about, MARKS[judgement.name], f"`{judgement.claim.text}`", _short_outcome(judgement))
+            lines.append(f"| {' | '.join(cells)} |")
             first = ""
+    hardware = sorted({value for report in reports for name, value in provenance_rows(report) if name == "hardware"})
+    if hardware:
+        lines += ["", f"Times are those of all runs one after another, on {' and '.join(hardware)}."]
     return "\n".join(lines) + "\n"
+
+
+def _cost(report: Report) -> str:
+    minutes = sum(record.metrics.get("seconds", 0.0) for record in report.records) / 60
+    return f"{len(report.records)}, {minutes:.1f} min"
 
 
 def _short_outcome(judgement: Judgement) -> str:

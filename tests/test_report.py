@@ -91,6 +91,7 @@ def made_up(**changes: Any) -> tuple[Study, list[RunRecord]]:
                         "test/accuracy": accuracy,
                         "test/loss": 1.0 - accuracy,
                         "train_seconds": 2.0 + seed,
+                        "seconds": 3.0,
                         "parameters": 1234.0,
                     },
                     history=[
@@ -284,6 +285,8 @@ def test_a_published_lesson_and_the_index(tmp_path: Path) -> None:
     assert "2 studies, 40 trainings, 12 claims: 8 supported, 2 contradicted, 2 undecided" in index
     assert index.count("(depths/README.md)") == 2
     assert "| ✘ | `relu,depth=1 < tanh,depth=6` | contradicted: +76.24 points" in index
+    assert "| N8 | 20, 1.0 min | ✔ |" in index
+    assert index.endswith("on a processor.\n")
 
 
 def test_a_study_of_few_arms_without_curves_or_claims_is_reported_too(tmp_path: Path) -> None:
