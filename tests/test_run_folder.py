@@ -137,7 +137,7 @@ def test_tensorboard_has_what_was_measured(run: CLI) -> None:
     steps = [event.step for event in events.Scalars("train/loss_step")]
     assert len(steps) == 9
     assert len(set(steps)) == 9
-    assert any(tag.startswith("lr") for tag in tags)
+    assert any(tag.startswith("learning_rate") for tag in tags)
     metrics = json.loads((run.run_folder / "metrics.json").read_text())
     assert events.Scalars("test/accuracy")[-1].value == pytest.approx(metrics["test/accuracy"])
 
