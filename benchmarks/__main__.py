@@ -8,12 +8,14 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import accuracy, process, scale, throughput
 from project.run_folder import hardware, versions
 
+PARTS = ("process", "scale", "accuracy")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -47,7 +49,7 @@ def page(record: dict[str, Any]) -> str:
         "",
         f"{machine['processor']}, {machine['cores']} cores, {machine['torch_threads']} threads, no GPU. Python "
         f"{used['python']}, torch {used['torch']}, pytorch-lightning {used['pytorch-lightning']}. "
-        f"{record['rounds']} rounds, {record['seeds']} seeds, {record['date']}. Load of the machine at the start: "
+        f"{record['rounds']} rounds, {record['date']}. Load of the machine at the start: "
         f"{record['load']:.1f}.",
         "",
         "## An epoch beside the usual ways",
@@ -61,13 +63,23 @@ def page(record: dict[str, Any]) -> str:
         for name, taken in contenders.items():
             ratios = [ours / theirs for ours, theirs in zip(contenders["project"], taken, strict=True)]
             lines.append(f"| {job} | {name} | {spread(taken, 3)} | {'' if name == 'project' else spread(ratios)} |")
-    start = record["process"]
     lines += [
         "",
         "`small` is 784-64-128-64-10 at batch 128, Adam, on MNIST; `default` is what `scripts/train.py` trains; `wide`",
         "is 784-1024-1024-10 at batch 512. The bare loop is plain PyTorch over images in memory, fused optimizer;",
         "`matrix products` does nothing else of the work; `Lightning with DataLoader` is torchvision's data set, a",
         "`DataLoader`, and `self.log` at every step ([baselines.py](../benchmarks/baselines.py)).",
+    ]
+    for part, section in (("process", process_section), ("scale", scale_section), ("accuracy", accuracy_section)):
+        if part in record:
+            lines += section(record[part])
+        else:
+            lines += ["", f"Not measured in this run: {part}."]
+    return "\n".join(lines) + "\n"
+
+
+def process_section(start: dict[str, list[float]]) -> list[str]:
+    return [
         "",
         "## Start and memory",
         "",
@@ -77,30 +89,37 @@ def page(record: dict[str, Any]) -> str:
         f"| seconds to import torch, pytorch-lightning, torchmetrics, tensorboard | {spread(start['imports_s'])} |",
         f"| the one over the other | {spread(start['start_ratio'])} |",
         f"| peak memory of a run beyond the imports, over the bytes of the data | {spread(start['memory_ratio'])} |",
+    ]
+
+
+def scale_section(rows: list[dict[str, float]]) -> list[str]:
+    lines = [
         "",
         "## Cost per example",
         "",
         "| training images | microseconds per example | memory beyond start-up, MB | size of the file, MB |",
         "| --- | --- | --- | --- |",
     ]
-    for row in record["scale"]:
+    for row in rows:
         cells = (row["microseconds_per_example"], row["memory_mb"], row["file_mb"])
         lines.append(f"| {row['images']:,} | " + " | ".join(f"{cell:,.1f}" for cell in cells) + " |")
-    lines += [
-        "",
-        "The file is memory-mapped: of what the data take, only what the kernel keeps of the file grows with it.",
+    return [*lines, "", "The file is memory-mapped: only what the kernel keeps of it in its cache grows with it."]
+
+
+def accuracy_section(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
         "",
         "## Time to accuracy",
         "",
         "| data | goal | who | mean test accuracy ± sd | training, s | whole process, s | process ÷ bare loop's |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in record["accuracy"]:
+    for row in rows:
         reached = f"{row['accuracy_mean']:.2%} ± {row['accuracy_sd']:.2%}"
         ratio = f"{row['process_ratio']:.2f}" if row["who"] == "project" else ""
         times = f"{row['train_s']:.1f} | {row['process_s']:.1f}"
         lines.append(f"| {row['dataset']} | {row['goal']:.0%} | {row['who']} | {reached} | {times} | {ratio} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main() -> None:
@@ -109,21 +128,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sizes", type=int, nargs="+", default=[6_000, 60_000, 600_000, 6_000_000])
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="beside the seconds per epoch")
     arguments = parser.parse_args()
     arguments.data_root = arguments.data_root.resolve()
-    load = os.getloadavg()[0]
-    record = {
+    measures: dict[str, Callable[[], Any]] = {
+        "process": lambda: process.measure(arguments.data_root, arguments.rounds),
+        "scale": lambda: [scale.measure(size) for size in arguments.sizes],
+        "accuracy": lambda: accuracy.measure(arguments.data_root, arguments.seeds),
+    }
+    record: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
-        "load": load,
+        "load": os.getloadavg()[0],
         "rounds": arguments.rounds,
         "seeds": arguments.seeds,
         "hardware": hardware(),
         "versions": versions(),
         "seconds_per_epoch": seconds_per_epoch(arguments),
-        "process": process.measure(arguments.data_root, arguments.rounds),
-        "accuracy": accuracy.measure(arguments.data_root, arguments.seeds),
-        "scale": [scale.measure(size) for size in arguments.sizes],
     }
+    record |= {part: measures[part]() for part in arguments.parts}
     (DOCS / "performance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (DOCS / "performance.md").write_text(page(record), encoding="utf-8")
     print(f"written: {DOCS / 'performance.md'}")
