@@ -108,10 +108,10 @@ class CLI(LightningCLI):
         )
         parser.add_argument(
             "--monitor",
-            type=str,
-            default="validation/loss",
-            help="What decides the best epoch and early stopping: validation/loss, validation/accuracy (regression: "
-            "validation/rmse), or the same of train/.",
+            type=str | None,
+            default=None,
+            help="What decides the best epoch and early stopping: validation/accuracy (regression: validation/rmse), "
+            "the usual choice; validation/loss, or the same of train/.",
         )
         parser.add_argument(
             "--patience",
@@ -174,6 +174,8 @@ class CLI(LightningCLI):
         config = self.config
         score = score_name(config["model"]["task"])
         known = [f"{split}/{name}" for split in ("validation", "train") for name in ("loss", score)]
+        if config["monitor"] is None:
+            config["monitor"] = f"validation/{score}"
         if config["monitor"] not in known:
             nearest = difflib.get_close_matches(config["monitor"], known, n=1, cutoff=0.4)
             raise InputError(

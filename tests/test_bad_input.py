@@ -626,7 +626,9 @@ def test_no_validation_is_accepted_with_a_word(
     with pytest.raises(SystemExit) as stopped:
         run_command(runpy.run_path(str(ROOT / "scripts" / "train.py"))["main"])
     assert stopped.value.code == 0
-    assert "data.num_validation is 0: no validation, so train/loss decides the best epoch" in capsys.readouterr().err
+    assert (
+        "data.num_validation is 0: no validation, so train/accuracy decides the best epoch" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

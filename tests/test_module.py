@@ -206,7 +206,15 @@ def test_test_metrics_are_scikit_learns(small_run: list[str], flags: list[str]) 
 
 
 def test_the_epoch_with_the_best_validation_is_tested(small_run: list[str]) -> None:
-    cli = CLI([*small_run, "--trainer.max_epochs=6", "--model.schedule=constant", "--model.learning_rate=0.1"])
+    cli = CLI(
+        [
+            *small_run,
+            "--monitor=validation/loss",
+            "--trainer.max_epochs=6",
+            "--model.schedule=constant",
+            "--model.learning_rate=0.1",
+        ]
+    )
     metrics = train(cli)
     losses = [record["validation/loss"] for record in cli.model.history]
     assert len(losses) == 6
@@ -217,7 +225,7 @@ def test_the_epoch_with_the_best_validation_is_tested(small_run: list[str]) -> N
 
 def test_early_stopping(small_run: list[str]) -> None:
     flags = ["--trainer.max_epochs=200", "--patience=2", "--model.learning_rate=0.1", "--model.schedule=constant"]
-    cli = CLI([*small_run, *flags])
+    cli = CLI([*small_run, *flags, "--monitor=validation/loss"])
     metrics = train(cli)
     losses = [record["validation/loss"] for record in cli.model.history]
     best = losses.index(min(losses))
