@@ -288,16 +288,26 @@ class StudyStorage:
     @contextlib.contextmanager
     def heartbeat(self, trial_id: int) -> Iterator[None]:
         """Tell the storage meanwhile that this worker lives."""
-        stop = threading.Event()
 
         def beat() -> None:
-            while not stop.wait(HEARTBEAT_S):
-                # a database that is away for a moment must not end the run
-                with contextlib.suppress(optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError):
-                    self.rdb.record_heartbeat(trial_id)
-            self.rdb.remove_session()
+            # a database that is away for a moment must not end the run
+            with contextlib.suppress(optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError):
+                self.rdb.record_heartbeat(trial_id)
 
-        thread = threading.Thread(target=beat, daemon=True)
+        with self.meanwhile(HEARTBEAT_S, beat):
+            yield
+
+    @contextlib.contextmanager
+    def meanwhile(self, every_s: float, act: Callable[[], None]) -> Iterator[None]:
+        """Do something with the storage every so many seconds, in a thread of its own."""
+        stop = threading.Event()
+
+        def repeat() -> None:
+            while not stop.wait(every_s):
+                act()
+            self.rdb.remove_session()  # a thread has its own
+
+        thread = threading.Thread(target=repeat, daemon=True)
         thread.start()
         try:
             yield
@@ -674,7 +684,7 @@ def run_study(
 
         storage.reclaim()
         if workers == 1:
-            with _every_second(show_progress, storage):
+            with storage.meanwhile(SHOW_EVERY_S, show_progress):
                 work(storage, local or {})
         else:
             _run_workers(start, workers, show_progress)
@@ -685,25 +695,6 @@ def run_study(
         records = storage.records()
     write_json(folder / "records.json", {"records": [dataclasses.asdict(record) for record in records]})
     return records
-
-
-@contextlib.contextmanager
-def _every_second(show: Callable[[], None], storage: StudyStorage) -> Iterator[None]:
-    """Show the progress meanwhile, from a thread."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(SHOW_EVERY_S):
-            show()
-        storage.rdb.remove_session()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _run_workers(start: Callable[[int], Any], workers: int, show: Callable[[], None]) -> None:

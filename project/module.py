@@ -145,8 +145,7 @@ class MLPModule(LightningModule):
             other_loss, other_score = self._loss_and_score(logits, batch.mixed_targets)
             loss, score = torch.lerp(other_loss, loss, batch.weight), torch.lerp(other_score, score, batch.weight)
         # summed on the device: nothing is read back before the epoch's end
-        self._epoch_sums[0] += loss.detach()
-        self._epoch_sums[1] += score
+        self._epoch_sums += torch.stack((loss.detach(), score))
         self._epoch_batches += 1
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         step_ends = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0

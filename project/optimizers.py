@@ -122,7 +122,12 @@ def build_optimizer(
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    # one group where all are treated alike: each costs a kernel of its own at every step
+    groups = (
+        [group for group in groups if group["params"]]
+        if weight_decay
+        else [{"params": [*matrices, *vectors], "weight_decay": 0.0}]
+    )
     betas = (momentum, 0.999)
     match name:
         case "sgd":

@@ -17,6 +17,7 @@ from project.checkpointing import DivergenceError
 from project.cli import CLI
 from project.command import is_first_process
 from project.datamodule import ImageDataModule
+from project.epoch_loop import EpochLoop
 from project.errors import InputError, RunError
 from project.judgement import verdict
 from project.mlp import layer_table
@@ -126,14 +127,13 @@ def _train(cli: CLI) -> dict[str, Any]:
 
 
 def mend(trainer: Trainer) -> None:
-    """Keep Lightning from three things that would undo what is promised here.
+    """Give Lightning the project's loop over batches, and keep it from two things that would undo what is promised.
 
-    It handles SIGTERM, without a checkpoint, and on several processes with a deadlock. It makes all of them wait for
-    the first one before every batch, to ask about that signal; `RunCheckpoint` asks without waiting. And with
-    `max_steps` it takes every resumption for one in mid-epoch, and runs the epoch's end that was saved once more.
+    It handles SIGTERM, without a checkpoint, and on several processes with a deadlock. And with `max_steps` it takes
+    every resumption for one in mid-epoch, and runs the epoch's end that was saved once more.
     """
+    trainer.fit_loop.epoch_loop = EpochLoop(trainer)
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
 

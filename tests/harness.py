@@ -333,7 +333,7 @@ def run_processes(args: Sequence[str], folder: Path, kill: Kill | None = None, l
         start_new_session=True,
     )
     try:
-        printed, _ = process.communicate(timeout=120)
+        printed, _ = process.communicate(timeout=300)
     finally:
         ended = time.time()
         time.sleep(2 if _alive(process.pid) else 0)

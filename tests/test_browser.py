@@ -72,7 +72,7 @@ def board() -> Iterator[Board]:
             "run_name": "shown",
         }
         command = [sys.executable, "scripts/train.py", *(f"--{name}={value}" for name, value in flags.items())]
-        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
         metrics = json.loads((run / "metrics.json").read_text())
         serve = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder / "runs")]
         # port 0: any free one, which it tells when it serves

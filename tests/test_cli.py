@@ -282,11 +282,11 @@ def test_what_the_terminal_shows(small_run: list[str], tmp_path: Path) -> None:
     """The real command: two lines for a mistake; results, verdict, run folder and what to type next for a run."""
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *small_run]
     # from another folder: nothing may depend on where one stands
-    wrong = subprocess.run([*command, "--model.dpth=3"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    wrong = subprocess.run([*command, "--model.dpth=3"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert wrong.returncode == 2
     assert wrong.stdout == ""
     assert len(wrong.stderr.splitlines()) == 2
-    right = subprocess.run([*command, "--run_name=here"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    right = subprocess.run([*command, "--run_name=here"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert right.returncode == 0, right.stderr
     folder = tmp_path / "runs" / "idx" / "here"
     verdict = " ".join(json.loads((folder / "metrics.json").read_text())["verdict"].split()[:5])

@@ -102,7 +102,7 @@ def scores(run: Path, num_processes: int, tmp_path: Path) -> dict[str, Any]:
     script.write_text(SCORE)
     command = [sys.executable, str(script), str(ROOT), str(run), str(num_processes), str(output)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(output.read_text()))
 

@@ -1,5 +1,6 @@
 """Studies that run: every run once, through errors, deaths and restarts, alone and in company."""
 
+import contextlib
 import csv
 import io
 import os
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def small_study(idx_folder: Path, name: str = "small", **content: Any) -> Study:
     content = {"question": "?", "vary": {"model.depth": [0, 1]}, "seeds": 2, **content}
     content["base"] = base | content.get("base", {})
     return parse_study(name, {key: value for key, value in content.items() if value is not None})
+
+
+Opened = Callable[..., StudyStorage]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    """Open a study's storage until the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(StudyStorage(*arguments, **options))
 
 
 def outcome(records: list[RunRecord]) -> list[tuple[Any, ...]]:
@@ -105,13 +116,13 @@ def test_the_loaded_data_are_shared_and_the_results_are_not(idx_folder: Path, tm
         assert alone["origin"]["split"] == record.origin["split"]
 
 
-def test_a_failed_run_is_recorded_and_the_others_go_on(idx_folder: Path, tmp_path: Path) -> None:
+def test_a_failed_run_is_recorded_and_the_others_go_on(idx_folder: Path, tmp_path: Path, opened: Opened) -> None:
     arms = {"bad": {"model.dropout": 1.5}, "good": {}}
     study = small_study(idx_folder, vary=None, arms=arms)
     records = run_study(study, tmp_path)
     assert Counter((r.arm, r.status) for r in records) == {("bad", "failed"): 2, ("good", "completed"): 2}
     assert "model.dropout is 1.5" in records[0].error
-    storage = StudyStorage(study, tmp_path)
+    storage = opened(study, tmp_path)
     before = len(storage.runs.get_trials())
     run_study(study, tmp_path)
     assert len(storage.runs.get_trials()) == before  # a failed run is not tried again unless one asks for it
@@ -180,13 +191,13 @@ def test_an_arm_that_no_tuning_can_save_fails_alone(idx_folder: Path, tmp_path: 
     assert "no settings that work for arm bad" in bad[-1].error
 
 
-def test_a_search_prunes_and_refits_its_best_over_fresh_seeds(idx_folder: Path, tmp_path: Path) -> None:
+def test_a_search_prunes_and_refits_its_best_over_fresh_seeds(idx_folder: Path, tmp_path: Path, opened: Opened) -> None:
     settings = {"model.learning_rate": {"low": 1e-6, "high": 0.1, "log": True}, "model.depth": {"low": 0, "high": 2}}
     study = small_study(
         idx_folder, vary=None, search={"settings": settings, "trials": 12}, base={"trainer.max_epochs": 5}
     )
     records = run_study(study, tmp_path)
-    storage = StudyStorage(study, tmp_path)
+    storage = opened(study, tmp_path)
     assert storage.search is not None
     trials = storage.search.get_trials()
     states = Counter(trial.state for trial in trials)
@@ -204,9 +215,11 @@ def test_a_search_prunes_and_refits_its_best_over_fresh_seeds(idx_folder: Path, 
     assert len(storage.search.get_trials()) == 12
 
 
-def test_a_lost_run_is_found_by_its_dead_process_and_run_again(idx_folder: Path, tmp_path: Path) -> None:
+def test_a_lost_run_is_found_by_its_dead_process_and_run_again(
+    idx_folder: Path, tmp_path: Path, opened: Opened
+) -> None:
     study = small_study(idx_folder)
-    storage = StudyStorage(study, tmp_path, session="before")
+    storage = opened(study, tmp_path, session="before")
     storage.fill()
     claimed = storage.claim()
     assert claimed is not None
@@ -224,12 +237,12 @@ def test_a_lost_run_is_found_by_its_dead_process_and_run_again(idx_folder: Path,
 
 
 def test_a_worker_elsewhere_is_given_up_when_its_heartbeat_stops(
-    idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Opened
 ) -> None:
     study = small_study(idx_folder, seeds=1)
     monkeypatch.setattr(engine, "HEARTBEAT_S", 1)
     monkeypatch.setattr(engine, "GRACE_S", 2)
-    storage = StudyStorage(study, tmp_path)
+    storage = opened(study, tmp_path)
     storage.fill()
     cell, trial_id = storage.claim() or pytest.fail("nothing to claim")
     storage.rdb.set_trial_user_attr(trial_id, "worker", engine._worker() | {"place": "elsewhere", "pid": 1})
@@ -245,9 +258,9 @@ def test_a_worker_elsewhere_is_given_up_when_its_heartbeat_stops(
     assert storage.owners()[cell.key]._trial_id != trial_id
 
 
-def test_a_run_that_takes_its_workers_down_is_given_up(idx_folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_takes_its_workers_down_is_given_up(idx_folder: Path, tmp_path: Path, opened: Opened) -> None:
     study = small_study(idx_folder, seeds=1)
-    storage = StudyStorage(study, tmp_path, session="now")
+    storage = opened(study, tmp_path, session="now")
     storage.fill()
     first = next(iter(storage.cells))
     for _ in range(engine.MOST_DEATHS):
@@ -257,23 +270,23 @@ def test_a_run_that_takes_its_workers_down_is_given_up(idx_folder: Path, tmp_pat
     assert storage.owners()[first].state == TrialState.FAIL
     assert "killed 3 times" in storage.owners()[first].user_attrs["error"]
     # the next session may try again, if one asks for it
-    again = StudyStorage(study, tmp_path, session="later", retry_failed=True)
+    again = opened(study, tmp_path, session="later", retry_failed=True)
     again.fill()
     assert again.owners()[first].state == TrialState.WAITING
 
 
-def test_a_run_has_one_owner_whatever_was_enqueued(idx_folder: Path, tmp_path: Path) -> None:
+def test_a_run_has_one_owner_whatever_was_enqueued(idx_folder: Path, tmp_path: Path, opened: Opened) -> None:
     study = small_study(idx_folder)
-    storage = StudyStorage(study, tmp_path)
+    storage = opened(study, tmp_path)
     for _ in range(3):  # as if three machines had filled the queue at once
         for cell in storage.cells.values():
             storage.runs.enqueue_trial({}, user_attrs={"key": cell.key, "arm": "", "seed": 0, "phase": "final"})
     claimed: list[str] = []
 
     def claim() -> None:
-        mine = StudyStorage(study, tmp_path)
-        while taken := mine.claim():
-            claimed.append(taken[0].key)
+        with StudyStorage(study, tmp_path) as mine:
+            while taken := mine.claim():
+                claimed.append(taken[0].key)
 
     threads = [threading.Thread(target=claim) for _ in range(4)]
     for thread in threads:
@@ -283,9 +296,9 @@ def test_a_run_has_one_owner_whatever_was_enqueued(idx_folder: Path, tmp_path: P
     assert sorted(claimed) == sorted(storage.cells)
 
 
-def test_progress_counts_what_the_storage_holds(idx_folder: Path, tmp_path: Path) -> None:
+def test_progress_counts_what_the_storage_holds(idx_folder: Path, tmp_path: Path, opened: Opened) -> None:
     study = small_study(idx_folder)
-    storage = StudyStorage(study, tmp_path)
+    storage = opened(study, tmp_path)
     storage.fill()
     cell, trial_id = storage.claim() or pytest.fail("nothing to claim")
     shown: list[engine.Progress] = [storage.progress()]
@@ -333,13 +346,13 @@ def final_table(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_ten_kills_change_nothing(idx_folder: Path, tmp_path: Path) -> None:
+def test_ten_kills_change_nothing(idx_folder: Path, tmp_path: Path, opened: Opened) -> None:
     study = small_study(idx_folder, "s", base={"trainer.max_epochs": 30}, vary={"model.depth": [0, 1, 3]}, seeds=5)
     path = write_study_file(tmp_path / "s.yaml", study)
     undisturbed = run_study(study, tmp_path / "undisturbed" / "s")
     run_s = sum(record.metrics["seconds"] for record in undisturbed) / len(undisturbed)
     disturbed = study_command(path, tmp_path / "disturbed")
-    storage = StudyStorage(study, tmp_path / "disturbed" / "s")
+    storage = opened(study, tmp_path / "disturbed" / "s")
     generator, kills = random.Random(0), 0  # noqa: S311 - moments, not secrets
     for _ in range(10):
         process = subprocess.Popen(disturbed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -364,11 +377,11 @@ def test_ten_kills_change_nothing(idx_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_killed_worker_is_replaced_and_its_run_made_again(idx_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_its_run_made_again(idx_folder: Path, tmp_path: Path, opened: Opened) -> None:
     study = small_study(idx_folder, "s", base={"trainer.max_epochs": 40}, vary={"model.depth": [0, 1]}, seeds=4)
     path = write_study_file(tmp_path / "s.yaml", study)
     process = subprocess.Popen(study_command(path, tmp_path, "--workers", "2"), stderr=subprocess.DEVNULL)
-    storage, killed = StudyStorage(study, tmp_path / "s"), 0
+    storage, killed = opened(study, tmp_path / "s"), 0
     while process.poll() is None and not killed:
         for trial in storage.runs.get_trials(states=(TrialState.RUNNING,)):
             if "worker" in trial.user_attrs:

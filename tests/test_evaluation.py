@@ -197,6 +197,6 @@ def test_the_command_prints_nothing_else(small_run: list[str], tmp_path: Path) -
     cli = CLI([*small_run, "--trainer.max_epochs=1"])
     train(cli)
     command = [sys.executable, str(SCRIPT), str(cli.run_folder), "--json", "--accelerator", "cpu"]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(said.stdout)["test/accuracy"] == written(cli.run_folder)["test/accuracy"]
     assert said.stderr == ""

@@ -191,6 +191,7 @@ def test_all_is_as_before_afterwards(stopping: StopSignals) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # which is what this is about
 @pytest.mark.parametrize("forked", [True, False])
 def test_a_forked_process_has_signals_of_its_own(
     stopping: StopSignals, monkeypatch: pytest.MonkeyPatch, forked: bool
