@@ -145,4 +145,5 @@ class EpochLoop(_TrainingEpochLoop):
 
 def _is_own(owner: object, name: str, base: type) -> bool:
     """Whether a hook was written by somebody, and is not the empty one that Lightning gives."""
-    return getattr(type(owner), name) is not getattr(base, name)
+    hook = getattr(owner, name)
+    return callable(hook) and getattr(hook, "__func__", None) is not getattr(base, name)

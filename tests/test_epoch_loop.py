@@ -6,6 +6,7 @@ import pytest
 import torch
 from harness import compare
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import LambdaCallback
 
 from project.callbacks import NoProfiler
 from project.cli import CLI
@@ -122,3 +123,12 @@ def test_nobody_is_asked_who_has_nothing_to_say(small_run: list[str]) -> None:
     assert isinstance(cli.trainer.profiler, NoProfiler)  # type: ignore[attr-defined]
     assert not loop._hooks["on_before_backward"]
     assert len(loop._hooks["on_train_batch_end"]) < len(cli.trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def test_a_hook_given_to_an_instance_is_called(small_run: list[str]) -> None:
+    cli, steps = CLI(small_run), []
+    cli.trainer.callbacks.append(  # type: ignore[attr-defined]
+        LambdaCallback(on_before_optimizer_step=lambda trainer, *_: steps.append(trainer.global_step))
+    )
+    train(cli)
+    assert steps == list(range(cli.trainer.global_step))
