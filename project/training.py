@@ -13,7 +13,7 @@ from lightning_fabric.strategies.launchers.subprocess_script import _ChildProces
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-from project.checkpointing import DivergenceError
+from project.checkpointing import DivergenceError, load_checkpoint
 from project.cli import CLI
 from project.command import is_first_process
 from project.datamodule import ImageDataModule
@@ -105,14 +105,14 @@ def _train(cli: CLI) -> dict[str, Any]:
         module.to(trainer.strategy.root_device)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             callback.on_train_end(trainer, module)
-    best = cli.checkpoint.best_path if cli.checkpoint else None
-    options: dict[str, Any] = {"ckpt_path": best, "weights_only": True} if best else {}
+    if best := cli.checkpoint.best_path if cli.checkpoint else None:
+        module.load_state_dict(load_checkpoint(best)["state_dict"])
     results: dict[str, Any] = {}
     if datamodule.num_validation:
-        trainer.validate(module, datamodule=datamodule, verbose=False, **options)
+        trainer.validate(module, datamodule=datamodule, verbose=False)
         loss = float(trainer.callback_metrics["validation/loss"])
         results |= {"validation/loss": loss} | _named("validation", module.metrics())
-    trainer.test(module, datamodule=datamodule, verbose=False, **options)
+    trainer.test(module, datamodule=datamodule, verbose=False)
     loss = float(trainer.callback_metrics["test/loss"])
     results |= {"test/loss": loss} | _named("test", module.metrics())
     if not is_first_process():
