@@ -1,0 +1,39 @@
+"""Write a trained network as one file: python scripts/export.py RUN --to onnx|torch_export|safetensors"""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from project.command import run_command
+from project.datamodule import SplitName
+from project.export import FormatName, PrecisionName, export
+from project.parser import Parser
+from project.restore import restore
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("run", type=Path, help="Run folder, or a checkpoint inside one.")
+    parser.add_argument("--to", type=FormatName, required=True, help="The file's format.")
+    parser.add_argument(
+        "--output", type=Path | None, default=None, help="File, or folder for it; RUN/export if not given."
+    )
+    parser.add_argument(
+        "--precision", type=PrecisionName, default="float32", help="In which the file computes; answers are float32."
+    )
+    parser.add_argument("--overwrite", action="store_true", help="Replace a file that is there already.")
+    parser.add_argument("--split", type=SplitName, default="test", help="Whose pictures the file is checked on.")
+    parser.add_argument("--data_root", type=Path | None, default=None, help="Where the data are, if they have moved.")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    arguments = parser.parse_args()
+    run = restore(arguments.run, arguments.data_root)
+    exported = export(run, arguments.to, arguments.output, arguments.split, arguments.overwrite, arguments.precision)
+    console = Console(highlight=False)
+    console.print(f"file         {escape(str(exported.path))} ({exported.path.stat().st_size:,} bytes)", soft_wrap=True)
+    console.print(f"model card   {escape(str(exported.card))}", soft_wrap=True)
+    console.print(f"checked      {exported.check}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
