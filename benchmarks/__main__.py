@@ -1,6 +1,6 @@
 """Everything in one run, into docs/performance.md and docs/performance.json: python -m benchmarks --data_root data
 
-Takes about 20 minutes on two cores that have nothing else to do.
+Takes about 40 minutes on two cores that have nothing else to do.
 """
 
 import argparse
@@ -15,27 +15,47 @@ from typing import Any
 from benchmarks import accuracy, process, scale, throughput
 from project.run_folder import hardware, versions
 
-PARTS = ("process", "scale", "accuracy")
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+Seconds = dict[str, dict[str, list[float]]]
+"""Seconds per epoch of each job and contender, one figure per round."""
 
 
-def seconds_per_epoch(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+def seconds_per_epoch(contenders: dict[str, tuple[str, ...]], data_root: Path, rounds: int, epochs: int = 4) -> Seconds:
     """Of each job and contender, one figure per round, in turn."""
-    found: dict[str, dict[str, list[float]]] = {
-        job: {name: [] for name in throughput.CONTENDERS[job]} for job in throughput.JOBS
-    }
-    options = argparse.Namespace(data_root=arguments.data_root, epochs=4, device="cpu", extra=[])
-    for _ in range(arguments.rounds):
-        for job, contenders in found.items():
-            for name, taken in contenders.items():
+    found: Seconds = {job: {name: [] for name in names} for job, names in contenders.items()}
+    options = argparse.Namespace(data_root=data_root, epochs=epochs, device="cpu", extra=[])
+    for _ in range(rounds):
+        for job, names in found.items():
+            for name, taken in names.items():
                 taken.append(throughput.measure(job, name, options))
                 print(f"{job}, {name}: {taken[-1]:.3f} s per epoch", flush=True)
+    return found
+
+
+def compiled(data_root: Path, rounds: int) -> dict[str, list[float]]:
+    """Of the default job with and without torch.compile: seconds of the first epoch, and median of the later ones."""
+    found: dict[str, list[float]] = {"first_s": [], "later_s": [], "compiled_first_s": [], "compiled_later_s": []}
+    options = argparse.Namespace(data_root=data_root, epochs=4, device="cpu", extra=[])
+    for _ in range(rounds):
+        for prefix, contender in (("", "project"), ("compiled_", "project, compiled")):
+            first, *later = throughput.measure_epochs("default", contender, options)
+            found[f"{prefix}first_s"].append(first)
+            found[f"{prefix}later_s"].append(statistics.median(later))
+            print(
+                f"{contender}: first epoch {first:.2f} s, later ones {found[f'{prefix}later_s'][-1]:.3f} s", flush=True
+            )
     return found
 
 
 def spread(values: list[float], digits: int = 2) -> str:
     """Median, and lowest and highest, as a table shows them."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def ratios(seconds: dict[str, list[float]], contender: str) -> list[float]:
+    """How many times as long as a contender the project takes, round by round."""
+    return [ours / theirs for ours, theirs in zip(seconds["project"], seconds[contender], strict=True)]
 
 
 def page(record: dict[str, Any]) -> str:
@@ -52,6 +72,8 @@ def page(record: dict[str, Any]) -> str:
         f"{record['rounds']} rounds, {record['date']}. Load of the machine at the start: "
         f"{record['load']:.1f}.",
         "",
+        *aims_section(record),
+        "",
         "## An epoch beside the usual ways",
         "",
         "Everything is on that is on by default: validation, checkpoints, logging, TensorBoard, diagnostics.",
@@ -59,10 +81,10 @@ def page(record: dict[str, Any]) -> str:
         "| job | contender | seconds per epoch | project ÷ contender |",
         "| --- | --- | --- | --- |",
     ]
-    for job, contenders in record["seconds_per_epoch"].items():
+    for job, contenders in record["epochs"].items():
         for name, taken in contenders.items():
-            ratios = [ours / theirs for ours, theirs in zip(contenders["project"], taken, strict=True)]
-            lines.append(f"| {job} | {name} | {spread(taken, 3)} | {'' if name == 'project' else spread(ratios)} |")
+            ratio = "" if name == "project" else spread(ratios(contenders, name))
+            lines.append(f"| {job} | {name} | {spread(taken, 3)} | {ratio} |")
     lines += [
         "",
         "`small` is 784-64-128-64-10 at batch 128, Adam, on MNIST; `default` is what `scripts/train.py` trains; `wide`",
@@ -70,12 +92,51 @@ def page(record: dict[str, Any]) -> str:
         "`matrix products` does nothing else of the work; `Lightning with DataLoader` is torchvision's data set, a",
         "`DataLoader`, and `self.log` at every step ([baselines.py](../benchmarks/baselines.py)).",
     ]
-    for part, section in (("process", process_section), ("scale", scale_section), ("accuracy", accuracy_section)):
-        if part in record:
-            lines += section(record[part])
-        else:
-            lines += ["", f"Not measured in this run: {part}."]
-    return "\n".join(lines) + "\n"
+    for part, (section, _) in PARTS.items():
+        lines += section(record[part]) if part in record else ["", f"Not measured in this run: {part}."]
+    return "\n".join(lines) + "\n\n" + (ROOT / "benchmarks" / "profile.md").read_text(encoding="utf-8")
+
+
+def aims_section(record: dict[str, Any]) -> list[str]:
+    """What was aimed at, what was reached, and whether that is enough."""
+    epochs = record["epochs"]
+    rows = [
+        ("epoch of the default network against the bare loop", "at most", 1.15, ratios(epochs["default"], "bare loop")),
+        ("epoch of the small network against the bare loop", "at most", 1.5, ratios(epochs["small"], "bare loop")),
+        (
+            "the same, how many times as fast as Lightning with a DataLoader",
+            "at least",
+            10,
+            [1 / ratio for ratio in ratios(epochs["small"], "Lightning with DataLoader")],
+        ),
+        (
+            "share of the matrix products' speed, width 1024, batch 512",
+            "at least",
+            0.7,
+            [1 / ratio for ratio in ratios(epochs["wide"], "matrix products")],
+        ),
+    ]
+    if start := record.get("process"):
+        rows += [
+            ("start to first step against the bare imports", "at most", 1.5, start["start_ratio"]),
+            ("peak memory beyond the imports over the data's bytes", "at most", 2, start["memory_ratio"]),
+        ]
+    if sizes := record.get("scale"):
+        cost = {row["images"]: row["microseconds_per_example"] for row in sizes}
+        if {60_000, max(cost)} <= cost.keys():
+            name = f"cost per example, {max(cost):,} against 60,000 images"
+            rows.append((name, "at most", 1.2, [cost[max(cost)] / cost[60_000]]))
+    rows += [
+        ("whole process to 98 % on MNIST against the bare loop's", "at most", 1.5, row["process_ratios"])
+        for row in record.get("accuracy", [])
+        if row["dataset"] == "mnist" and row["goal"] == 0.98 and row["who"] == "project"
+    ]
+    lines = ["## Aims", "", "| what | aim | measured | reached |", "| --- | --- | --- | --- |"]
+    for name, bound, aim, values in rows:
+        median = statistics.median(values)
+        reached = median <= aim if bound == "at most" else median >= aim
+        lines.append(f"| {name} | {bound} {aim:g} | {spread(values)} | {'yes' if reached else 'no'} |")
+    return lines
 
 
 def process_section(start: dict[str, list[float]]) -> list[str]:
@@ -92,17 +153,51 @@ def process_section(start: dict[str, list[float]]) -> list[str]:
     ]
 
 
+def shapes_section(shapes: Seconds) -> list[str]:
+    lines = [
+        "",
+        "## Width and depth",
+        "",
+        "10,000 pictures, batch 512: which share of the matrix products' speed is reached, and one process with both",
+        "cores beside two with one each.",
+        "",
+        "| width × depth | project, s | matrix products, s | share | two processes, s |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for job, seconds in shapes.items():
+        share = spread([1 / ratio for ratio in ratios(seconds, "matrix products")])
+        cells = [spread(seconds[name], 3) for name in ("project", "matrix products")]
+        lines.append(f"| {job} | {' | '.join(cells)} | {share} | {spread(seconds['project, 2 processes'], 3)} |")
+    return lines
+
+
+def compile_section(found: dict[str, list[float]]) -> list[str]:
+    ratio = [ours / plain for ours, plain in zip(found["compiled_later_s"], found["later_s"], strict=True)]
+    return [
+        "",
+        "## With `--model.compile true`",
+        "",
+        "| the default network | first epoch, s | later epochs, s |",
+        "| --- | --- | --- |",
+        f"| as it is | {spread(found['first_s'])} | {spread(found['later_s'], 3)} |",
+        f"| compiled | {spread(found['compiled_first_s'])} | {spread(found['compiled_later_s'], 3)} |",
+        "",
+        f"A later epoch takes {spread(ratio)} times as long compiled.",
+    ]
+
+
 def scale_section(rows: list[dict[str, float]]) -> list[str]:
     lines = [
         "",
         "## Cost per example",
         "",
-        "| training images | microseconds per example | memory beyond start-up, MB | size of the file, MB |",
-        "| --- | --- | --- | --- |",
+        "| training images | microseconds per trained example | per scored example | memory beyond start-up, MB "
+        "| size of the file, MB |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        cells = (row["microseconds_per_example"], row["memory_mb"], row["file_mb"])
-        lines.append(f"| {row['images']:,} | " + " | ".join(f"{cell:,.1f}" for cell in cells) + " |")
+        names = ("microseconds_per_example", "microseconds_per_scored_example", "memory_mb", "file_mb")
+        lines.append(f"| {row['images']:,} | " + " | ".join(f"{row[name]:,.1f}" for name in names) + " |")
     return [*lines, "", "The file is memory-mapped: only what the kernel keeps of it in its cache grows with it."]
 
 
@@ -111,12 +206,14 @@ def accuracy_section(rows: list[dict[str, Any]]) -> list[str]:
         "",
         "## Time to accuracy",
         "",
+        f"{rows[0]['seeds']} seeds each; medians of the seconds.",
+        "",
         "| data | goal | who | mean test accuracy ± sd | training, s | whole process, s | process ÷ bare loop's |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         reached = f"{row['accuracy_mean']:.2%} ± {row['accuracy_sd']:.2%}"
-        ratio = f"{row['process_ratio']:.2f}" if row["who"] == "project" else ""
+        ratio = spread(row["process_ratios"]) if row["who"] == "project" else ""
         times = f"{row['train_s']:.1f} | {row['process_s']:.1f}"
         lines.append(f"| {row['dataset']} | {row['goal']:.0%} | {row['who']} | {reached} | {times} | {ratio} |")
     return lines
@@ -131,11 +228,6 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="beside the seconds per epoch")
     arguments = parser.parse_args()
     arguments.data_root = arguments.data_root.resolve()
-    measures: dict[str, Callable[[], Any]] = {
-        "process": lambda: process.measure(arguments.data_root, arguments.rounds),
-        "scale": lambda: [scale.measure(size) for size in arguments.sizes],
-        "accuracy": lambda: accuracy.measure(arguments.data_root, arguments.seeds),
-    }
     record: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
@@ -143,12 +235,31 @@ def main() -> None:
         "seeds": arguments.seeds,
         "hardware": hardware(),
         "versions": versions(),
-        "seconds_per_epoch": seconds_per_epoch(arguments),
+        "epochs": seconds_per_epoch(throughput.CONTENDERS, arguments.data_root, arguments.rounds),
     }
-    record |= {part: measures[part]() for part in arguments.parts}
+    record |= {part: PARTS[part][1](arguments) for part in arguments.parts}
     (DOCS / "performance.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (DOCS / "performance.md").write_text(page(record), encoding="utf-8")
     print(f"written: {DOCS / 'performance.md'}")
+
+
+Arguments = argparse.Namespace
+PARTS: dict[str, tuple[Callable[[Any], list[str]], Callable[[Arguments], Any]]] = {
+    "process": (process_section, lambda given: process.measure(given.data_root, given.rounds)),
+    "shapes": (
+        shapes_section,
+        lambda given: seconds_per_epoch(
+            dict.fromkeys(throughput.SHAPES, ("project", "matrix products", "project, 2 processes")),
+            given.data_root,
+            rounds=3,
+            epochs=3,
+        ),
+    ),
+    "compile": (compile_section, lambda given: compiled(given.data_root, rounds=3)),
+    "scale": (scale_section, lambda given: [scale.measure(size) for size in given.sizes]),
+    "accuracy": (accuracy_section, lambda given: accuracy.measure(given.data_root, given.seeds)),
+}
+"""What is measured beside the seconds per epoch: how it is told, and how it is measured."""
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class Job:
         schedule: By optimizer step, over all epochs.
         num_epochs: How often the training examples are passed through.
         num_validation: Held out of the training images and scored after each epoch; 0 leaves validation out.
+        num_train: Of the training images that remain; None takes all.
         seed: Of weights, split, batch order and dropout.
     """
 
@@ -74,6 +75,7 @@ class Job:
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
     num_epochs: int = 3
     num_validation: int = 5000
+    num_train: int | None = None
     seed: int = 0
 
 
@@ -164,7 +166,7 @@ def bare_loop(job: Job, device: str = "cpu", with_test: bool = False) -> Outcome
     torch.manual_seed(job.seed)
     images, labels = (tensor.to(device) for tensor in load(job, train=True))
     order = torch.randperm(len(images), device=device)
-    validation, train = order[: job.num_validation], order[job.num_validation :]
+    validation, train = order[: job.num_validation], order[job.num_validation :][: job.num_train]
     validation_images, validation_labels = images[validation], labels[validation]
     images, labels = images[train], labels[train]
     mean, sd = (255 * value for value in MEAN_AND_SD[job.dataset])
@@ -220,7 +222,7 @@ def matrix_products(job: Job, device: str = "cpu") -> Outcome:
     of its input. Images are floats beforehand and come in their order; all else is random numbers of the right shape.
     """
     torch.manual_seed(job.seed)
-    images = load(job, train=True)[0][job.num_validation :].to(device).float() / 255
+    images = load(job, train=True)[0][job.num_validation :][: job.num_train].to(device).float() / 255
     sizes = [images.shape[1], *job.width, NUM_CLASSES]
     weights = [torch.randn(n_out, n_in, device=device) for n_in, n_out in itertools.pairwise(sizes)]
     weight_gradients = [torch.empty_like(weight) for weight in weights]
@@ -272,8 +274,8 @@ def unpack(job: Job, folder: Path) -> Path:
 def lightning_dataloader(job: Job, num_workers: int = 0, device: str = "cpu") -> Outcome:
     """Train as Lightning's introductions do: a data set class, a DataLoader, loss and accuracy logged at every step.
 
-    The progress bar and the model summary are off, which favours this baseline; the rest is the Trainer's default, so
-    that an epoch includes its checkpoint.
+    The Trainer is the default one, with progress bar, model summary and a checkpoint after each epoch; loss and
+    accuracy of training are shown in the bar.
     """
     import pytorch_lightning as pl
     import torchmetrics
@@ -295,8 +297,8 @@ def lightning_dataloader(job: Job, num_workers: int = 0, device: str = "cpu") ->
             logits = self.network(images)
             loss = functional.cross_entropy(logits, labels)
             self.train_accuracy(logits, labels)
-            self.log("train/loss", loss, on_step=True, on_epoch=True)
-            self.log("train/accuracy", self.train_accuracy, on_step=True, on_epoch=True)
+            self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+            self.log("train/accuracy", self.train_accuracy, on_step=True, on_epoch=True, prog_bar=True)
             return loss
 
         def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
@@ -327,7 +329,10 @@ def lightning_dataloader(job: Job, num_workers: int = 0, device: str = "cpu") ->
         mean, sd = MEAN_AND_SD[job.dataset]
         transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((mean,), (sd,))])
         data = data_class(root, train=True, transform=transform)
-        train, validation = random_split(data, [len(data) - job.num_validation, job.num_validation])
+        parts = [job.num_train or len(data) - job.num_validation, job.num_validation]
+        if left_out := len(data) - sum(parts):
+            parts.append(left_out)
+        train, validation = random_split(data, parts)[:2]
         settings: dict[str, Any] = {
             "batch_size": job.batch_size,
             "num_workers": num_workers,
@@ -343,8 +348,6 @@ def lightning_dataloader(job: Job, num_workers: int = 0, device: str = "cpu") ->
             max_epochs=job.num_epochs,
             logger=TensorBoardLogger(temporary),
             callbacks=[LambdaCallback(on_train_epoch_start=note, on_train_end=note)],
-            enable_progress_bar=False,
-            enable_model_summary=False,
         )
         trainer.fit(model, train_loader, validation_loader)
     return Outcome(

@@ -41,6 +41,20 @@ JOBS = {
     "wide": Job(Path(), "fashion_mnist", (1024, 1024), batch_size=512, optimizer="adamw", learning_rate=0.001),
 }
 """small: 784-64-128-64-10, batch 128; default: what scripts/train.py trains; wide: where the products should rule."""
+SHAPES = {
+    f"{width} × {depth}": Job(
+        Path(),
+        "fashion_mnist",
+        (width,) * depth,
+        batch_size=512,
+        optimizer="adamw",
+        num_train=10_000,
+        num_validation=1_000,
+    )
+    for width, depth in ((64, 2), (256, 2), (1024, 2), (4096, 2), (256, 10), (256, 100))
+}
+"""Width × depth, batch 512, on 10,000 pictures: which share of the matrix products' speed is reached."""
+ALL_JOBS = JOBS | SHAPES
 
 CONTENDERS = {
     "small": ("project", "bare loop", "matrix products", "Lightning with DataLoader"),
@@ -74,6 +88,8 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
                 f"--data.root={job.root}",
                 f"--data.dataset={job.dataset}",
                 f"--data.batch_size={job.batch_size}",
+                f"--data.num_validation={job.num_validation}",
+                f"--data.num_train={'null' if job.num_train is None else job.num_train}",
                 f"--model.depth={len(job.width)}",
                 f"--model.width={list(job.width)}",
                 f"--model.norm={job.norm}",
@@ -94,20 +110,29 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
 
 
 def epochs_of(contender: str, job: Job, device: str, extra: list[str]) -> list[float]:
-    """Seconds of each epoch of one contender, the warm-up epoch left out."""
+    """Seconds of each epoch of one contender."""
     match contender:
         case "project":
-            return project_epochs(job, device, extra)[1:]
+            return project_epochs(job, device, extra)
+        case "project, compiled":
+            return project_epochs(job, device, ["--model.compile=true", *extra])
+        case "project, 2 processes":
+            return project_epochs(job, device, ["--trainer.devices=2", *extra])
         case "bare loop":
-            return bare_loop(job, device).epoch_s[1:]
+            return bare_loop(job, device).epoch_s
         case "matrix products":
-            return matrix_products(job, device).epoch_s[1:]
+            return matrix_products(job, device).epoch_s
         case _:
-            return lightning_dataloader(replace(job, num_epochs=2), device=device).epoch_s[1:]
+            return lightning_dataloader(replace(job, num_epochs=2), device=device).epoch_s
 
 
 def measure(job_name: str, contender: str, arguments: argparse.Namespace) -> float:
     """Median seconds per epoch of one contender in a process of its own."""
+    return float(statistics.median(measure_epochs(job_name, contender, arguments)[1:]))
+
+
+def measure_epochs(job_name: str, contender: str, arguments: argparse.Namespace) -> list[float]:
+    """Seconds of each epoch of one contender in a process of its own; the first is for warming up."""
     command = [sys.executable, "-m", "benchmarks.throughput", "--one", job_name, contender]
     command += [
         "--data_root",
@@ -128,7 +153,8 @@ def measure(job_name: str, contender: str, arguments: argparse.Namespace) -> flo
     )
     if result.returncode:
         raise SystemExit(f"{contender} failed on {job_name}:\n{result.stderr}")
-    return float(statistics.median(json.loads(result.stdout.splitlines()[-1])))
+    epochs: list[float] = json.loads(result.stdout.splitlines()[-1])
+    return epochs
 
 
 def main() -> None:
@@ -144,7 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.data_root = arguments.data_root.resolve()
     if arguments.one:
-        job = replace(JOBS[arguments.one[0]], root=arguments.data_root, num_epochs=arguments.epochs)
+        job = replace(ALL_JOBS[arguments.one[0]], root=arguments.data_root, num_epochs=arguments.epochs)
         print(json.dumps(epochs_of(arguments.one[1], job, arguments.device, arguments.extra)))
         return
 
