@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import logging
+import math
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from project.callbacks import EarlyStop, EpochLog, NoProfiler, ProgressBar
 from project.checkpointing import PlainCheckpointIO, RunCheckpoint
 from project.command import is_first_process
-from project.datamodule import ImageDataModule
+from project.datamodule import EVALUATION_SHARDS, ImageDataModule
 from project.errors import InputError
 from project.inspection import DiagnosticsCallback, DiagnosticsSettings, flat_settings
 from project.metrics import score_name
@@ -34,6 +35,8 @@ from project.tensorboard import TensorBoardCallback
 
 log = logging.getLogger("project")
 
+LAUNCHED = {"TORCHELASTIC_RUN_ID", "NODE_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID"}
+"""Of these there is at least one in the environment of a process that was started on several machines."""
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 15,
     "devices": 1,
@@ -226,6 +229,7 @@ class CLI(LightningCLI):
             settings["limit_val_batches"] = 0
         batch_norm = config["model"]["norm"] == "batch"
         datamodule.check_batches(batch_norm=batch_norm)
+        check_limits(settings, datamodule)
         quick = bool(settings.get("fast_dev_run"))
         if not quick:
             self.run_folder = self._make_run_folder()
@@ -339,6 +343,16 @@ def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
             raise InputError(
                 f"trainer.{name} is 0: nothing would be {what}", f"leave --trainer.{name} out, or raise it"
             )
+    if settings.get("barebones"):
+        raise InputError(
+            "trainer.barebones is true, but a run needs its callbacks, its checkpoints and its log",
+            "leave it out; --diagnostics.enabled false and --trainer.logger false leave out what takes time",
+        )
+    if (settings.get("num_nodes") or 1) > 1 and not LAUNCHED.intersection(os.environ):
+        raise InputError(
+            f"trainer.num_nodes is {settings['num_nodes']}, but nothing has started this on several machines",
+            "start it with torchrun or SLURM on each of them: configs/trainer shows how",
+        )
     if validated and settings.get("limit_val_batches") == 0:
         raise InputError(
             "trainer.limit_val_batches is 0, but there is a validation split, which decides the best epoch",
@@ -349,6 +363,24 @@ def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
             "trainer.max_epochs is -1: the training would have no end, and the schedule needs one",
             "give a number; early stopping (--patience) ends the training before it where nothing improves",
         )
+
+
+def check_limits(settings: dict[str, Any], datamodule: ImageDataModule) -> None:
+    """Refuse a share of the batches that is none of them.
+
+    Args:
+        settings: Of the Trainer.
+        datamodule: Whose batches.
+    """
+    passes = datamodule.num_steps_per_epoch * (settings.get("accumulate_grad_batches") or 1)
+    for split, num_batches in (("train", passes), ("val", EVALUATION_SHARDS), ("test", EVALUATION_SHARDS)):
+        share = settings.get(f"limit_{split}_batches")
+        if isinstance(share, float) and 0 < share < 1 and int(share * num_batches) == 0:
+            raise InputError(
+                f"trainer.limit_{split}_batches is {share:g}, which is less than one of {num_batches} batches",
+                f"type --trainer.limit_{split}_batches 1 for a single batch, or a share of at least "
+                f"{math.ceil(1000 / num_batches) / 1000:g}",
+            )
 
 
 def explain_trainer_error(error: Exception) -> InputError:

@@ -29,6 +29,8 @@ MAY_CHANGE = {
     "trainer.enable_model_summary": "logging",
     "trainer.profiler": "logging",
     "trainer.default_root_dir": "logging",
+    "diagnostics.enabled": "logging; what was measured before stays",
+    "diagnostics.every_n_steps": "logging",
     "run_root": "",
     "debug": "",
 }

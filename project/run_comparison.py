@@ -7,9 +7,8 @@ from typing import Any
 
 from project.checkpointing import load_checkpoint
 from project.errors import InputError
-from project.run_folder import find_run_folder, read_json, read_yaml
+from project.run_folder import find_run_folder, origin_of, read_json, read_yaml
 from project.study import OWN_SETTINGS, RunRecord, Settings, Study, flatten
-from project.study_run import origin_of
 
 NO_DIFFERENCE = (*OWN_SETTINGS, "data.root", "data.download", "trainer.default_root_dir", "config")
 """Settings in which runs may differ without being different arms."""

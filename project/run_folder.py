@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -253,4 +255,19 @@ def provenance(seed: int, split_seed: int, data: dict[str, Any]) -> dict[str, An
         "hardware": hardware(),
         "seeds": {"seed_everything": seed, "split_seed": split_seed},
         "data": data,
+    }
+
+
+def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be alike for runs to be compared, out of a run's provenance.json."""
+    data, hardware = provenance["data"], provenance["hardware"]
+    diff = provenance.get("git_diff") or ""
+    return {
+        "commit": provenance.get("git_commit"),
+        "uncommitted change": hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None,
+        "versions": provenance["versions"],
+        "processor": hardware["processor"],
+        "gpus": hardware["gpus"],
+        "data": data["sha256"],
+        "split": data["split_sha256"],
     }

@@ -1,10 +1,9 @@
 """One run of a study: what runs of one process share, and what is kept of each."""
 
-import hashlib
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +18,7 @@ from project.diagnostics import Probe, probe
 from project.errors import InputError
 from project.inspection import probe_examples
 from project.module import MLPModule
-from project.run_folder import new_run_folder, read_json
+from project.run_folder import new_run_folder, origin_of, read_json
 from project.study import Range, Settings, Study, nest
 from project.training import train
 
@@ -160,21 +159,6 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
         "num_classes": len(module.spec.class_names),
         "origin": origin_of(read_json(folder / "provenance.json")),
         "folder": str(folder),
-    }
-
-
-def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be alike for runs to be compared, out of a run's provenance.json."""
-    data, hardware = provenance["data"], provenance["hardware"]
-    diff = provenance.get("git_diff") or ""
-    return {
-        "commit": provenance.get("git_commit"),
-        "uncommitted change": hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None,
-        "versions": provenance["versions"],
-        "processor": hardware["processor"],
-        "gpus": hardware["gpus"],
-        "data": data["sha256"],
-        "split": data["split_sha256"],
     }
 
 

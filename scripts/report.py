@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from project.command import run_command
-from project.engine import study_records
 from project.parser import Parser
 from project.report import make_report, print_report, publish, to_index, write_report
 from project.run_comparison import compare_runs
@@ -28,6 +27,8 @@ def main() -> None:
         study, records = compare_runs(arguments.paths, arguments.metric)
         print_report(write_report(study, records, arguments.out or Path("runs/report")))
         return
+    from project.engine import study_records  # which brings Optuna and SQLAlchemy along
+
     reports = []
     for folder in arguments.paths:
         study = stored_study(folder)

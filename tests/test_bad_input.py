@@ -398,6 +398,15 @@ TRAINER = [
     Row("no steps", "--trainer.max_steps 0", "trainer.max_steps is 0: nothing would be trained", "leave"),
     Row("no batches", "--trainer.limit_train_batches 0", "nothing would be trained", "leave"),
     Row(
+        "less than a batch",
+        "--trainer.limit_train_batches 0.001",
+        "less than one of",
+        "--trainer.limit_train_batches 1",
+    ),
+    Row("less than a batch of validation", "--trainer.limit_val_batches 0.1", "one of 8 batches", "at least 0.125"),
+    Row("bare bones", "--trainer.barebones true", "trainer.barebones is true", "leave it out"),
+    Row("machines that nobody started", "--trainer.num_nodes 2", "trainer.num_nodes is 2", "torchrun or SLURM"),
+    Row(
         "more than all batches", "--trainer.limit_train_batches 1.5", "limit_train_batches", "mend that trainer setting"
     ),
     Row(

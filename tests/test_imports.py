@@ -1,6 +1,8 @@
 """Imports go one way: what a module may know of is fixed by its level."""
 
 import ast
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -111,3 +113,23 @@ def test_there_is_no_drawer_for_everything() -> None:
     for folder in ("project", "scripts", "tests", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not set(path.stem.split("_")) & DRAWERS, path
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train.py --help", "evaluate.py --help", "report.py --help", "diagnose.py --data.dataset=idx --data.root={}"],
+)
+def test_a_command_imports_only_what_it_needs(command: str, idx_folder: Path) -> None:
+    """Beside what pytorch_lightning imports by itself."""
+    script, *flags = command.format(idx_folder).split()
+    flags += ["--data.num_validation=40"] if script == "diagnose.py" else []
+    code = f"""
+import contextlib, io, runpy, sys
+sys.argv = {[script, *flags]!r}
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as printed:
+    runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
+assert printed.getvalue()
+print(sorted({{"captum", "gradio", "onnx", "optuna", "sqlalchemy", "tensorboard"}} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert result.stdout == "[]\n"
