@@ -1,6 +1,7 @@
 """How a script runs: its console, its errors, its exit status."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -63,4 +64,7 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         status = 0 if is_launched() else interrupted.status
     except KeyboardInterrupt:
         status = 130
+    except BrokenPipeError:  # whoever read the output has had enough, like head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     sys.exit(status)

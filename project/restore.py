@@ -2,16 +2,22 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
 
 from project.checkpointing import load_checkpoint
 from project.cli import add_settings
-from project.datamodule import DataSpec, ImageDataModule
+from project.datamodule import EVALUATION_BATCH, DataSpec, ImageDataModule
 from project.errors import InputError
+from project.image_files import Polarity, fit_image, read_image
+from project.metrics import probabilities
 from project.module import MLPModule
 from project.parser import Parser
-from project.run_folder import find_run_folder, read_yaml
+from project.run_folder import find_run_folder, read_json, read_yaml
 from project.transforms import Normalization
 
 log = logging.getLogger("project")
@@ -34,6 +40,80 @@ class RestoredRun:
     module: MLPModule
     datamodule: ImageDataModule
     precision: Any
+
+    @property
+    def model(self) -> MLPModule:
+        """The network, for use: gray levels 0–255 (batch, height, width), uint8 or float, to logits (batch, outputs).
+
+        Its first step is the training split's normalization, so that nothing else must be done to the pictures.
+        """
+        return self.module.eval()
+
+    @property
+    def normalization(self) -> Normalization:
+        """Fitted on the training split, the first step of `model`."""
+        return self.module.normalization
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names in the order of the outputs; empty for regression."""
+        return self.module.spec.class_names
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json says, by its names; empty for a run that has not ended.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        return read_json(self.folder / "metrics.json")
+
+    @property
+    def polarity(self) -> Polarity:
+        """How pictures from elsewhere become like the run's own: auto where those are known to be light on dark.
+
+        That is so of MNIST and FashionMNIST. Of data of a user's own it is not known, and pictures stay as they are.
+        """
+        return "as_is" if self.datamodule.dataset_name == "idx" else "auto"
+
+    def read(self, source: str | Path | BinaryIO, polarity: Polarity | None = None, center: bool = False) -> Tensor:
+        """Read a picture file as the network takes it, uint8 (height, width).
+
+        Args:
+            source: The file, or an open binary file; of any size, in colour or gray.
+            polarity: What happens to the gray levels (see `project.image_files.fit_image`); the run's own if None.
+            center: Whether to scale and center the ink as MNIST's was.
+
+        Raises:
+            InputError: If it is no picture, or damaged.
+        """
+        spec, image = self.module.spec, read_image(source)
+        return fit_image(image, spec.height, spec.width, polarity or self.polarity, center)[0]
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """Class probabilities, float32 (n, classes); for regression the values in the target's unit, (n,).
+
+        Computed in the precision of the weights, which is float32, whatever the training's was.
+
+        Args:
+            images: Gray levels 0–255, uint8 or float, (n, height, width), or one picture (height, width).
+
+        Raises:
+            InputError: If the pictures do not have the network's size.
+        """
+        spec, model = self.module.spec, self.model
+        batch = images[None] if images.ndim == 2 else images
+        if batch.ndim != 3 or tuple(batch.shape[1:]) != (spec.height, spec.width):
+            raise InputError(
+                f"the pictures' shape is {tuple(images.shape)}, but the network takes (n, {spec.height}, {spec.width})",
+                "read them with the run's read(), or fit them with project.image_files.fit_image",
+            )
+        parts = [model(part.to(model.device)).cpu() for part in torch.split(batch, EVALUATION_BATCH)]
+        outputs = torch.cat(parts)
+        if spec.task == "regression":
+            return outputs[:, 0] * spec.target_sd + spec.target_mean
+        return probabilities(outputs, spec.task)
 
 
 def settings_parser() -> Parser:
@@ -61,16 +141,17 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return dict(settings.as_dict())
 
 
-def restore(path: Path, data_root: Path | None = None) -> RestoredRun:
+def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
     """Rebuild a run's network and data settings.
 
     Args:
         path: A run folder (its best checkpoint is taken, or else its last), or a checkpoint inside one.
-        data_root: Where the data are now, if not where they were.
+        data_root: Where the data are now, if not where they were; they are not needed to predict.
 
     Raises:
         InputError: If there is no run, no checkpoint, or the two do not fit together.
     """
+    path = Path(path)
     folder = find_run_folder(path)
     checkpoint_path = path
     if not path.is_file():

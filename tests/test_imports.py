@@ -20,6 +20,7 @@ ORDER: tuple[set[str], ...] = (
     {"callbacks"},
     {"cli"},
     {"restore", "training"},
+    {"predict", "export", "demo"},
 )
 """The architecture, lowest first. A module imports only from levels below its own."""
 WITHOUT_LIGHTNING = {
@@ -33,6 +34,7 @@ WITHOUT_LIGHTNING = {
     "metrics",
     "diagnostics",
     "datasets",
+    "image_files",
 }
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from project.study import read_study
 
@@ -158,8 +159,15 @@ def test_other_commands(
     command: str, finished_run: Path, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = command.replace("runs/fashion_mnist/NAME", str(finished_run))
+    if "predict.py" in command:
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        Image.new("L", (28, 28)).save(photos / "shoe.png")
+        command = re.sub(r"\bphotos\b", str(photos), command).replace(" shoe.png", f" {photos / 'shoe.png'}")
     words = shlex.split(command)
     match words[:2]:
+        case ["python", "scripts/demo.py"]:
+            assert (ROOT / words[1]).is_file()  # that it serves its page, test_demo.py shows
         case ["python", script] if script.startswith("scripts/"):
             extra = [f"--data.root={real_data}", f"--figure={tmp_path / 'd.png'}"] if "diagnose" in script else []
             assert run_script(command, monkeypatch, extra) == 0

@@ -1,0 +1,59 @@
+"""Predict pictures with a trained network: python scripts/predict.py RUN IMAGE… [--top 3] [--format table|json|csv]"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from project.command import run_command
+from project.image_files import Polarity
+from project.parser import Parser
+from project.predict import (
+    OutputFormat,
+    PictureReader,
+    find_files,
+    predict_files,
+    print_predictions,
+)
+from project.restore import restore
+
+
+def main() -> int:
+    parser = Parser(description=__doc__)
+    parser.add_argument("run", type=Path, help="Run folder, or a checkpoint inside one.")
+    parser.add_argument(
+        "images",
+        type=str,
+        nargs="+",
+        help="Picture files, folders, patterns, IDX files (plain or gzipped), or - for one picture on standard input.",
+    )
+    parser.add_argument("--top", type=int, default=3, help="How many of the most probable classes to tell.")
+    parser.add_argument("--format", type=OutputFormat, default="table", help="How to print them.")
+    parser.add_argument(
+        "--polarity",
+        type=Polarity,
+        default="auto",
+        help="auto inverts pictures that are dark on light, if the run is of MNIST or FashionMNIST; as_is none; "
+        "invert every one.",
+    )
+    parser.add_argument("--center", action="store_true", help="Scale and center the ink as was done for MNIST.")
+    parser.add_argument("--batch_size", type=int, default=256, help="Most pictures in one forward pass.")
+    parser.add_argument(
+        "--num_threads", type=int | None, default=None, help="That read files; what suits their sizes if null."
+    )
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    arguments = parser.parse_args()
+    files = find_files(arguments.images)
+    run = restore(arguments.run)
+    polarity = run.polarity if arguments.polarity == "auto" else arguments.polarity
+    reader = PictureReader(run.module.spec.height, run.module.spec.width, polarity, arguments.center, sys.stdin.buffer)
+    batches = predict_files(run, files, reader, arguments.top, arguments.batch_size, arguments.num_threads)
+    console = Console(stderr=True, highlight=False)
+    if arguments.polarity == "auto" and polarity == "as_is":
+        console.print("pictures stay as they are: this run's data are your own, dark on light or not (--polarity)")
+    failures = print_predictions(batches, len(files), arguments.format, sys.stdout, console)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    run_command(main)
