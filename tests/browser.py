@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -82,12 +83,15 @@ class Browser:
         os.close(to_browser)
         os.close(from_browser)
         self._buffer, self._number, self._session = b"", 0, ""
+        self.requested: list[str] = []
+        """The address of everything that the page has asked for so far, in order, socket connections included."""
 
     def __enter__(self) -> "Browser":
         try:
             target = self._call("Target.createTarget", url="about:blank")["targetId"]
             self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             self._call("Page.enable")
+            self._call("Network.enable")
         except BaseException:
             self.close()
             raise
@@ -119,6 +123,10 @@ class Browser:
             while b"\0" in self._buffer:
                 line, _, self._buffer = self._buffer.partition(b"\0")
                 answer = json.loads(line)
+                if answer.get("method") == "Network.requestWillBeSent":
+                    self.requested.append(answer["params"]["request"]["url"])
+                elif answer.get("method") == "Network.webSocketCreated":
+                    self.requested.append(answer["params"]["url"])
                 if answer.get("id") == self._number:
                     if "error" in answer:
                         raise RuntimeError(f"{method}: {answer['error']}")
@@ -177,6 +185,31 @@ class Browser:
             timeout_s,
         )
         return self.text()
+
+    def drag(self, points: Sequence[tuple[float, float]], pause_s: float = 0.01) -> None:
+        """Press the mouse at the first of these points of the window, move through all, release at the last."""
+        held = {"button": "left", "buttons": 1, "clickCount": 1}
+        self._mouse("mouseMoved", points[0])
+        self._mouse("mousePressed", points[0], **held)
+        for point in points:
+            time.sleep(pause_s)
+            self._mouse("mouseMoved", point, button="left", buttons=1)
+        self._mouse("mouseReleased", points[-1], **held)
+
+    def _mouse(self, kind: str, point: tuple[float, float], **parameters: Any) -> None:
+        self._call("Input.dispatchMouseEvent", type=kind, x=point[0], y=point[1], **parameters)
+
+    def choose_file(self, selector: str, *files: Path) -> None:
+        """Give files to the page's first file input that a CSS selector matches, as its dialogue would."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
+
+    def look(self, width: int, height: int, dark: bool = False) -> None:
+        """Give the window another size, and the page the reader's preference for light or dark."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path | None = None) -> bytes:
         """The window as PNG, written to `path` if given."""

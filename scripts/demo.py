@@ -1,0 +1,26 @@
+"""Draw, and watch networks answer, on a web page of this machine: python scripts/demo.py RUN [RUN …] [--port 7860]"""
+
+from pathlib import Path
+
+from project.command import run_command
+from project.demo import load_contenders, serving, wait
+from project.parser import Parser
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "runs", type=Path, nargs="+", help="Run folders, or checkpoints inside some; shown side by side."
+    )
+    parser.add_argument("--port", type=int, default=7860, help="Port to listen on; 0 takes any free one.")
+    parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; the default is private.")
+    parser.add_argument("--data_root", type=Path | None, default=None, help="Where the data are, if they have moved.")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    arguments = parser.parse_args()
+    with serving(load_contenders(arguments.runs, arguments.data_root), arguments.host, arguments.port) as address:
+        print(f"{address}   Ctrl-C ends it", flush=True)
+        wait()
+
+
+if __name__ == "__main__":
+    run_command(main)
