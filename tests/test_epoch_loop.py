@@ -132,3 +132,27 @@ def test_a_hook_given_to_an_instance_is_called(small_run: list[str]) -> None:
     )
     train(cli)
     assert steps == list(range(cli.trainer.global_step))
+
+
+class NeverWaiting(Callback):
+    """Make every wait of the host for the GPU within a step an error, save where it is probed or logged, or the last."""
+
+    num_steps = 0
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        if trainer.global_step > 0 and not logged and not trainer.is_last_batch:
+            torch.cuda.set_sync_debug_mode("error")
+            self.num_steps += 1
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("flags", [[], ["--trainer.precision=bf16-mixed"], ["--data.augmentation=[shift, cutmix]"]])
+def test_no_step_waits_for_a_gpu(flags: list[str], small_run: list[str]) -> None:
+    cli, watch = CLI([*small_run, *flags, "--trainer.accelerator=gpu", "--trainer.log_every_n_steps=3"]), NeverWaiting()
+    cli.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    train(cli)
+    assert watch.num_steps
