@@ -135,7 +135,7 @@ def test_a_hook_given_to_an_instance_is_called(small_run: list[str]) -> None:
 
 
 class NeverWaiting(Callback):
-    """Make every wait of the host for the GPU within a step an error, save where it is probed or logged, or the last."""
+    """Make every wait for the GPU within a step an error, save where the step is probed or logged, or the last one."""
 
     num_steps = 0
 
