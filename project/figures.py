@@ -82,7 +82,7 @@ def overview_figure(study: Study, values: Values, records: Sequence[RunRecord], 
         _draw_results(axes[0], study, values, chance)
     if curves:
         _draw_curves(axes[1], study, list(study.arms), records, {arm: i for i, arm in enumerate(study.arms)})
-        _legend(axes[1], len(arms))
+        _legend(figure, axes[1])
     return figure
 
 
@@ -187,17 +187,20 @@ def curves_figure(study: Study, records: Sequence[RunRecord]) -> "Figure":
             axis.set_title(level, fontsize=10)
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
-        _legend(axes[0], len(colours))
+        _legend(figure, axes[0])
         return figure
     figure, axes = _figure(7.2, 4.0)
     _draw_curves(axes[0], study, list(study.arms), records, {arm: i for i, arm in enumerate(study.arms)})
-    _legend(axes[0], len(study.arms))
+    _legend(figure, axes[0])
     return figure
 
 
-def _legend(axis: "Axes", entries: int) -> None:
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=8, frameon=False, ncols=1 if entries <= 8 else 2)
+def _legend(figure: "Figure", axis: "Axes") -> None:
+    """Name the curves below the figure, where no curve runs through the names."""
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        columns = max(min(len(labels), int(figure.get_figwidth() * 14 / (max(map(len, labels)) + 6))), 1)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _draw_curves(
