@@ -26,20 +26,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 @pytest.fixture
-def flags(idx_folder: Path, tmp_path: Path) -> list[str]:
+def flags(small_run: list[str], tmp_path: Path) -> list[str]:
     """41 validation and 57 test examples: neither can be shared evenly."""
-    return [
-        "--data.dataset=idx",
-        f"--data.root={idx_folder}",
-        "--data.num_validation=41",
-        "--data.batch_size=32",
-        "--model.width=16",
-        "--trainer.max_epochs=3",
-        "--trainer.accelerator=cpu",
-        "--trainer.log_every_n_steps=2",
-        "--checkpoint_every_n_steps=2",
-        f"--run_root={tmp_path}",
-    ]
+    own = ["--data.num_validation=41", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=2"]
+    return [*small_run, *own, f"--run_root={tmp_path}"]
 
 
 def train(flags: list[str], tmp_path: Path, name: str, *more: str, launcher: list[str] | None = None) -> Path:

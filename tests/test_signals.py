@@ -34,18 +34,8 @@ MOMENTS = {
 
 
 @pytest.fixture
-def flags(idx_folder: Path, tmp_path: Path) -> list[str]:
-    return [
-        "--data.dataset=idx",
-        f"--data.root={idx_folder}",
-        "--data.num_validation=40",
-        "--data.batch_size=32",
-        "--model.width=16",
-        "--trainer.max_epochs=3",
-        "--trainer.accelerator=cpu",
-        "--trainer.log_every_n_steps=2",
-        f"--run_root={tmp_path}",
-    ]
+def flags(small_run: list[str], tmp_path: Path) -> list[str]:
+    return [*small_run, "--trainer.max_epochs=3", f"--run_root={tmp_path}"]
 
 
 def with_signal(kill: Kill, signum: int, rank: int = 0, group: bool = False) -> Kill:
