@@ -165,7 +165,7 @@ def _target(run: RestoredRun, to: FormatName, output: Path | None) -> Path:
         return output / f"model{SUFFIX[to]}"
     if output.suffix != SUFFIX[to]:
         raise InputError(
-            f"--output is {output}, but a {to} file's name ends in {SUFFIX[to]}",
+            f"--output is {output}, but {to} files end in {SUFFIX[to]}",
             f"type --output {output.with_suffix(SUFFIX[to]) if output.name else 'model' + SUFFIX[to]}",
         )
     return output

@@ -270,8 +270,8 @@ def predict_files(
         batch_size: Most pictures in one forward pass.
         num_threads: That read files; what suits their sizes if None.
 
-    Yields:
-        A batch's predictions, one for each of its pictures, and the batch with what could not be read.
+    Returns:
+        For each batch its predictions, one for each of its pictures, and the batch with what could not be read.
 
     Raises:
         InputError: If `top`, `batch_size` or `num_threads` is below 1.
@@ -281,8 +281,8 @@ def predict_files(
     for name, value in (("top", top), ("batch_size", batch_size), ("num_threads", num_threads)):
         if value < 1:
             raise InputError(f"{name} is {value}, but must be at least 1", f"type for example --{name} 3")
-    for batch in read_batches(reader, files, batch_size, num_threads):
-        yield _predict_batch(run, batch, top) if batch.names else [], batch
+    batches = read_batches(reader, files, batch_size, num_threads)
+    return ((_predict_batch(run, batch, top) if batch.names else [], batch) for batch in batches)
 
 
 def _predict_batch(run: RestoredRun, batch: PictureBatch, top: int) -> list[Prediction]:

@@ -533,6 +533,41 @@ EVALUATE = [
         script="evaluate",
     ),
 ]
+USE = [
+    Row("a picture that is not there", "{}/run {}/gone.png", "there is no file {}/gone.png", "check", script="predict"),
+    Row("a pattern that fits nothing", "{}/run '{}/*.gif'", "no file matches {}/*.gif", "check", script="predict"),
+    Row(
+        "a folder without pictures",
+        "{}/run {}/run/checkpoints",
+        "checkpoints holds no picture",
+        "end in",
+        script="predict",
+    ),
+    Row("no pictures at all", "{}/run", "images", "--help", script="predict"),
+    Row("no class to tell", "{}/run {}/data --top 0", "top is 0", "type for example --top 3", script="predict"),
+    Row("another way to print", "{}/run {}/data --format xml", "xml", "csv", script="predict"),
+    Row(
+        "pictures for a folder that is no run", "{}/data {}/data", "{}/data is no run folder", "name", script="predict"
+    ),
+    Row("another kind of file", "{}/run --to pickle", "pickle", "safetensors", script="export"),
+    Row(
+        "a name that does not fit the kind",
+        "{}/run --to onnx --output {}/model.pt2",
+        "but onnx files end in .onnx",
+        "type --output {}/model.onnx",
+        script="export",
+    ),
+    Row(
+        "an export onto a file that is there",
+        "{}/run --to torch_export --output {}/model.pt2",
+        "{}/model.pt2 exists already",
+        "type --overwrite",
+        text("model.pt2", "something else"),
+        script="export",
+    ),
+    Row("a page for a folder that is no run", "{}/data", "{}/data is no run folder", "name the folder", script="demo"),
+    Row("a port that does not exist", "{}/run --port 70000", "70000", "--port", script="demo"),
+]
 SECTIONS = {
     "Data": DATA,
     "Settings": SETTINGS,
@@ -540,6 +575,7 @@ SECTIONS = {
     "Trainer": TRAINER,
     "Run folder": FOLDERS,
     "Evaluation": EVALUATE,
+    "Predicting, exporting, drawing": USE,
 }
 ROWS = [row for rows in SECTIONS.values() for row in rows]
 
@@ -599,7 +635,7 @@ def test_bad_input(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch, caps
         row.prepare(folder)
     usual = [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}"]
     args = [
-        *(usual if row.script == "train" else ["--accelerator=cpu"]),
+        *{"train": usual, "evaluate": ["--accelerator=cpu"]}.get(row.script, []),
         *shlex.split(row.flags.replace("{}", str(folder))),
     ]
     before = everything(folder.parent)
