@@ -447,8 +447,8 @@ def test_where_the_file_goes(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "cause"),
     [
-        ("mine.bin", "ends in .safetensors"),
-        ("mine", "ends in .safetensors"),
+        ("mine.bin", "end in .safetensors"),
+        ("mine", "end in .safetensors"),
         ("no/such/folder/mine.safetensors", "No such file"),
         ("a_file/mine.safetensors", "cannot be written"),
     ],
