@@ -11,6 +11,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -672,7 +673,8 @@ def publish(report: Report, folder: Path, command: str) -> None:
 
 
 def to_index(reports: Sequence[Report]) -> str:
-    """The index of all lessons: every verdict at a glance."""
+    """The index of all lessons, in the order of the notes: every verdict at a glance."""
+    reports = sorted(reports, key=lambda report: [int(row) for row in re.findall(r"\d+", " ".join(report.study.notes))])
     judgements = [judgement for report in reports for judgement in report.judgements]
     counts = ", ".join(f"{sum(j.name == name for j in judgements)} {name}" for name in MARKS)
     lines = ["# The notes' lessons, put to the test", ""]
