@@ -39,12 +39,12 @@ format: $(VENV)/.dev  ## put the code into its standard form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## measure the speed beside the usual ways: about 20 minutes
+bench: $(VENV)/.dev  ## measure the speed beside the usual ways: about 35 minutes
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lessons: $(VENV)/.run  ## run every lesson of the notes as a study, and write docs/lessons; QUICK=--quick for a first look
+lessons: $(VENV)/.run  ## run every lesson of the notes and write docs/lessons: 25 minutes; QUICK=--quick writes runs/lessons-quick: 5
 	$(BIN)/python scripts/study.py configs/studies/*.yaml --workers 2 $(QUICK) $(ARGS)
-	$(BIN)/python scripts/report.py $(patsubst configs/studies/%.yaml,runs/studies/%$(if $(QUICK),-quick),$(wildcard configs/studies/*.yaml)) --publish docs/lessons
+	$(BIN)/python scripts/report.py $(patsubst configs/studies/%.yaml,runs/studies/%$(if $(QUICK),-quick),$(wildcard configs/studies/*.yaml)) --publish $(if $(QUICK),runs/lessons-quick,docs/lessons)
 
 bad-input-page: $(VENV)/.dev  ## write docs/bad_input.md anew from its tests
 	$(BIN)/python -m tests.test_bad_input

@@ -1,6 +1,6 @@
 """Everything in one run, into docs/performance.md and docs/performance.json: python -m benchmarks --data_root data
 
-Takes about 40 minutes on two cores that have nothing else to do.
+Takes about 35 minutes on two cores that have nothing else to do.
 """
 
 import argparse
