@@ -182,8 +182,8 @@ def compile_section(found: dict[str, list[float]]) -> list[str]:
         f"| as it is | {spread(found['first_s'])} | {spread(found['later_s'], 3)} |",
         f"| compiled | {spread(found['compiled_first_s'])} | {spread(found['compiled_later_s'], 3)} |",
         "",
-        f"A later epoch takes {spread(ratio)} times as long compiled. The first round compiles; the others find torch's",
-        "cache.",
+        f"A later epoch takes {spread(ratio)} times as long compiled. The first round compiles; the others find",
+        "torch's cache.",
     ]
 
 
