@@ -170,6 +170,7 @@ def test_other_commands(
             assert (ROOT / words[1]).is_file()  # that it serves its page, test_demo.py shows
         case ["python", script] if script.startswith("scripts/"):
             extra = [f"--data.root={real_data}", f"--figure={tmp_path / 'd.png'}"] if "diagnose" in script else []
+            extra += [f"--output={tmp_path}"] if "export" in script else []
             assert run_script(command, monkeypatch, extra) == 0
         case ["make", *_]:
             result = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True)
