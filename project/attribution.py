@@ -53,7 +53,7 @@ def evidence(module: MLPModule, images: Tensor, decision: int) -> Tensor:
         return logits[:, decision]
     if module.task == "binary":
         return logits[:, 0] if decision == 1 else -logits[:, 0]
-    return logits[:, 0] * module.spec.target_sd + module.spec.target_mean
+    return module.spec.in_target_unit(logits[:, 0])
 
 
 def pixel_attribution(

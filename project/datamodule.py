@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from project.transforms import (
 
 TargetName = Literal["label", "rotation"]
 SplitName = Literal["train", "validation", "test"]
+Number = TypeVar("Number", float, Tensor)
 
 MAX_TARGET_DEGREES = 45.0
 """Target `rotation`: each picture is turned by an angle drawn evenly from ±45°."""
@@ -58,6 +59,14 @@ class DataSpec:
     class_names: tuple[str, ...]
     target_mean: float = 0.0
     target_sd: float = 1.0
+
+    def in_target_unit(self, outputs: Number) -> Number:
+        """What a regression's outputs mean, in the target's unit."""
+        return outputs * self.target_sd + self.target_mean
+
+    def standardized(self, targets: Tensor) -> Tensor:
+        """Regression targets as the loss expects them, mean 0 and sd 1 over the training split."""
+        return (targets - self.target_mean) / self.target_sd
 
 
 def mix_seed(*parts: int) -> int:

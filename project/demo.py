@@ -95,7 +95,7 @@ class Contender:
             *hidden, logits = layer_outputs(module, image[None])
         value, shares = None, None
         if module.task == "regression":
-            value = logits.item() * spec.target_sd + spec.target_mean
+            value = spec.in_target_unit(logits.item())
             decision = 0
         else:
             shares, decision = probabilities(logits, module.task)[0], int(decide(logits, module.task))

@@ -19,8 +19,8 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
         accelerator: The Trainer's accelerator.
 
     Returns:
-        The split's metrics by the names of metrics.json, and for classification SPLIT/accuracy_interval: Wilson's
-        95 % interval [low, high] (Wilson 1927), which holds the sampling of the examples, not the training's chance.
+        The split's metrics by the names of metrics.json, and for classification SPLIT/accuracy_interval [low, high]
+        (see `accuracy_interval`), which holds the sampling of the examples, not the training's chance.
 
     Raises:
         InputError: If the run has no such split.
@@ -45,6 +45,11 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
     if run.module.task != "regression":
         total = len(run.datamodule.splits[split])
         correct = round(metrics[f"{split}/accuracy"] * total)
-        interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
-        metrics[f"{split}/accuracy_interval"] = [float(interval.low), float(interval.high)]
+        metrics[f"{split}/accuracy_interval"] = list(accuracy_interval(correct, total))
     return metrics
+
+
+def accuracy_interval(num_correct: int, num_examples: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (Wilson 1927), low and high."""
+    interval = binomtest(num_correct, num_examples).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

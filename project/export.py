@@ -72,7 +72,7 @@ class ExportedNetwork(nn.Module):
 def _answers(normalization: nn.Module, mlp: nn.Module, spec: DataSpec, images: Tensor) -> Tensor:
     outputs = mlp(normalization(images))
     if spec.task == "regression":
-        return cast(Tensor, outputs[:, 0] * spec.target_sd + spec.target_mean)
+        return spec.in_target_unit(cast(Tensor, outputs)[:, 0])
     return probabilities(cast(Tensor, outputs), spec.task)
 
 

@@ -257,7 +257,7 @@ def probe_examples(module: MLPModule, datamodule: ImageDataModule) -> tuple[Tens
     with torch.no_grad():
         inputs = module.normalization(batch.images)
     if module.task == "regression":
-        return inputs, (batch.targets - module.spec.target_mean) / module.spec.target_sd
+        return inputs, module.spec.standardized(batch.targets)
     return inputs, batch.targets
 
 

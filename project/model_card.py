@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
-from scipy.stats import binomtest
 
+from project.evaluation import accuracy_interval
 from project.mlp import layer_table
 from project.restore import RestoredRun
 from project.run_folder import read_json
@@ -235,9 +235,9 @@ def _results(metrics: dict[str, Any]) -> str:
         else f"{metrics['epochs']} epochs, {metrics['steps']:,} steps in {metrics['train_seconds']:.1f} s.",
         _from_rich(results_table(metrics)),
     ]
-    interval = _accuracy_interval(metrics)
-    if interval:
-        low, high, total = interval
+    if confusion := metrics.get("test/confusion_matrix"):
+        total = sum(map(sum, confusion))
+        low, high = accuracy_interval(sum(row[i] for i, row in enumerate(confusion)), total)
         parts.append(
             f"Test accuracy {metrics['test/accuracy']:.2%}, 95 % interval {low:.2%} to {high:.2%} (Wilson's, for "
             f"{total:,} test pictures). It holds the chance of which pictures were tested, not that of the training."
@@ -246,15 +246,6 @@ def _results(metrics: dict[str, Any]) -> str:
     if metrics.get("verdict"):
         parts.append("The run's own verdict: " + metrics["verdict"])
     return "\n\n".join(parts)
-
-
-def _accuracy_interval(metrics: dict[str, Any]) -> tuple[float, float, int] | None:
-    confusion = metrics.get("test/confusion_matrix")
-    if not confusion:
-        return None
-    total = sum(map(sum, confusion))
-    interval = binomtest(sum(row[i] for i, row in enumerate(confusion)), total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high), total
 
 
 def _limits(run: RestoredRun, metadata: dict[str, str], metrics: dict[str, Any]) -> str:

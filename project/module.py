@@ -162,12 +162,9 @@ class MLPModule(LightningModule):
     def _loss_and_score(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss to minimize, and accuracy or, for regression, mean squared error in the target's unit; scalars."""
         if self.task == "regression":
-            loss = self.loss(logits, (targets - self.spec.target_mean) / self.spec.target_sd)
-            return loss, (self._in_target_unit(logits.detach())[:, 0] - targets).square().mean()
+            loss = self.loss(logits, self.spec.standardized(targets))
+            return loss, (self.spec.in_target_unit(logits.detach())[:, 0] - targets).square().mean()
         return self.loss(logits, targets), (decide(logits.detach(), self.task) == targets).float().mean()
-
-    def _in_target_unit(self, outputs: Tensor) -> Tensor:
-        return outputs * self.spec.target_sd + self.spec.target_mean
 
     def on_train_epoch_start(self) -> None:
         self._epoch_sums = torch.zeros(2, dtype=self._sum_dtype, device=self.device)
@@ -202,7 +199,7 @@ class MLPModule(LightningModule):
         batch, positions = chunk
         outputs = self(batch.images)
         if self.task == "regression":
-            outputs = self._in_target_unit(outputs)
+            outputs = self.spec.in_target_unit(outputs)
         self._scored.append((positions, outputs, batch.targets))
 
     def _gather(self, loader: EvaluationLoader) -> tuple[Tensor, Tensor]:
@@ -225,10 +222,7 @@ class MLPModule(LightningModule):
         """Gather what was scored into `evaluated` and return its mean loss."""
         outputs, targets = self.evaluated = self._gather(loader)
         if self.task == "regression":
-            scale = self.spec.target_sd
-            return float(
-                self.loss((outputs - self.spec.target_mean) / scale, (targets - self.spec.target_mean) / scale)
-            )
+            return float(self.loss(self.spec.standardized(outputs), self.spec.standardized(targets)))
         return float(self.loss(outputs.double(), targets))
 
     def on_validation_start(self) -> None:

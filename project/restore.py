@@ -112,7 +112,7 @@ class RestoredRun:
         parts = [model(part.to(model.device)).cpu() for part in torch.split(batch, EVALUATION_BATCH)]
         outputs = torch.cat(parts)
         if spec.task == "regression":
-            return outputs[:, 0] * spec.target_sd + spec.target_mean
+            return spec.in_target_unit(outputs[:, 0])
         return probabilities(outputs, spec.task)
 
 
