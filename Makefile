@@ -47,7 +47,7 @@ lessons: $(VENV)/.run  ## run every lesson of the notes and write docs/lessons: 
 	$(BIN)/python scripts/report.py $(patsubst configs/studies/%.yaml,runs/studies/%$(if $(QUICK),-quick),$(wildcard configs/studies/*.yaml)) --publish $(if $(QUICK),runs/lessons-quick,docs/lessons)
 
 bad-input-page: $(VENV)/.dev  ## write docs/bad_input.md anew from its tests
-	$(BIN)/python -m tests.test_bad_input
+	PYTHONPATH=tests $(BIN)/python -m tests.whole.test_bad_input
 
 clean:  ## remove the virtual environment and caches; data and runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import accuracy, process, scale, throughput
-from project.run_folder import hardware, versions
+from project.runs.saving.provenance import hardware, versions
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -97,9 +97,9 @@ def train_one(goal: Goal, who: str, root: Path, seed: int) -> dict[str, float]:
     if who == "bare loop":
         outcome = bare_loop(bare_job(goal, root, seed), with_test=True)
         return {"train_s": sum(outcome.epoch_s), "accuracy": outcome.test_accuracy or 0.0}
-    from project.cli import CLI
-    from project.command import setup_console
-    from project.training import train
+    from project.runs.cli import CLI
+    from project.runs.command import setup_console
+    from project.runs.train import train
 
     setup_console()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from project import pictures
-from project.cli import CLI
-from project.command import setup_console
-from project.training import train
+from project.diagnosis.tensorboard import pictures
+from project.runs.cli import CLI
+from project.runs.command import setup_console
+from project.runs.train import train
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COMMON = {
@@ -82,14 +82,14 @@ def run_arm(name: str, settings: dict[str, Any], flags: list[str], folder: Path)
     arguments = [f"--{key}={value}" for key, value in (COMMON | settings).items()]
     cli = CLI([*arguments, f"--run_root={folder}", *flags])
     train(cli)
-    assert cli.diagnostics is not None
+    assert cli.observers is not None
     assert cli.run_folder is not None
     events = EventAccumulator(str(cli.run_folder), size_guidance={"scalars": 0}).Reload()
     scalars = {}
     for tag in events.Tags()["scalars"]:
         found = events.Scalars(tag)
         scalars[tag] = ([event.step for event in found], [event.value for event in found])
-    return Seen(scalars, cli.diagnostics.steps, cli.diagnostics.gradient_norms)
+    return Seen(scalars, cli.observers.diagnostics.steps, cli.observers.diagnostics.gradient_norms)
 
 
 def draw_diagnostics(seen: dict[str, Seen]) -> Figure:

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from project.predict import PictureReader, predict_files
-from project.restore import RestoredRun, restore
+from project.serving.predict.picture_reader import PictureReader
+from project.serving.predict.predict import predict_files
+from project.serving.restore import RestoredRun, restore
 
 
 def one_by_one(run: RestoredRun, files: list[str]) -> list[int]:

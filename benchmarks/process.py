@@ -42,9 +42,9 @@ def train_and_report(data_root: Path) -> None:
     """Train one epoch as scripts/train.py does; print when the first step began and the peak memory."""
     from pytorch_lightning import Callback, LightningModule, Trainer
 
-    from project.cli import CLI
-    from project.command import setup_console
-    from project.training import train
+    from project.runs.cli import CLI
+    from project.runs.command import setup_console
+    from project.runs.train import train
 
     begun: list[float] = []
 

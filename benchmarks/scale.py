@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from project.datasets import idx_header
+from project.data.sources.idx import idx_header
 
 SIDE = 28
 NUM_CLASSES = 10
@@ -54,9 +54,9 @@ def train_once(folder: Path) -> None:
     """
     from pytorch_lightning import Callback, LightningModule, Trainer
 
-    from project.cli import CLI
-    from project.command import setup_console
-    from project.training import train
+    from project.runs.cli import CLI
+    from project.runs.command import setup_console
+    from project.runs.train import train
 
     starts: list[float] = []
     peak = 0

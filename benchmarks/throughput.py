@@ -68,9 +68,9 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
     """Seconds of each epoch of the project's own training, training and validation together."""
     from pytorch_lightning import Callback
 
-    from project.cli import CLI
-    from project.command import setup_console
-    from project.training import train
+    from project.runs.cli import CLI
+    from project.runs.command import setup_console
+    from project.runs.train import train
 
     setup_console()
     starts: list[float] = []
@@ -183,7 +183,7 @@ def main() -> None:
         seconds[job_name][contender].append(measure(job_name, contender, arguments))
     Console().print(ratio_table(seconds))
     if arguments.json:
-        from project.run_folder import hardware, versions
+        from project.runs.saving.provenance import hardware, versions
 
         jobs = {name: asdict(JOBS[name]) | {"root": None} for name in arguments.jobs}
         record = {"hardware": hardware(), "versions": versions(), "jobs": jobs, "seconds_per_epoch": seconds}

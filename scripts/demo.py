@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from project.command import run_command
-from project.demo import load_contenders, serving, wait
-from project.parser import Parser
+from project.runs.command import run_command
+from project.runs.parser import Parser
+from project.serving.demo.app import load_contenders, serving, wait
 
 
 def main() -> None:

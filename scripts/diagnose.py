@@ -7,9 +7,10 @@ from jsonargparse import capture_parser
 from rich.console import Console
 from rich.markup import escape
 
-from project.cli import CLI
-from project.command import run_command
-from project.diagnosis import examine, layer_diagnosis_table, save_figure, theory_lines, trial_table, try_remedies
+from project.diagnosis.before_training import examine, layer_diagnosis_table, save_figure, theory_lines
+from project.runs.cli import CLI
+from project.runs.command import run_command
+from project.studies.remedy_trials import trial_table, try_remedies
 
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from project.command import run_command
-from project.datamodule import SplitName
-from project.evaluation import evaluate
-from project.parser import Parser
-from project.restore import restore
-from project.run_folder import finite
-from project.tables import class_table, confusion_table, results_table
+from project.data.splits import SplitName
+from project.runs.command import run_command
+from project.runs.parser import Parser
+from project.runs.saving.files import finite
+from project.runs.tables import class_table, confusion_table, results_table
+from project.serving.evaluation import evaluate
+from project.serving.restore import restore
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from project.command import run_command
-from project.datamodule import SplitName
-from project.export import FormatName, PrecisionName, export
-from project.parser import Parser
-from project.restore import restore
+from project.data.splits import SplitName
+from project.runs.command import run_command
+from project.runs.parser import Parser
+from project.serving.export.export import FormatName, PrecisionName, export
+from project.serving.restore import restore
 
 
 def main() -> None:

@@ -5,17 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from project.command import run_command
-from project.image_files import Polarity
-from project.parser import Parser
-from project.predict import (
-    OutputFormat,
-    PictureReader,
-    find_files,
-    predict_files,
-    print_predictions,
-)
-from project.restore import restore
+from project.runs.command import run_command
+from project.runs.parser import Parser
+from project.serving.predict.image_files import Polarity
+from project.serving.predict.picture_reader import PictureReader, find_files
+from project.serving.predict.predict import OutputFormat, predict_files, print_predictions
+from project.serving.restore import restore
 
 
 def main() -> int:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from project.command import run_command
-from project.parser import Parser
-from project.report import make_report, print_report, publish, to_index, write_report
-from project.run_comparison import compare_runs
-from project.study import stored_study
+from project.runs.command import run_command
+from project.runs.parser import Parser
+from project.studies.read_study import stored_study
+from project.studies.reporting.markdown import to_index
+from project.studies.reporting.report import make_report
+from project.studies.reporting.write import print_report, publish, write_report
+from project.studies.run_comparison import compare_runs
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
         study, records = compare_runs(arguments.paths, arguments.metric)
         print_report(write_report(study, records, arguments.out or Path("runs/report")))
         return
-    from project.engine import study_records  # which brings Optuna and SQLAlchemy along
+    from project.studies.running.engine import study_records  # which brings Optuna and SQLAlchemy along
 
     reports = []
     for folder in arguments.paths:

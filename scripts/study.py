@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from project.command import run_command
-from project.engine import run_study
-from project.parser import Parser
-from project.progress import StudyProgress
-from project.report import print_report, write_report
-from project.study import read_study, write_study
+from project.runs.command import run_command
+from project.runs.parser import Parser
+from project.studies.read_study import read_study, write_study
+from project.studies.reporting.write import print_report, write_report
+from project.studies.running.engine import run_study
+from project.studies.running.progress import StudyProgress
 
 
 def main() -> int:

@@ -1,9 +1,9 @@
 """Train a multilayer perceptron, test it, and say what happened: python scripts/train.py --model.depth 3"""
 
-from project.cli import CLI
-from project.command import run_command
-from project.tables import print_run
-from project.training import train
+from project.runs.cli import CLI
+from project.runs.command import run_command
+from project.runs.tables import print_run
+from project.runs.train import train
 
 
 def main() -> None:

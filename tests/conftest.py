@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+ROOT = Path(__file__).parent.parent
+
 torch.set_num_threads(1)  # several processes test at once: more threads would wait for each other
 
 
@@ -16,7 +18,7 @@ torch.set_num_threads(1)  # several processes test at once: more threads would w
 def real_data() -> Path:
     """A folder with the real MNIST and FashionMNIST in torchvision's layout: MLP_TEST_DATA, or the project's `data`."""
     named = os.environ.get("MLP_TEST_DATA")
-    root = Path(named) if named else Path(__file__).parent.parent / "data"
+    root = Path(named) if named else ROOT / "data"
     if not (root / "FashionMNIST" / "raw").is_dir():
         if named:
             pytest.fail(f"MLP_TEST_DATA is {named}, but there is no FashionMNIST/raw")

@@ -24,16 +24,16 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import project.checkpointing
-import project.datamodule
-import project.run_folder
-from project.callbacks import EarlyStop
-from project.checkpointing import PlainCheckpointIO, RunCheckpoint
-from project.cli import CLI
-from project.command import run_command
-from project.datamodule import ImageDataModule, TrainLoader
-from project.module import MLPModule
-from project.training import train
+import project.data.loaders
+import project.runs.saving.checkpointing
+from project.data.datamodule import ImageDataModule
+from project.data.loaders import TrainLoader
+from project.runs.cli import CLI
+from project.runs.command import run_command
+from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
+from project.runs.train import train
+from project.training.callbacks import EarlyStop
+from project.training.module import MLPModule
 
 TIMES = ("train_seconds", "examples_per_second")
 
@@ -147,7 +147,7 @@ def without_position() -> None:
 
 
 def without_reseeding() -> None:
-    project.datamodule.seed_generators = _nothing
+    project.data.loaders.seed_generators = _nothing
 
 
 def without_epoch_sums() -> None:
@@ -162,11 +162,11 @@ def without_epoch_sums() -> None:
 
 def without_whole_epochs() -> None:
     """Checkpoints by step on an epoch's last batch too."""
-    project.checkpointing._is_followed_by_more = lambda trainer, batch_idx: False
+    project.runs.saving.checkpointing._is_followed_by_more = lambda trainer, batch_idx: False
 
 
 def without_purge() -> None:
-    from project import cli
+    from project.runs import cli
 
     logger = cli.TensorBoardLogger
     cli.TensorBoardLogger = lambda *args, purge_step, **kwargs: logger(*args, **kwargs)  # type: ignore[misc, assignment]

@@ -8,10 +8,11 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from project.datamodule import ImageDataModule
-from project.inspection import DiagnosticsCallback, flat_settings
-from project.module import MLPModule
-from project.tensorboard import TensorBoardCallback
+from project.data.datamodule import ImageDataModule
+from project.diagnosis.monitor import DiagnosticsCallback
+from project.diagnosis.tensorboard.callback import TensorBoardCallback
+from project.settings import flat_settings
+from project.training.module import MLPModule
 
 MODEL: dict[str, Any] = {
     "task": "multiclass",

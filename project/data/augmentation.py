@@ -1,0 +1,181 @@
+"""Random changes to a batch of training images, made on the device."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.distributions import Dirichlet
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from project.errors import InputError
+
+AugmentationName = Literal["shift", "affine", "erase", "mixup", "cutmix"]
+MAX_SHIFT = 2
+"""Pixels by which `shift` moves a picture at most, in each direction."""
+MAX_ROTATION_DEGREES = 10.0
+"""Angle by which `affine` turns a picture at most; it also scales by up to 10 % and moves by up to MAX_SHIFT."""
+MIXUP_ALPHA = 0.2
+"""Beta distribution of mixup's weight (Zhang et al. 2018 use 0.1 to 0.4 on images)."""
+
+
+class Batch(NamedTuple):
+    """One batch on the device.
+
+    Args:
+        images: uint8 or float gray levels in 0–255, (batch, height, width).
+        targets: Class indices int64 (batch,), or real targets float32 (batch,).
+        mixed_targets: The other picture's targets where mixup or cutmix mixed two, else None.
+        weight: Share of `targets` in the mix, scalar, or None.
+    """
+
+    images: Tensor
+    targets: Tensor
+    mixed_targets: Tensor | None = None
+    weight: Tensor | None = None
+
+
+def build_augmentation(names: Sequence[AugmentationName]) -> Callable[[Batch], Batch]:
+    """One function that augments a batch as a whole, drawing from torch's default generator.
+
+    In the order given, save that mixup or cutmix comes last, so that it mixes finished pictures.
+
+    - shift: each picture by up to 2 pixels in each direction.
+    - affine: each turned by up to 10°, scaled by up to 10 % and moved by up to 2 pixels.
+    - erase: a black rectangle, 2 to 20 % of each picture's area (Zhong et al. 2020).
+    - mixup: two pictures and their targets blended (Zhang et al. 2018).
+    - cutmix: a rectangle of one picture replaced by another's, targets by area (Yun et al. 2019).
+
+    Raises:
+        InputError: If a name is unknown or comes twice, or mixup and cutmix come together.
+    """
+    for name in names:
+        if name not in get_args(AugmentationName):
+            raise InputError(f"unknown augmentation {name!r}", "choose from: " + ", ".join(get_args(AugmentationName)))
+    if len(set(names)) != len(names):
+        raise InputError(f"data.augmentation names one twice: {', '.join(names)}", "name each at most once")
+    if "mixup" in names and "cutmix" in names:
+        raise InputError(
+            "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once",
+            "choose one of the two",
+        )
+    functions: dict[str, Callable[[Batch], Batch]] = {
+        "shift": _on_images(shift),
+        "affine": _on_images(affine),
+        "erase": _on_images(erase),
+        "mixup": mixup,
+        "cutmix": cutmix,
+    }
+    ordered = sorted(names, key=lambda name: name in ("mixup", "cutmix"))
+    chosen = [functions[name] for name in ordered]
+
+    def augment(batch: Batch) -> Batch:
+        for function in chosen:
+            batch = function(batch)
+        return batch
+
+    return augment
+
+
+def _on_images(function: Callable[[Tensor], Tensor]) -> Callable[[Batch], Batch]:
+    return lambda batch: Batch(function(batch.images), batch.targets)
+
+
+def shift(images: Tensor) -> Tensor:
+    """Move each picture by whole pixels, up to MAX_SHIFT in each direction; black comes in. (batch, height, width)."""
+    num, height, width = images.shape
+    padded = F.pad(images, (MAX_SHIFT, MAX_SHIFT, MAX_SHIFT, MAX_SHIFT))
+    offsets = torch.randint(0, 2 * MAX_SHIFT + 1, (2, num, 1), device=images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)  # (batch, height)
+    columns = offsets[1] + torch.arange(width, device=images.device)  # (batch, width)
+    batch = torch.arange(num, device=images.device)
+    return padded[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def affine(images: Tensor) -> Tensor:
+    """Turn, scale and move each picture a little, with bilinear interpolation. (batch, height, width)."""
+    num, height, width = images.shape
+    draw = torch.rand(4, num, device=images.device) * 2 - 1  # (4, batch) in [−1, 1)
+    scale = 1 + 0.1 * draw[1]
+    move = torch.stack((draw[2] * 2 * MAX_SHIFT / width, draw[3] * 2 * MAX_SHIFT / height))
+    return warp(images, MAX_ROTATION_DEGREES * draw[0], scale, move)
+
+
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Turn each picture counter-clockwise about its centre by its own angle. (batch, height, width), (batch,)."""
+    return warp(images, degrees, torch.ones_like(degrees), degrees.new_zeros(2, len(degrees)))
+
+
+def warp(images: Tensor, degrees: Tensor, scale: Tensor, move: Tensor) -> Tensor:
+    """Turn and scale pictures about their centre, then move them, with bilinear interpolation; black comes in.
+
+    Args:
+        images: (batch, height, width), uint8 or float.
+        degrees: Counter-clockwise angle, (batch,).
+        scale: Magnification, (batch,).
+        move: Translation in units of half a width and half a height, (2, batch).
+
+    Returns:
+        float32 (batch, height, width).
+    """
+    num, height, width = images.shape
+    radians = torch.deg2rad(degrees)
+    cos, sin = torch.cos(radians) / scale, torch.sin(radians) / scale
+    # grid coordinates are in units of half the width and half the height: an oblong picture needs their ratio
+    ratio = height / width
+    turn = torch.stack((cos, -sin * ratio, sin / ratio, cos), dim=1).view(num, 2, 2)
+    # from where each output pixel is taken: the move is undone first, then the turn
+    matrix = torch.cat((turn, -turn @ move.T[:, :, None]), dim=2)  # (batch, 2, 3)
+    grid = F.affine_grid(matrix, [num, 1, height, width], align_corners=False)
+    return F.grid_sample(images.float().unsqueeze(1), grid, align_corners=False).squeeze(1)
+
+
+def erase(images: Tensor) -> Tensor:
+    """Blacken a rectangle of 2 to 20 % of each picture's area, sides up to 1:3. (batch, height, width)."""
+    num, height, width = images.shape
+    draw = torch.rand(4, num, device=images.device)
+    area = (0.02 + 0.18 * draw[0]) * height * width
+    aspect = torch.exp((2 * draw[1] - 1) * math.log(3.0))
+    box_height, box_width = (area * aspect).sqrt().clamp(1, height), (area / aspect).sqrt().clamp(1, width)
+    inside = _inside_boxes(
+        height, width, draw[2] * (height - box_height), draw[3] * (width - box_width), box_height, box_width
+    )
+    return images.masked_fill(inside, 0)
+
+
+def _inside_boxes(height: int, width: int, top: Tensor, left: Tensor, box_height: Tensor, box_width: Tensor) -> Tensor:
+    """Which pixels' centres lie in each box; all of (batch,), result bool (batch, height, width)."""
+    y = torch.arange(height, device=top.device) + 0.5
+    x = torch.arange(width, device=top.device) + 0.5
+    in_rows = (y >= top[:, None]) & (y < (top + box_height)[:, None])
+    in_columns = (x >= left[:, None]) & (x < (left + box_width)[:, None])
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+def mixup(batch: Batch) -> Batch:
+    """Blend every picture with another of the batch, one weight for all: λ ~ Beta(α, α), x̃ = λxᵢ + (1−λ)xⱼ."""
+    weight = _beta(MIXUP_ALPHA, batch.images.device)
+    order = torch.randperm(len(batch.targets), device=batch.images.device)
+    images = batch.images.float()
+    return Batch(torch.lerp(images[order], images, weight), batch.targets, batch.targets[order], weight)
+
+
+def cutmix(batch: Batch) -> Batch:
+    """Replace one rectangle, the same in all pictures, by another picture's: area 1−λ with λ ~ U(0, 1)."""
+    _, height, width = batch.images.shape
+    draw = torch.rand(3, 1, device=batch.images.device)
+    side = (1 - draw[0]).sqrt()
+    box_height, box_width = side * height, side * width
+    # the box's centre is drawn over the whole picture, so that it may be cut off at the border
+    top, left = draw[1] * height - box_height / 2, draw[2] * width - box_width / 2
+    inside = _inside_boxes(height, width, top, left, box_height, box_width)  # (1, height, width)
+    order = torch.randperm(len(batch.targets), device=batch.images.device)
+    weight = 1 - inside.float().mean()
+    return Batch(torch.where(inside, batch.images[order], batch.images), batch.targets, batch.targets[order], weight)
+
+
+def _beta(alpha: float, device: torch.device) -> Tensor:
+    """One draw of Beta(α, α) from torch's default generator, without leaving the device."""
+    # a Dirichlet of two is a Beta; torch's own Beta builds one from two tensors at thrice the cost
+    return Dirichlet(torch.full((2,), alpha, device=device), validate_args=False).sample()[0]

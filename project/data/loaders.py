@@ -1,0 +1,144 @@
+"""Batches of images that already lie on the device."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from project.data.augmentation import Batch, rotate
+
+EVALUATION_BATCH = 2048
+"""Most examples in one forward pass of an evaluation."""
+EVALUATION_SHARDS = 8
+"""An evaluation is cut into at least so many chunks, so that up to 8 processes score the very same chunks as one."""
+
+
+def mix_seed(*parts: int) -> int:
+    """One 63-bit seed out of several whole numbers, by the rounds of splitmix64 (Steele et al. 2014)."""
+    mask, value = (1 << 64) - 1, 0
+    for part in parts:
+        value = (value + part + 0x9E3779B97F4A7C15) & mask
+        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+        value ^= value >> 31
+    return value >> 1
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Reseed the default generators that this device's operations draw from: microseconds, unlike torch.manual_seed."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)
+
+
+class TrainLoader:
+    """Batches of the training split, in an order that is a function of (seed, epoch) alone.
+
+    Iterating yields `Batch`es on the device. Every batch of every epoch is full: the examples that are left over at
+    an epoch's end wait for the next epoch's order. Before each batch the default generators are seeded from (seed,
+    rank, epoch, batch), so that augmentation and dropout do not depend on what ran before.
+
+    Args:
+        images: uint8 (n, height, width), on the device.
+        targets: (n,), on the device.
+        indices: The training split, int64 (m,).
+        batch_size: Examples in one optimizer step, over all ranks and accumulated parts.
+        seed: Of order, dropout and augmentation.
+        rank: This process among `world_size`.
+        world_size: Number of processes that share each batch.
+        accumulate: Parts into which each rank cuts its share, one per backward pass.
+        transform: What happens to each batch.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        indices: Tensor,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        transform: Callable[[Batch], Batch] | None = None,
+    ) -> None:
+        self.images, self.targets, self.indices = images, targets, indices
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.accumulate, self.transform = accumulate, transform
+        self.epoch = 0
+        self.position = 0  # batches of the epoch that were given out
+        self._first = 0  # the batch with which the next iteration starts
+        self.sampler = self  # Lightning tells the epoch to `loader.sampler` alone
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Backward passes in an epoch."""
+        return len(self.indices) // self.batch_size * self.accumulate
+
+    def epoch_order(self) -> Tensor:
+        """The training split in this epoch's order, int64 (m,)."""
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
+        return self.indices[torch.randperm(len(self.indices), generator=generator)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self.epoch_order().to(self.targets.device)
+        part = self.batch_size // (self.world_size * self.accumulate)
+        first, self._first = self._first, 0
+        for number in range(first, len(self)):
+            # wraps to 0 at the epoch's end, or a resumed run would find an epoch without batches
+            self.position = (number + 1) % len(self)
+            start = (number * self.world_size + self.rank) * part
+            chosen = order[start : start + part]
+            seed_generators(mix_seed(self.seed, self.rank, self.epoch, number), self.targets.device)
+            batch = Batch(self.images.index_select(0, chosen), self.targets.index_select(0, chosen))
+            yield self.transform(batch) if self.transform else batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.position = self._first = state["position"]
+
+
+class EvaluationLoader:
+    """A split in its own order, cut into chunks that do not depend on the number of processes.
+
+    Rank r scores the chunks r, r + world_size, …: no example is scored twice, and none is left out.
+
+    Args:
+        images: uint8 (n, height, width), on the device.
+        targets: (n,), on the device, one for each of `indices`.
+        indices: Which images, int64 (m,).
+        rank: This process among `world_size`.
+        world_size: Number of processes.
+        degrees: Angle by which each picture is turned, (m,), or None.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        indices: Tensor,
+        rank: int = 0,
+        world_size: int = 1,
+        degrees: Tensor | None = None,
+    ) -> None:
+        self.images, self.targets, self.indices, self.degrees = images, targets, indices, degrees
+        num_chunks = max(EVALUATION_SHARDS, world_size, -(-len(indices) // EVALUATION_BATCH))
+        self.positions = list(torch.arange(len(indices)).tensor_split(num_chunks))[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield each chunk with the positions of its examples within the split."""
+        for positions in self.positions:
+            chosen = positions.to(self.indices.device)
+            images = self.images.index_select(0, self.indices[chosen].to(self.images.device))
+            if self.degrees is not None:
+                images = rotate(images, self.degrees[chosen].to(images.device))
+            yield Batch(images, self.targets[chosen]), positions

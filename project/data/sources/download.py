@@ -1,0 +1,119 @@
+"""How missing data are fetched: torchvision's download, or Debian's package."""
+
+import logging
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from project.data.sources.idx import last_line
+from project.data.sources.known_sets import FILES, KnownSet, missing_files
+
+log = logging.getLogger("project")
+
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+STALL_TIMEOUT_S = 5.0
+"""A server that does not answer, or pauses, for so long is given up."""
+APT_TIMEOUT_S = 900.0
+"""Longest time for one call of apt-get; some 30 MB pass through it."""
+LOCK_TIMEOUT_S = 1800.0
+"""Longest wait for another process that is fetching the same data."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock, waiting a limited time for another process; the operating system frees a dead one's."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.info("Another process is fetching into %s; waiting for it.", path.parent)
+        lock.acquire(timeout=LOCK_TIMEOUT_S)  # filelock.Timeout is an OSError
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
+    """Have torchvision download and unpack the four files; the folder that holds them."""
+    try:
+        # Imported only here: it takes longer than loading the data does.
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
+        raise RuntimeError(f"torchvision cannot be imported ({last_line(error)})") from error
+    published = getattr(datasets, known.folder)
+    reasons = []
+    # torchvision sets no timeout and a silent server would hold it for minutes; only the default is in reach.
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_TIMEOUT_S)
+    try:
+        # One mirror at a time: torchvision goes on to the next after some errors, but not after a timeout.
+        for mirror in published.mirrors:
+            log.info("Downloading %s (11 to 31 MB) from %s", known.folder, mirror)
+            from_mirror = type(known.folder, (published,), {"mirrors": [mirror]})
+            try:
+                from_mirror(workspace, train=False, download=True)
+            except Exception as error:  # whatever fails in there, the next source is tried and the reason reported
+                reasons.append(f"{mirror} ({last_line(error)})")
+            else:
+                return workspace / known.folder / "raw"
+    finally:
+        socket.setdefaulttimeout(timeout)
+    raise RuntimeError(", ".join(reasons))
+
+
+def fetch_with_apt(known: KnownSet, workspace: Path) -> Path:
+    """Fetch and unpack Debian's package, which takes neither root nor installing; the folder of its files."""
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise RuntimeError(f"there is no {program} here")
+    workspace = workspace.resolve()
+    options = {
+        # Lists and caches of our own need no root, and leave the system's alone.
+        "Dir::State::Lists": workspace / "lists",
+        "Dir::Cache": workspace,
+        # Run by root, apt would hand the download to a user who may not write to the workspace.
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": 0,
+        "Acquire::http::Timeout": int(STALL_TIMEOUT_S),
+        "Acquire::https::Timeout": int(STALL_TIMEOUT_S),
+    }
+    for name in ("lists", "archives"):
+        (workspace / name / "partial").mkdir(parents=True)
+    apt_get = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in options.items())]
+    log.info("Fetching the package lists, and then Debian's package %s (31 MB), with apt-get", DEBIAN_PACKAGE)
+    # One broken source among many makes the update fail, and need not matter: the download decides.
+    update = _run([*apt_get, "update"], workspace)
+    download = _run([*apt_get, "download", DEBIAN_PACKAGE], workspace)
+    packages = list(workspace.glob(f"{DEBIAN_PACKAGE}_*.deb"))
+    if download.returncode or len(packages) != 1:
+        complaints = [*update.stderr.splitlines()[:1], *download.stderr.splitlines()[-1:]]
+        raise RuntimeError(" and ".join(complaints) or f"apt-get ended with status {download.returncode}")
+    unpacked = _run(["dpkg-deb", "--extract", str(packages[0]), str(workspace / "unpacked")], workspace)
+    if unpacked.returncode:
+        raise RuntimeError(last_line(unpacked.stderr))
+    folders = {path.parent for path in (workspace / "unpacked").rglob(f"{FILES[0][0]}*")}
+    if len(folders) != 1 or missing_files(*folders):
+        raise RuntimeError(f"{packages[0].name} does not hold the four files of {known.folder}")
+    return folders.pop()
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of the system: its progress goes to this process's stderr, its complaints come back."""
+    return subprocess.run(  # noqa: S603 - fixed programs, no shell
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        timeout=APT_TIMEOUT_S,
+        check=False,
+    )

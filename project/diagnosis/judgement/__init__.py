@@ -1,0 +1,1 @@
+"""From numbers to findings, remedies and a verdict."""

@@ -1,0 +1,75 @@
+"""The one place where runs meet the diagnosis: settings in; callbacks, findings and verdict out."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from project.errors import InputError
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
+    from project.diagnosis.monitor import DiagnosticsCallback
+
+
+@dataclass(frozen=True)
+class DiagnosticsSettings:
+    """What is measured and drawn beside the training.
+
+    Args:
+        enabled: Probe the network, judge the training, draw TensorBoard's pictures.
+        every_n_steps: Optimizer steps from one probe to the next; each epoch's end has one of its own.
+    """
+
+    enabled: bool = True
+    every_n_steps: int = 200
+
+    def __post_init__(self) -> None:
+        if self.every_n_steps < 1:
+            raise InputError(
+                f"diagnostics.every_n_steps is {self.every_n_steps}, but must be at least 1",
+                "type for example --diagnostics.every_n_steps 200, or --diagnostics.enabled false",
+            )
+
+
+@dataclass(frozen=True)
+class Observers:
+    """What looks inside a run while it trains.
+
+    Args:
+        callbacks: For the Trainer.
+        diagnostics: The one among them that probes and judges.
+    """
+
+    callbacks: "list[Callback]"
+    diagnostics: "DiagnosticsCallback"
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The judgement after the training, the severest finding first, as plain data."""
+        return [asdict(finding) for finding in self.diagnostics.findings]
+
+    def verdict(self, metrics: Mapping[str, Any]) -> str:
+        """What happened, in a sentence or two.
+
+        Args:
+            metrics: As in metrics.json.
+        """
+        from project.diagnosis.judgement.findings import verdict
+
+        return verdict(self.diagnostics.findings, metrics)
+
+
+def build_observers(settings: Mapping[str, Any], every_n_steps: int) -> Observers:
+    """Make the callbacks that probe the network, judge the training and fill TensorBoard's tabs.
+
+    Args:
+        settings: All settings of the run by their flags' names, such as `model.activation`.
+        every_n_steps: Optimizer steps from one probe to the next.
+    """
+    # imported late: whoever only needs the settings does not wait for Lightning
+    from project.diagnosis.monitor import DiagnosticsCallback
+    from project.diagnosis.tensorboard.callback import TensorBoardCallback
+
+    diagnostics = DiagnosticsCallback(settings, every_n_steps)
+    return Observers([diagnostics, TensorBoardCallback(settings, diagnostics)], diagnostics)

@@ -1,0 +1,1 @@
+"""The network and what trains it, as plain torch: it knows nothing of Lightning, data or settings files."""

@@ -1,0 +1,287 @@
+"""Checkpoints: when a run is saved, how it is written so that nothing can be lost, and when it must stop."""
+
+import io
+import logging
+import math
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+import torch
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
+
+from project.errors import InputError, RunError
+from project.runs.saving.files import part_of, replace_durably
+from project.runs.saving.signals import Interrupted, stop_signals
+from project.training.module import MLPModule
+
+log = logging.getLogger("project")
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+NEVER = 2**62
+"""A step that no training reaches."""
+
+
+class DivergenceError(RunError):
+    """The loss or a weight is NaN or infinite."""
+
+
+class PlainCheckpointIO(CheckpointIO):
+    """Write a checkpoint whole or not at all, and read it as plain data alone."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write to a file beside, then put it in the place of the old one; the last checkpoint becomes the previous.
+
+        At no moment is there less than one whole checkpoint.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        part = part_of(path)
+        try:
+            part.write_bytes(content.getbuffer())
+            _publish(part, path)
+        except OSError:  # a full disk: what was saved before stays, and has its space back
+            part.unlink(missing_ok=True)
+            raise
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Load as plain data, whatever is asked for: a checkpoint that needs more is refused."""
+        return load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def _publish(part: Path, path: Path) -> None:
+    if path.name == LAST and path.exists():
+        path.replace(path.with_name(PREVIOUS))
+    replace_durably(part, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint as plain data.
+
+    Raises:
+        InputError: If it is missing, damaged, holds anything but plain data, or is none of this project's.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong", "use another checkpoint")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # whatever unpacking and unpickling a foreign file may raise
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise InputError(
+            f"{path} cannot be loaded as plain data: {first[0][:200]}",
+            "name a checkpoint that this project wrote, such as RUN/checkpoints/last.ckpt",
+        ) from None
+    if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
+        raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
+    return checkpoint
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint from which a run goes on, and its content; None for a run that was never saved.
+
+    A last checkpoint that cannot be read is passed over, with a word, for the one before it.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        InputError: If there are checkpoints, but none can be read.
+    """
+    existing = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
+    for path in existing:
+        try:
+            return path, load_checkpoint(path)
+        except InputError as error:
+            if path == existing[-1]:
+                raise
+            log.warning("%s; going on from %s", error.cause, existing[-1])
+    return None
+
+
+class RunCheckpoint(Checkpoint):
+    """Save the run after each epoch and every so many steps; stop it where a signal or a diverging loss demands it.
+
+    `best.ckpt` is the epoch with the best monitored value, `last.ckpt` where the run goes on when it is resumed, and
+    `previous.ckpt` the last one before that. Each is saved where everything up to it is finished and logged: between
+    two steps of an epoch, or at the epoch's very end. On several processes all decide alike, and together.
+
+    Args:
+        folder: Where checkpoints are kept.
+        monitor: Key in the module's history that decides the best epoch.
+        mode: Whether the best is the smallest or the largest.
+        every_n_steps: Optimizer steps from one checkpoint to the next within an epoch; None saves at its end alone.
+    """
+
+    def __init__(
+        self, folder: Path, monitor: str, mode: Literal["min", "max"], every_n_steps: int | None = None
+    ) -> None:
+        self.folder, self.monitor, self.mode, self.every_n_steps = folder, monitor, mode, every_n_steps
+        self.best_score: float | None = None
+        self._saved_step = 0
+        self._unchecked: list[tuple[int, Tensor]] = []  # steps and losses that were not looked at yet
+        self._diverged_step = NEVER
+        self._group: Any = None
+        self._agreement: tuple[Tensor, Any] | None = None  # under way between the processes
+
+    @property
+    def best_path(self) -> Path | None:
+        """The best epoch's checkpoint, if there is one."""
+        return None if self.best_score is None else self.folder / BEST
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_score = state["best_score"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_step = trainer.global_step
+        if trainer.world_size > 1:
+            # apart from the gradients' own, and on the CPU: nothing waits for a GPU
+            self._group = torch.distributed.new_group(backend="gloo")
+        stop_signals.holding = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step_is_complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        self._unchecked.append((trainer.global_step + (not step_is_complete), outputs["loss"]))
+        due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        # reading a loss makes a GPU wait, so there it is done as often as the loss is logged
+        if due or outputs["loss"].device.type == "cpu" or trainer.global_step % (every or 50) == 0:
+            self._check_losses()
+        signum = self._agree(trainer)
+        if not step_is_complete or _is_followed_by_more(trainer, batch_idx):
+            return
+        if signum or due:
+            self._save(trainer)
+        if signum:
+            raise Interrupted(signum)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check_losses()
+        signum = self._agree(trainer, at_once=True)
+        record = cast(MLPModule, pl_module).history[-1]
+        if not all(math.isfinite(value) for value in record.values()):
+            self._stop_diverged(trainer, "the validation loss", trainer.global_step)
+        self._save(trainer, score=record.get(self.monitor))
+        if signum:
+            raise Interrupted(signum)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        stop_signals.release()
+
+    def _check_losses(self) -> None:
+        """Look at the losses since the last time for the first that is NaN or infinite."""
+        if len(self._unchecked) == 1:
+            finite = [math.isfinite(self._unchecked[0][1])]
+        elif self._unchecked:
+            finite = torch.stack([loss for _, loss in self._unchecked]).isfinite().tolist()
+        else:
+            return
+        if not all(finite):
+            self._diverged_step = min(self._diverged_step, self._unchecked[finite.index(False)][0])
+        self._unchecked.clear()
+
+    def _agree(self, trainer: Trainer, at_once: bool = False) -> int:
+        """The signal that some process received, 0 if none did; the same on all of them.
+
+        Args:
+            trainer: Of the run.
+            at_once: Among several processes, wait for their answers; else take those to the question asked a step
+                ago, so that no process waits for another. A later question holds all that an earlier one did.
+
+        Raises:
+            DivergenceError: If some process saw a loss that is NaN or infinite.
+        """
+        signum, step = stop_signals.received, self._diverged_step
+        if trainer.world_size > 1:
+            question = torch.tensor([signum, -step])
+            maximum = torch.distributed.ReduceOp.MAX
+            work = torch.distributed.all_reduce(question, maximum, group=self._group, async_op=True)
+            before, self._agreement = self._agreement, (question, work)
+            signum, step = 0, NEVER
+            if at_once or before is not None:
+                answer, work = self._agreement if at_once or before is None else before
+                work.wait()
+                signum, step = int(answer[0]), -int(answer[1])
+        if step != NEVER:
+            self._stop_diverged(trainer, "the loss", step)
+        return signum
+
+    def _save(self, trainer: Trainer, score: float | None = None) -> None:
+        """Save `last.ckpt`, and `best.ckpt` too if the score is the best so far.
+
+        Raises:
+            DivergenceError: If a weight is NaN or infinite.
+            OSError: If the disk is full or fails.
+        """
+        weights = [parameter.isfinite().all() for parameter in trainer.lightning_module.parameters()]
+        if not torch.stack(weights).all():
+            self._stop_diverged(trainer, "a weight", trainer.global_step)
+        for logger in trainer.loggers:
+            logger.save()  # what was logged up to here is on the disk before the checkpoint that says so
+        last, best = self.folder / LAST, self.folder / BEST
+        if score is None or not self._is_best(score):
+            trainer.save_checkpoint(last, weights_only=False)
+        else:
+            self.best_score = score
+            # before the last one, which must never name a best epoch that is not there
+            trainer.save_checkpoint(best, weights_only=False)
+            if trainer.is_global_zero:
+                _publish_again(best, last)
+        self._saved_step = trainer.global_step
+
+    def _is_best(self, score: float) -> bool:
+        if self.best_score is None:
+            return True
+        return score > self.best_score if self.mode == "max" else score < self.best_score
+
+    def _stop_diverged(self, trainer: Trainer, what: str, step: int) -> NoReturn:
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        cause = f"the learning rate, {rate:.3g} there, is too high"
+        remedy = f"type --model.learning_rate {rate / 10:.2g}, or --trainer.gradient_clip_val 1"
+        if str(trainer.precision).startswith("16"):
+            cause, remedy = "numbers too large for float16", "type --trainer.precision bf16-mixed, or 32"
+        kept = next((path for name in (BEST, LAST) if (path := self.folder / name).is_file()), None)
+        raise DivergenceError(
+            f"{what} became NaN or infinite at step {step} (epoch {trainer.current_epoch + 1}): most likely {cause}",
+            remedy + (f"; the last good checkpoint is {kept}" if kept else "; nothing was saved before"),
+        )
+
+
+def _is_followed_by_more(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a validation or the epoch's end follows this batch: then what belongs to it is not finished yet."""
+    if trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps:
+        return True
+    every = trainer.val_check_batch
+    position = batch_idx if trainer.check_val_every_n_epoch else trainer.fit_loop.total_batch_idx
+    return trainer.enable_validation and bool(every) and (position + 1) % cast(int, every) == 0
+
+
+def _publish_again(source: Path, target: Path) -> None:
+    """Give a checkpoint that is on the disk already a second name."""
+    part = part_of(target)
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, part)
+    _publish(part, target)

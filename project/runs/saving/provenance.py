@@ -1,0 +1,101 @@
+"""Where a run's numbers come from: command, code, versions, hardware, data, seeds."""
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
+LONGEST_DIFF = 1_000_000
+"""Characters of an uncommitted change that provenance.json keeps."""
+
+
+@cache
+def _git(*arguments: str) -> str | None:
+    """What a git command prints in the project's own checkout, or None where there is none.
+
+    Asked once: a process that trains several times runs the code that it loaded, whatever becomes of the files.
+    """
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(checkout), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """What the machine is: processor, cores, threads that torch uses, and GPUs."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = models[0] if models else processor
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": platform.platform(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def provenance(seed: int, split_seed: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Where a run's numbers come from: command, code, versions, hardware, data, seeds.
+
+    Args:
+        seed: Of weights, order, dropout and augmentation.
+        split_seed: Of the validation split.
+        data: Source and hashes of the data and of the splits.
+    """
+    diff = _git("diff", "HEAD") or ""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_diff": diff[:LONGEST_DIFF],
+        "versions": versions(),
+        "hardware": hardware(),
+        "seeds": {"seed_everything": seed, "split_seed": split_seed},
+        "data": data,
+    }
+
+
+def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be alike for runs to be compared, out of a run's provenance.json."""
+    data, hardware = provenance["data"], provenance["hardware"]
+    diff = provenance.get("git_diff") or ""
+    return {
+        "commit": provenance.get("git_commit"),
+        "uncommitted change": hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None,
+        "versions": provenance["versions"],
+        "processor": hardware["processor"],
+        "gpus": hardware["gpus"],
+        "data": data["sha256"],
+        "split": data["split_sha256"],
+    }

@@ -1,0 +1,93 @@
+"""Trainer settings that Lightning accepts and then stumbles over."""
+
+import math
+import os
+from typing import Any
+
+import torch
+
+from project.data.datamodule import ImageDataModule
+from project.data.loaders import EVALUATION_SHARDS
+from project.errors import InputError
+
+LAUNCHED = {"TORCHELASTIC_RUN_ID", "NODE_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID"}
+"""Of these there is at least one in the environment of a process that was started on several machines."""
+
+
+def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
+    """Refuse what Lightning accepts and then does nothing with, or stumbles over in mid-run.
+
+    Args:
+        settings: Of the Trainer.
+        validated: Whether there is a validation split.
+    """
+    lowest = {
+        "accumulate_grad_batches": 1,
+        "check_val_every_n_epoch": 1,
+        "gradient_clip_val": 0,
+        "log_every_n_steps": 0,
+    }
+    for name, bound in lowest.items():
+        value = settings.get(name)
+        if value is not None and not value >= bound:  # not a number is neither
+            raise InputError(
+                f"trainer.{name} is {value}, but must be {bound} or more",
+                f"type for example --trainer.{name} {max(bound, 1)}, or leave it out",
+            )
+    for name in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches"):
+        if settings.get(name) == 0:
+            what = "tested" if "test" in name else "trained"
+            raise InputError(
+                f"trainer.{name} is 0: nothing would be {what}", f"leave --trainer.{name} out, or raise it"
+            )
+    if settings.get("barebones"):
+        raise InputError(
+            "trainer.barebones is true, but a run needs its callbacks, its checkpoints and its log",
+            "leave it out; --diagnostics.enabled false and --trainer.logger false leave out what takes time",
+        )
+    if (settings.get("num_nodes") or 1) > 1 and not LAUNCHED.intersection(os.environ):
+        raise InputError(
+            f"trainer.num_nodes is {settings['num_nodes']}, but nothing has started this on several machines",
+            "start it with torchrun or SLURM on each of them: configs/trainer shows how",
+        )
+    if validated and settings.get("limit_val_batches") == 0:
+        raise InputError(
+            "trainer.limit_val_batches is 0, but there is a validation split, which decides the best epoch",
+            "type --data.num_validation 0 to train without validation",
+        )
+    if settings.get("max_epochs") == -1 and settings.get("max_steps") in (None, -1):
+        raise InputError(
+            "trainer.max_epochs is -1: the training would have no end, and the schedule needs one",
+            "give a number; early stopping (--patience) ends the training before it where nothing improves",
+        )
+
+
+def check_limits(settings: dict[str, Any], datamodule: ImageDataModule) -> None:
+    """Refuse a share of the batches that is none of them.
+
+    Args:
+        settings: Of the Trainer.
+        datamodule: Whose batches.
+    """
+    passes = datamodule.num_steps_per_epoch * (settings.get("accumulate_grad_batches") or 1)
+    for split, num_batches in (("train", passes), ("val", EVALUATION_SHARDS), ("test", EVALUATION_SHARDS)):
+        share = settings.get(f"limit_{split}_batches")
+        if isinstance(share, float) and 0 < share < 1 and int(share * num_batches) == 0:
+            raise InputError(
+                f"trainer.limit_{split}_batches is {share:g}, which is less than one of {num_batches} batches",
+                f"type --trainer.limit_{split}_batches 1 for a single batch, or a share of at least "
+                f"{math.ceil(1000 / num_batches) / 1000:g}",
+            )
+
+
+def explain_trainer_error(error: Exception) -> InputError:
+    """What Lightning says of its settings, as cause and remedy."""
+    text = " ".join(str(error).split())
+    if "No supported gpu backend" in text or "CUDAAccelerator" in text or "can not run on your system" in text:
+        return InputError(
+            f"a GPU is asked for, but torch {torch.__version__} sees none on this machine (CPU only)",
+            "type --trainer.accelerator cpu, or leave --trainer.accelerator out",
+        )
+    if "gpu" in text.lower() and "You requested" in text:
+        return InputError(text, "type --trainer.devices with a number that this machine has")
+    return InputError(text[:500], "mend that trainer setting; --help.trainer lists them")

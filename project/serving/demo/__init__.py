@@ -1,0 +1,1 @@
+"""A page on which one draws and watches the layers answer."""

@@ -1,0 +1,353 @@
+"""The demo: a web page on which one draws a picture and watches trained networks answer.
+
+    python scripts/demo.py runs/mnist/NAME
+
+Gradio serves the page from this machine and to this machine. Nothing is fetched from anywhere else, by the page or by
+the server: fonts are the system's, and Gradio's statistics and search for updates are off.
+"""
+
+import base64
+import binascii
+import importlib
+import io
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from project.data.augmentation import rotate
+from project.errors import InputError, RunError
+from project.serving.demo.attribution import AttributionName, layer_outputs, pixel_attribution
+from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
+from project.serving.predict.image_files import Polarity, fit_image, read_image
+from project.serving.restore import RestoredRun, restore
+from project.task import decide, probabilities, target_name
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+
+CANVAS_SIDE = 280
+"""Pixels of the canvas' longer side."""
+LARGEST_DRAWING = 40_000_000
+"""Characters that the page may send: a picture file of some 30 MB."""
+METHODS: dict[str, AttributionName] = {
+    "integrated gradients": "integrated_gradients",
+    "gradient × input": "gradient_times_input",
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the networks that answer.
+
+    Args:
+        run: With its network in evaluation mode, on the CPU.
+        name: Data set and run, as its folder is called.
+    """
+
+    run: RestoredRun
+    name: str
+
+    @cached_property
+    def description(self) -> str:
+        """Its layers' sizes and, if that is known of these weights, how well it does on the test set, in one line."""
+        module, metrics = self.run.module, self.run.metrics
+        layers = [*module.mlp.hidden]
+        sizes = [module.spec.height * module.spec.width, *(layer.linear.out_features for layer in layers)]
+        line = " → ".join(map(str, [*sizes, module.spec.num_outputs]))
+        best = self.run.folder / "checkpoints" / "best.ckpt"
+        if best.is_file() and self.run.checkpoint.name != best.name:
+            return line  # the metrics are the best checkpoint's, not this one's
+        for split in ("test", "validation"):
+            if isinstance(accuracy := metrics.get(f"{split}/accuracy"), float):
+                return f"{line}, {split} accuracy {100 * accuracy:.1f} %"
+            if isinstance(rmse := metrics.get(f"{split}/rmse"), float):
+                return f"{line}, root mean squared {split} error {rmse:.3g}"
+        return line
+
+    def answer(self, drawing: "Drawing", center: bool, method: AttributionName) -> Answer:
+        """What this network makes of a picture.
+
+        Args:
+            drawing: Of any size.
+            center: Put its ink where MNIST has its digits'; an example of the data set is left where it is.
+            method: How pixels are weighed.
+        """
+        module, spec = self.run.module, self.run.module.spec
+        center = center and drawing.kind != "example"
+        polarity = drawing.polarity(self.run.polarity)
+        image, inverted = fit_image(drawing.image, spec.height, spec.width, polarity, center)
+        with torch.no_grad():
+            *hidden, logits = layer_outputs(module, image[None])
+        value, shares = None, None
+        if module.task == "regression":
+            value = spec.in_target_unit(logits.item())
+            decision = 0
+        else:
+            shares, decision = probabilities(logits, module.task)[0], int(decide(logits, module.task))
+        weights = pixel_attribution(module, image[None], decision, method)[0]
+        return Answer(
+            self.name,
+            self.description,
+            spec.class_names,
+            image,
+            inverted,
+            center,
+            shares,
+            value,
+            "degrees" if self.run.datamodule.target == "rotation" else "",
+            decision,
+            [layer[0] for layer in hidden],
+            weights,
+        )
+
+    def example(self, generator: random.Random) -> tuple[Tensor, str]:
+        """A picture of the test set, uint8 (height, width), and what it shows.
+
+        Raises:
+            InputError: If the data are no longer where they were.
+        """
+        datamodule = self.run.datamodule
+        datamodule.download = False
+        loader = datamodule.evaluation_loader("test")
+        position = generator.randrange(len(loader.indices))
+        image = loader.images[loader.indices[position]]
+        if loader.degrees is not None:
+            image = rotate(image[None], loader.degrees[position : position + 1])[0].round().to(torch.uint8)
+        return image, target_name(loader.targets[position], self.run.module.spec.class_names)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the page sends.
+
+    Args:
+        image: Gray levels, uint8 (height, width).
+        kind: drawn by hand; a file; or an example of the test set.
+        paper: Colour of the ground that it was drawn on.
+        truth: What an example shows, else empty.
+    """
+
+    image: Tensor
+    kind: Literal["drawn", "file", "example"]
+    paper: Literal["black", "white"]
+    truth: str
+
+    @classmethod
+    def from_page(cls, message: str) -> "Drawing":
+        """Read what the page sends: JSON with picture (a data URL), kind, paper (black or white) and truth.
+
+        Raises:
+            InputError: If it is no picture.
+        """
+        if len(message) > LARGEST_DRAWING:
+            raise InputError(
+                f"the picture's file is larger than {LARGEST_DRAWING * 3 // 4 / 1e6:.0f} MB", "make it smaller first"
+            )
+        try:
+            content = json.loads(message)
+            kind, paper, truth = content["kind"], content["paper"], str(content["truth"])
+            data = base64.b64decode(content["picture"].partition(",")[2], validate=True)
+        except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
+            raise InputError("the page sent no picture", "load the page again") from None
+        return cls(
+            read_image(io.BytesIO(data)),
+            kind if kind in ("drawn", "example") else "file",
+            "white" if paper == "white" else "black",
+            truth,
+        )
+
+    def polarity(self, usual: Polarity) -> Polarity:
+        """Whether it has to be inverted for a network, whose `usual` way with pictures from elsewhere is given."""
+        if self.kind == "example" or usual == "as_is":
+            return "as_is"
+        if self.kind == "drawn":
+            return "invert" if self.paper == "white" else "as_is"
+        return usual
+
+
+def load_contenders(paths: Sequence[Path], data_root: Path | None = None) -> list[Contender]:
+    """Restore the runs to be shown.
+
+    Args:
+        paths: Run folders, or checkpoints inside some.
+        data_root: Where their data are now, if not where they were.
+
+    Raises:
+        InputError: If one of them is no run, or is given twice.
+    """
+    contenders: list[Contender] = []
+    for path in paths:
+        run = restore(path, data_root)
+        run.module.cpu().eval().requires_grad_(False)
+        folder = run.folder.resolve()
+        name = f"{folder.parent.name}/{folder.name}"
+        if run.checkpoint.name != "best.ckpt":
+            name += f" ({run.checkpoint.stem})"
+        if any(other.run.checkpoint.resolve() == run.checkpoint.resolve() for other in contenders):
+            raise InputError(f"{path} is given twice", "name each run once")
+        contenders.append(Contender(run, name))
+    return contenders
+
+
+def import_gradio() -> ModuleType:
+    """Gradio, with its statistics and its search for updates switched off.
+
+    Raises:
+        InputError: If it, or what weighs the pixels, is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while it is imported
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for package in ("captum.attr", "gradio"):
+        try:
+            module = importlib.import_module(package)
+        except ImportError as error:
+            raise InputError(
+                f"the demo needs {package.partition('.')[0]}, which is not installed ({error})",
+                "type: pip install -e '.[demo]'",
+            ) from None
+    return module
+
+
+def build_page(contenders: Sequence[Contender], seed: int | None = None) -> "Blocks":
+    """The page as a Gradio app, not served yet.
+
+    Args:
+        contenders: At least one.
+        seed: Of the choice among test pictures; another one each time if None.
+    """
+    gradio = import_gradio()
+    generator = random.Random(seed)  # noqa: S311 - chooses pictures, no secrets
+    first = contenders[0].run
+    names = [contender.name for contender in contenders]
+    spec = first.module.spec
+    scale = CANVAS_SIDE / max(spec.height, spec.width)
+    canvas_size = {"width": round(spec.width * scale), "height": round(spec.height * scale)}
+
+    def respond(message: str | None, center: bool, method: str) -> str:
+        if not message:
+            return empty_page(names, spec.class_names)
+        start = time.perf_counter()
+        try:
+            drawing = Drawing.from_page(message)
+            answers = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
+        except InputError as error:
+            return error_page(error.cause, error.remedy)
+        return answer_page(answers, drawing.truth, time.perf_counter() - start)
+
+    def choose_example() -> str:
+        try:
+            image, truth = contenders[0].example(generator)
+        except InputError as error:
+            raise gradio.Error(f"{error.cause}. {error.remedy}", print_exception=False) from None
+        return json.dumps({"picture": png_url(image.numpy()), "kind": "example", "truth": truth})
+
+    with gradio.Blocks(title="Draw, and watch the network answer", analytics_enabled=False) as page:
+        gradio.HTML(
+            "<h1>Draw, and watch the network answer</h1><p>Everything on this page is computed on this machine, "
+            "anew at every stroke.</p>",
+            elem_classes="mlp-head",
+        )
+        with gradio.Row():
+            with gradio.Column(scale=0, min_width=320, elem_classes="mlp-left"):
+                canvas = gradio.HTML("", html_template=CANVAS, js_on_load=CANVAS_SCRIPT, **canvas_size)
+                choose = gradio.Button("Show me a picture of the test set", size="sm", elem_id="example")
+                center = gradio.Checkbox(
+                    first.datamodule.dataset_name == "mnist",
+                    label="Centre the ink by its mass",
+                    info="As was done to MNIST's digits; other data sets rarely need it.",
+                    elem_id="center",
+                )
+                method = gradio.Radio(list(METHODS), value="integrated gradients", label="Which pixels matter, by")
+            with gradio.Column(scale=1, min_width=320):
+                shown = gradio.HTML(empty_page(names, spec.class_names), elem_id="answer")
+        gradio.on(
+            [canvas.input, center.change, method.change],
+            respond,
+            [canvas, center, method],
+            shown,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            concurrency_limit=1,
+            api_visibility="private",
+        )
+        choose.click(choose_example, None, canvas, show_progress="hidden", api_visibility="private")
+    return page  # type: ignore[no-any-return]
+
+
+@contextmanager
+def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
+    """Serve the page from a thread of its own meanwhile; yields its address.
+
+    Args:
+        contenders: At least one.
+        host: Address to listen on; 127.0.0.1 is reached from this machine alone.
+        port: 0 takes any free one.
+
+    Raises:
+        InputError: If a package is missing, or nothing can listen there.
+        RunError: If Gradio cannot start.
+    """
+    gradio = import_gradio()
+    port = _free_port(host, port)
+    # Gradio asks itself whether it serves, which must not go through a proxy
+    for variable in ("no_proxy", "NO_PROXY"):
+        os.environ[variable] = ",".join(filter(None, (os.environ.get(variable), "127.0.0.1,localhost", host)))
+    settings: dict[str, Any] = {
+        "theme": gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        "css": CSS,
+        "footer_links": [],
+        "ssr_mode": False,  # which would look for Node
+        "share": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "quiet": True,
+    }
+    page = build_page(contenders)
+    try:
+        try:
+            page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **settings)
+        except (OSError, ValueError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise RunError(f"the page cannot be served: {lines[0]}", "try another --host or --port") from None
+        yield f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared alone
+    finally:
+        page.close(verbose=False)
+
+
+def wait() -> None:
+    """Leave the page to its thread until a signal ends the program."""
+    threading.Event().wait()
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, or any free one for 0, after a check that one can listen there."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: past what just ended
+            trial.bind((host, port))
+            return int(trial.getsockname()[1])
+    except socket.gaierror:
+        raise InputError(f"{host} is no address of this machine", "leave --host out, for 127.0.0.1") from None
+    except OverflowError:
+        raise InputError(f"port {port} is not between 0 and 65535", "type for example --port 7860") from None
+    except OSError as error:
+        raise InputError(
+            f"nothing can listen on {host}, port {port}: {(error.strerror or str(error)).lower()}",
+            "type --port 0 for any free port",
+        ) from None

@@ -1,0 +1,55 @@
+"""Score a trained network on one split, with an interval for its accuracy."""
+
+from typing import Any
+
+from pytorch_lightning import Trainer
+from scipy.stats import binomtest
+
+from project.data.splits import SplitName
+from project.errors import InputError
+from project.serving.restore import RestoredRun
+
+
+def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "auto") -> dict[str, Any]:
+    """Score one split of a run's data.
+
+    Args:
+        run: The trained network and its data.
+        split: test, validation or train; the training split without augmentation.
+        accelerator: The Trainer's accelerator.
+
+    Returns:
+        The split's metrics by the names of metrics.json, and for classification SPLIT/accuracy_interval [low, high]
+        (see `accuracy_interval`), which holds the sampling of the examples, not the training's chance.
+
+    Raises:
+        InputError: If the run has no such split.
+    """
+    if split == "validation" and not run.datamodule.num_validation:
+        raise InputError(
+            "this run has no validation split: data.num_validation is 0", "type --split test or --split train"
+        )
+    run.datamodule.scored_split = split
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=run.precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.test(run.module, datamodule=run.datamodule, verbose=False)
+    metrics: dict[str, Any] = {f"{split}/loss": float(trainer.callback_metrics["test/loss"])}
+    metrics |= {f"{split}/{name}": value for name, value in run.module.metrics().items()}
+    if run.module.task != "regression":
+        total = len(run.datamodule.splits[split])
+        correct = round(metrics[f"{split}/accuracy"] * total)
+        metrics[f"{split}/accuracy_interval"] = list(accuracy_interval(correct, total))
+    return metrics
+
+
+def accuracy_interval(num_correct: int, num_examples: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (Wilson 1927), low and high."""
+    interval = binomtest(num_correct, num_examples).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,1 @@
+"""Picture files answered by a trained network."""

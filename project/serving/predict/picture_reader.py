@@ -1,0 +1,207 @@
+"""Picture files found and read in batches, by several threads."""
+
+import glob
+import io
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from project.data.sources.idx import read_idx
+from project.errors import InputError
+from project.serving.predict.image_files import SUFFIXES, Polarity, fit_image, is_dark_on_light, read_image
+
+STANDARD_INPUT = "-"
+SMALL_FILE = 1 << 14
+"""Bytes up to which opening a file takes longer than decoding it."""
+SIZE_SAMPLE = 100
+"""Files, evenly spread, whose sizes decide how many threads read."""
+POLARITY_SAMPLE = 1000
+"""Pictures of an IDX file, evenly spread, that decide whether all of its pictures are inverted."""
+TASKS_PER_THREAD = 4
+"""Parts into which each thread's share of few files is cut, so that no thread is left alone with the last of them."""
+
+
+@dataclass
+class PictureBatch:
+    """Pictures that fit the network, and those of the same files that could not be read.
+
+    Args:
+        names: Of the pictures.
+        images: uint8 (n, height, width).
+        inverted: Whether each was inverted, bool (n,).
+        num_files: How many files these are; of an IDX file with several batches the share.
+        failures: What was wrong with each file that could not be read.
+    """
+
+    names: list[str]
+    images: Tensor
+    inverted: Tensor
+    num_files: float
+    failures: list[InputError]
+
+
+@dataclass(frozen=True)
+class PictureReader:
+    """Reads files as pictures that fit a network.
+
+    Args:
+        height: Of the network's input.
+        width: Of the network's input.
+        polarity: What happens to the gray levels; for an IDX file, auto decides once for all of its pictures.
+        center: Whether to scale and center the ink as MNIST's was.
+        standard_input: Where the picture - comes from.
+    """
+
+    height: int
+    width: int
+    polarity: Polarity = "auto"
+    center: bool = False
+    standard_input: BinaryIO | None = None
+
+    def read(self, files: Sequence[str]) -> PictureBatch:
+        """Read picture files; one that cannot be read is left out and told."""
+        names, images, failures = [], [], []
+        for file in files:
+            try:
+                images.append(self._open(file))
+                names.append(file)
+            except InputError as error:
+                failures.append(error)
+        return PictureBatch(names, *self.fit(images, self.polarity), len(files), failures)
+
+    def _open(self, file: str) -> Tensor:
+        if file != STANDARD_INPUT:
+            return read_image(file)
+        assert self.standard_input is not None
+        return read_image(io.BytesIO(self.standard_input.read()))
+
+    def fit(self, images: Sequence[Tensor], polarity: Polarity) -> tuple[Tensor, Tensor]:
+        """Pictures of any sizes as uint8 (n, height, width), and which were inverted, bool (n,)."""
+        size = (self.height, self.width)
+        if not images:
+            return torch.empty(0, *size, dtype=torch.uint8), torch.empty(0, dtype=torch.bool)
+        if not self.center and all(image.shape == size for image in images):  # together, which is much faster
+            stacked = torch.stack(list(images))
+            dark_on_light = is_dark_on_light(stacked) if polarity == "auto" else torch.tensor([polarity == "invert"])
+            inverted = dark_on_light.expand(len(stacked))
+            return torch.where(inverted[:, None, None], 255 - stacked, stacked), inverted
+        fitted, turned = zip(*(fit_image(image, *size, polarity, self.center) for image in images), strict=True)
+        return torch.stack(fitted), torch.tensor(turned)
+
+    def read_idx(self, file: str, batch_size: int) -> Iterator[PictureBatch]:
+        """Read an IDX file's pictures, batch by batch; a file that cannot be read is one failure."""
+        try:
+            images = read_idx(Path(file), (None, None, None))
+        except InputError as error:
+            yield PictureBatch([], *self.fit([], "as_is"), 1, [error])
+            return
+        polarity = self.polarity
+        if polarity == "auto":
+            sample = images[:: math.ceil(len(images) / POLARITY_SAMPLE)]
+            polarity = "invert" if is_dark_on_light(sample).float().mean() > 0.5 else "as_is"
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            names = [f"{file}[{number}]" for number in range(start, start + len(batch))]
+            yield PictureBatch(names, *self.fit(list(batch), polarity), len(batch) / len(images), [])
+
+
+def find_files(given: Sequence[str]) -> list[str]:
+    """The files behind what was given on the command line, in its order.
+
+    Args:
+        given: Files, folders (their pictures and IDX files, and those of folders within, sorted by name), patterns
+            such as digits/*.png that the shell has left as they are, and - for standard input.
+
+    Raises:
+        InputError: If one of them is not there, or a folder or pattern has no picture.
+    """
+    found: list[str] = []
+    for name in given:
+        path = Path(name)
+        if name == STANDARD_INPUT or path.is_file():
+            files = [name]
+        elif path.is_dir():
+            files = sorted(str(file) for file in path.rglob("*") if file.is_file() and _is_picture(file, path))
+            if not files:
+                raise InputError(f"the folder {name} holds no picture", f"its names must end in {_endings()}")
+        elif path.exists():  # a pipe or a device: read_image says what is wrong with it
+            files = [name]
+        else:
+            files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207 - also absolute
+            if not files:
+                has_pattern = glob.has_magic(name)
+                cause = f"no file matches {name}" if has_pattern else f"there is no file {name}"
+                raise InputError(cause, "check the name, or name a folder of pictures")
+        found += files
+    if found.count(STANDARD_INPUT) > 1:
+        raise InputError("standard input (-) was named more than once", "name it once: it holds one picture")
+    return found
+
+
+def _is_picture(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and (file.suffix.lower() in SUFFIXES or "idx3-ubyte" in file.name)
+
+
+def _endings() -> str:
+    return ", ".join(sorted(SUFFIXES)) + ", or contain idx3-ubyte"
+
+
+def is_idx(file: str) -> bool:
+    """Whether a file is to be read as IDX, plain or gzipped: by its first bytes, which no picture has."""
+    if file == STANDARD_INPUT or Path(file).suffix.lower() in SUFFIXES:
+        return False
+    try:
+        with Path(file).open("rb") as opened:
+            start = opened.read(4)
+    except OSError:  # told when it is read
+        return False
+    return "idx3-ubyte" in Path(file).name or start[:2] == b"\x1f\x8b" or start == b"\x00\x00\x08\x03"
+
+
+def suitable_threads(files: Sequence[str]) -> int:
+    """One thread for small files, whose opening is Python's work, done one at a time anyway; else one for each core."""
+    sample = [Path(file) for file in files[:: math.ceil(len(files) / SIZE_SAMPLE) or 1] if file != STANDARD_INPUT]
+    sizes = [path.stat().st_size for path in sample if path.is_file()]
+    return (os.cpu_count() or 1) if sizes and sum(sizes) > SMALL_FILE * len(sizes) else 1
+
+
+def read_batches(
+    reader: PictureReader, files: Sequence[str], batch_size: int, num_threads: int
+) -> Iterator[PictureBatch]:
+    """Read files in threads, ahead of whoever takes the batches, in the files' order."""
+    pictures: list[str] = []
+    with ThreadPoolExecutor(num_threads) as pool:
+        for file in files:
+            if not is_idx(file):
+                pictures.append(file)
+                continue
+            yield from _read_pictures(pool, reader, pictures, batch_size, num_threads)
+            pictures = []
+            yield from reader.read_idx(file, batch_size)
+        yield from _read_pictures(pool, reader, pictures, batch_size, num_threads)
+
+
+def _read_pictures(
+    pool: ThreadPoolExecutor, reader: PictureReader, files: Sequence[str], batch_size: int, num_threads: int
+) -> Iterator[PictureBatch]:
+    size = min(batch_size, math.ceil(len(files) / (num_threads * TASKS_PER_THREAD))) or 1
+    waiting: deque[Future[PictureBatch]] = deque()
+    try:
+        for start in range(0, len(files), size):
+            waiting.append(pool.submit(reader.read, files[start : start + size]))
+            if len(waiting) > 2 * num_threads:  # what is read ahead is bounded, and so is memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

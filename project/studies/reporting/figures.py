@@ -1,0 +1,292 @@
+"""A study's figures: every seed's result, curves with bands, heat maps, and what happened in each layer."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from project.studies.reporting.formats import percent_metric
+from project.studies.reporting.statistics import estimate
+from project.studies.study import RunRecord, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
+"""Told apart by people who see few colours too (Okabe & Ito 2008; Tol 2021), then used again with other dashes."""
+DASHES = ("-", "--", ":")
+DPI = 110
+Values = Mapping[str, Mapping[int, float]]
+"""A metric's value by arm and seed."""
+
+
+def draw(study: Study, values: Values, records: Sequence[RunRecord], chance: float | None) -> dict[str, "Figure"]:
+    """Every figure that the runs allow, by its name: results, heat_map, curves, layers.
+
+    Args:
+        study: The study.
+        values: Its metric.
+        records: Its final runs.
+        chance: What guessing gets, drawn where it is not far off.
+    """
+    figures = {"results": results_figure(study, values, chance)}
+    if is_grid(study):
+        figures["heat_map"] = heat_map_figure(study, values)
+    if any(len(record.history) > 1 for record in records):
+        figures["curves"] = curves_figure(study, records)
+    layers = layers_figure(study, records)
+    if layers is not None:
+        figures["layers"] = layers
+    return figures
+
+
+def is_grid(study: Study) -> bool:
+    """Whether the arms are a grid of two factors with two levels or more each."""
+    return len(study.factors) == 2 and all(len(levels) > 1 for levels in study.factors.values())
+
+
+def save(figure: "Figure", folder: Path, name: str) -> None:
+    """Write a figure as PNG and SVG, the same bytes for the same picture."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def results_figure(study: Study, values: Values, chance: float | None) -> "Figure":
+    """Every seed as a dot, each arm's mean with its 95 % interval."""
+    arms = [arm for arm in study.arms if values.get(arm)]
+    figure, axes = _figure(7.2, 1.0 + 0.34 * max(len(arms), 1))
+    _draw_results(axes[0], study, values, chance)
+    return figure
+
+
+def overview_figure(study: Study, values: Values, records: Sequence[RunRecord], chance: float | None) -> "Figure":
+    """The one figure of a lesson: what came out, as dots or as a heat map, and how it came about, as curves."""
+    arms = [arm for arm in study.arms if values.get(arm)]
+    grid = is_grid(study) and len(arms) > 6
+    height = 1.2 + 0.5 * len(next(iter(study.factors.values()))) if grid else 1.0 + 0.32 * len(arms)
+    curves = any(len(record.history) > 1 for record in records) and len(arms) <= 10
+    figure, axes = _figure(10.5 if curves else 7.2, min(max(height, 3.4), 9.0), 2 if curves else 1)
+    if grid:
+        _draw_heat_map(axes[0], study, values)
+    else:
+        _draw_results(axes[0], study, values, chance)
+    if curves:
+        _draw_curves(axes[1], study, list(study.arms), records, {arm: i for i, arm in enumerate(study.arms)})
+        _legend(figure, axes[1])
+    return figure
+
+
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple["Figure", list["Axes"]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=9)
+    return figure, axes
+
+
+def _style(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+
+
+def _as_percent(axis: "Axes", metric: str, which: str = "y") -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    if percent_metric(metric):
+        (axis.yaxis if which == "y" else axis.xaxis).set_major_formatter(PercentFormatter(1.0))
+
+
+def _draw_results(axis: "Axes", study: Study, values: Values, chance: float | None) -> None:
+    arms = [arm for arm in study.arms if values.get(arm)]
+    for row, arm in enumerate(arms):
+        points = list(values[arm].values())
+        found = estimate(points)
+        colour = COLOURS[list(study.arms).index(arm) % len(COLOURS)] if len(arms) <= len(COLOURS) else COLOURS[0]
+        axis.plot(points, [row] * len(points), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
+        if found.n > 1:
+            axis.plot([found.low, found.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
+        axis.plot([found.mean], [row], "|", color=colour, markersize=13, markeredgewidth=2)
+    axis.set_yticks(range(len(arms)), arms)
+    axis.set_ylim(len(arms) - 0.5, -0.5)
+    axis.set_xlabel(f"{study.metric}: each seed, mean, 95 % interval", fontsize=9)
+    axis.grid(axis="x", alpha=0.3)
+    every = [value for arm in arms for value in values[arm].values()]
+    if chance is not None and every and study.metric.endswith("/accuracy"):
+        low, high = min(every), max(every)
+        if low - chance < 0.5 * (high - low):
+            axis.axvline(chance, color="grey", linewidth=1, linestyle=":")
+            axis.annotate(
+                "chance",
+                (chance, 1),
+                xycoords=("data", "axes fraction"),
+                fontsize=8,
+                color="grey",
+                ha="center",
+                va="bottom",
+            )
+    _as_percent(axis, study.metric, "x")
+
+
+def heat_map_figure(study: Study, values: Values) -> "Figure":
+    """The mean of each combination of two factors."""
+    rows, columns = study.factors.values()
+    figure, axes = _figure(2.2 + 0.95 * len(columns), 1.3 + 0.5 * len(rows))
+    _draw_heat_map(axes[0], study, values)
+    return figure
+
+
+def _draw_heat_map(axis: "Axes", study: Study, values: Values) -> None:
+    (row_factor, rows), (column_factor, columns) = study.factors.items()
+    table = [[math.nan] * len(columns) for _ in rows]
+    for arm, levels in study.levels.items():
+        if values.get(arm):
+            mean = estimate(list(values[arm].values())).mean
+            table[rows.index(levels[row_factor])][columns.index(levels[column_factor])] = mean
+    axis.imshow(table, aspect="auto", cmap="cividis")
+    known = [mean for row in table for mean in row if math.isfinite(mean)]
+    middle = (min(known) + max(known)) / 2 if known else 0.0
+    axis.set_xticks(range(len(columns)), columns, rotation=30 if max(map(len, columns)) > 9 else 0)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.spines[:].set_visible(False)
+    for i, row in enumerate(table):
+        for j, mean in enumerate(row):
+            if math.isfinite(mean):
+                text = f"{100 * mean:.1f}" if percent_metric(study.metric) else f"{mean:.3g}"
+                colour = "white" if mean < middle else "black"
+                axis.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
+    unit = " in %" if percent_metric(study.metric) else ""
+    axis.set_title(f"{study.metric}{unit}, mean over seeds", fontsize=9, loc="left")
+
+
+def curves_figure(study: Study, records: Sequence[RunRecord]) -> "Figure":
+    """The selection metric after each epoch: mean over seeds, and the band between the worst and the best seed.
+
+    Two factors share no panel: one panel for each level of the second factor, one colour for each of the first.
+    """
+    if is_grid(study):
+        (first, colours), (second, panels) = study.factors.items()
+        columns = min(len(panels), 3)
+        rows = -(-len(panels) // columns)
+        figure, axes = _figure(1.0 + 3.4 * columns, 0.6 + 2.7 * rows, columns, rows)
+        for axis, level in zip(axes, panels, strict=False):
+            arms = [arm for arm in study.arms if study.levels[arm][second] == level]
+            styles = {arm: colours.index(study.levels[arm][first]) for arm in arms}
+            _draw_curves(axis, study, arms, records, styles, {arm: study.levels[arm][first] for arm in arms})
+            axis.set_title(level, fontsize=10)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        _legend(figure, axes[0])
+        return figure
+    figure, axes = _figure(7.2, 4.0)
+    _draw_curves(axes[0], study, list(study.arms), records, {arm: i for i, arm in enumerate(study.arms)})
+    _legend(figure, axes[0])
+    return figure
+
+
+def _legend(figure: "Figure", axis: "Axes") -> None:
+    """Name the curves below the figure, where no curve runs through the names."""
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        columns = max(min(len(labels), int(figure.get_figwidth() * 14 / (max(map(len, labels)) + 6))), 1)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def _draw_curves(
+    axis: "Axes",
+    study: Study,
+    arms: Sequence[str],
+    records: Sequence[RunRecord],
+    styles: Mapping[str, int],
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    metric = study.selection_metric
+    if not any(metric in record.history[0] for record in records if record.history):
+        metric = "train/loss"  # a study without validation
+    for arm in arms:
+        runs = [[epoch.get(metric, math.nan) for epoch in r.history] for r in records if r.arm == arm and r.history]
+        if not runs:
+            continue
+        # where runs stopped at different epochs, a mean over those that went on would tell a story of its own
+        length = min(len(run) for run in runs)
+        columns = [[run[epoch] for run in runs] for epoch in range(length)]
+        epochs = list(range(1, length + 1))
+        style = _style(styles[arm])
+        axis.plot(
+            epochs,
+            [sum(column) / len(column) for column in columns],
+            label=(labels or {}).get(arm, arm),
+            linewidth=1.6,
+            marker="o" if length == 1 else "",
+            **style,
+        )
+        axis.fill_between(
+            epochs, [min(c) for c in columns], [max(c) for c in columns], color=style["color"], alpha=0.15, linewidth=0
+        )
+    axis.set_xlabel("epoch", fontsize=9)
+    axis.set_ylabel(f"{metric}: mean, all seeds", fontsize=9)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axis.grid(alpha=0.3)
+    _as_percent(axis, metric)
+
+
+def layers_figure(study: Study, records: Sequence[RunRecord]) -> "Figure | None":
+    """What each layer looks like, mean over seeds; None where no arm has two hidden layers."""
+    panels = [
+        ("start", "pre_activation_gradient_norm", "gradient norm before training", True),
+        ("end", "pre_activation_gradient_norm", "gradient norm after training", True),
+        ("end", "dead_fraction", "silent units after training", False),
+        ("end", "saturated_fraction", "saturated outputs after training", False),
+    ]
+    means = {
+        (when, number): _layer_means(study, records, when, number, hidden=number.endswith("fraction"))
+        for when, number, _, _ in panels
+    }
+    deep = [arm for arm, line in means["start", "pre_activation_gradient_norm"].items() if len(line) >= 3]
+    if not deep:
+        return None
+    shown = [
+        (when, number, title, logarithmic)
+        for when, number, title, logarithmic in panels
+        if logarithmic or any(value > 0 for arm in deep for value in means[when, number].get(arm, []))
+    ]
+    figure, axes = _figure(1.2 + 3.3 * len(shown), 3.4 + 0.1 * max(0, len(deep) - 12), len(shown))
+    for axis, (when, number, title, logarithmic) in zip(axes, shown, strict=True):
+        for arm in deep:
+            line = means[when, number].get(arm)
+            if line:
+                style = _style(list(study.arms).index(arm))
+                axis.plot(range(1, len(line) + 1), line, label=arm, linewidth=1.5, marker=".", **style)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("layer, from the input to the output", fontsize=9)
+        axis.grid(alpha=0.3)
+        if logarithmic and any(value > 0 for arm in deep for value in means[when, number].get(arm, [])):
+            axis.set_yscale("log", nonpositive="mask")
+        elif not logarithmic:
+            _as_percent(axis, number)
+            axis.set_ylim(bottom=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    return figure
+
+
+def _layer_means(
+    study: Study, records: Sequence[RunRecord], when: str, number: str, hidden: bool
+) -> dict[str, list[float]]:
+    """Mean over seeds of a layer's number, from the first layer to the last, by arm."""
+    lines = {}
+    for arm in study.arms:
+        runs = [record.layers.get(when, []) for record in records if record.arm == arm]
+        columns = zip(*(run[:-1] if hidden else run for run in runs if run), strict=True)
+        line = [[value for layer in column if (value := layer.get(number)) is not None] for column in columns]
+        if line and all(line):
+            lines[arm] = [sum(values) / len(values) for values in line]
+    return lines

@@ -1,0 +1,1 @@
+"""A study's runs, one after the other and side by side."""

@@ -1,0 +1,103 @@
+"""What happens beside the training loop: the progress bar, one line per epoch, and the clock."""
+
+import logging
+import time
+from contextlib import nullcontext
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.profilers import PassThroughProfiler
+
+from project.training.module import MLPModule
+
+log = logging.getLogger("project")
+
+
+class ProgressBar(TQDMProgressBar):
+    """One bar for the whole epoch with the loss and accuracies so far; validation has none of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        shown = ("train/loss_step", "train/accuracy", "validation/accuracy", "validation/rmse")
+        values = {name: value for name, value in trainer.callback_metrics.items() if name in shown}
+        return {name: f"{float(value):.4f}" for name, value in values.items()}
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    def init_test_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+
+class EarlyStop(EarlyStopping):
+    """Lightning's early stopping, which on resumption keeps to the patience of now and knows that it had stopped."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measure nothing, as Lightning's own does, but without making a context anew some forty times a step."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> "nullcontext[None]":  # type: ignore[override]
+        return self._nothing
+
+
+class EpochLog(Callback):
+    """Measure how long training takes, over all its resumptions, and log one line per epoch.
+
+    A line appears when the next epoch starts: only then have all parts of an epoch said what they found.
+    """
+
+    def __init__(self) -> None:
+        self.num_reported = 0
+        self.begun = self.ended = False
+        self._seconds_before = 0.0  # of training, up to the checkpoint that was resumed
+        self._started: float | None = None
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training so far, those lost with a crash not counted."""
+        return self._seconds_before + (time.monotonic() - self._started if self._started is not None else 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train_seconds": self.train_seconds, "num_reported": self.num_reported}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds_before, self.num_reported = state_dict["train_seconds"], state_dict["num_reported"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begun = True
+        self._started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._report(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begun = self.ended = True
+        self.stop()
+        self._report(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        self._seconds_before, self._started = self.train_seconds, None
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, MLPModule)
+        for record in pl_module.history[self.num_reported :]:
+            values = ", ".join(f"{name} {value:.4f}" for name, value in record.items() if "/" in name)
+            log.info("epoch %d of %s: %s", record["epoch"] + 1, trainer.max_epochs, values)
+        self.num_reported = len(pl_module.history)

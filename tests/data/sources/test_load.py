@@ -1,0 +1,754 @@
+"""Every source of data, every kind of bad file, and the reader held against torchvision's and against struct."""
+
+import contextlib
+import gzip
+import hashlib
+import http.server
+import os
+import shutil
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision import datasets as published
+
+from project.data.sources import download, known_sets, load
+from project.data.sources import idx as idx_files
+from project.data.sources.idx import read_idx, write_idx
+from project.data.sources.known_sets import DatasetName, KnownSet
+from project.data.sources.load import load_dataset
+from project.errors import InputError
+
+STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = STEMS
+# As published for the uncompressed files, and repeated by many other readers of these sets.
+MD5 = {
+    "mnist": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "fashion_mnist": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
+FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+
+
+def idx(*sizes: int, content: bytes, element_type: int = 8) -> bytes:
+    """An IDX file by hand, from the format's description."""
+    return bytes((0, 0, element_type, len(sizes))) + b"".join(struct.pack(">I", size) for size in sizes) + content
+
+
+def small_files(
+    num_train: int = 30, num_test: int = 12, height: int = 5, width: int = 4, num_classes: int = 10
+) -> dict[str, bytes]:
+    """The four files of a small set, by name; every class occurs in it."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for images, labels, n in ((TRAIN_IMAGES, TRAIN_LABELS, num_train), (TEST_IMAGES, TEST_LABELS, num_test)):
+        files[images] = idx(n, height, width, content=rng.bytes(n * height * width))
+        files[labels] = idx(n, content=bytes(i % num_classes for i in range(n)))
+    return files
+
+
+def put(folder: Path, files: dict[str, bytes], gzipped: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, content in files.items():
+        if gzipped:
+            (folder / f"{stem}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / stem).write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The files of a small set that passes for MNIST and for FashionMNIST while the test runs."""
+    files = small_files()
+    for name, known in list(known_sets.KNOWN_SETS.items()):
+        small = KnownSet(
+            folder=known.folder,
+            class_names=known.class_names,
+            shapes=((30, 5, 4), (12, 5, 4)),
+            sha256={stem: hashlib.sha256(content).hexdigest() for stem, content in files.items()},
+        )
+        monkeypatch.setitem(known_sets.KNOWN_SETS, name, small)
+    return files
+
+
+@pytest.fixture(autouse=True)
+def no_debian_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine where Debian's package happens to be installed must not change what the tests see."""
+    monkeypatch.setattr(load, "DEBIAN_FOLDER", tmp_path / "no-debian-package")
+
+
+def assert_small(dataset: load.ImageDataset, files: dict[str, bytes]) -> None:
+    for split, images, labels in (
+        (dataset.train, TRAIN_IMAGES, TRAIN_LABELS),
+        (dataset.test, TEST_IMAGES, TEST_LABELS),
+    ):
+        assert split.images.dtype == torch.uint8
+        assert split.labels.dtype == torch.int64
+        assert split.images.numpy().tobytes() == files[images][16:]
+        assert split.labels.tolist() == list(files[labels][8:])
+        assert split.images.shape[0] == split.labels.shape[0]
+
+
+class TestRealFiles:
+    @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+    def test_same_as_torchvision_plain_and_gzipped(self, name: DatasetName, real_data: Path, tmp_path: Path) -> None:
+        raw = real_data / FOLDERS[name] / "raw"
+        if not raw.is_dir():
+            pytest.skip(f"the folder of real data has no {FOLDERS[name]}")
+        plain = tmp_path / FOLDERS[name] / "raw"
+        plain.mkdir(parents=True)
+        for stem, md5 in zip(STEMS, MD5[name], strict=True):
+            packed = raw / f"{stem}.gz"
+            content = gzip.decompress(packed.read_bytes()) if packed.exists() else (raw / stem).read_bytes()
+            assert hashlib.md5(content, usedforsecurity=False).hexdigest() == md5
+            (plain / stem).write_bytes(content)
+        reference = getattr(published, FOLDERS[name])
+        for root in (real_data, tmp_path):
+            dataset = load_dataset(name, root, download=False)
+            for split, train in ((dataset.train, True), (dataset.test, False)):
+                expected = reference(tmp_path, train=train)
+                assert torch.equal(split.images, expected.data)
+                assert torch.equal(split.labels, expected.targets)
+            assert str(root) in dataset.source
+            assert dataset.name == name
+        if name == "fashion_mnist":
+            assert list(dataset.class_names) == reference.classes
+        else:
+            assert list(dataset.class_names) == [words[0] for words in reference.classes]
+
+    def test_one_flipped_bit_is_refused(self, real_data: Path, tmp_path: Path) -> None:
+        raw = real_data / "FashionMNIST" / "raw"
+        copy = tmp_path / "FashionMNIST" / "raw"
+        shutil.copytree(raw, copy, copy_function=shutil.copyfile)
+        packed = raw / f"{TEST_IMAGES}.gz"
+        content = bytearray(
+            gzip.decompress(packed.read_bytes()) if packed.exists() else (raw / TEST_IMAGES).read_bytes()
+        )
+        content[5_000_000] ^= 4
+        (copy / TEST_IMAGES).write_bytes(content)
+        with pytest.raises(InputError, match=r"SHA-256.* is expected") as caught:
+            load_dataset("fashion_mnist", tmp_path, download=False)
+        assert str(copy / TEST_IMAGES) in caught.value.cause
+        assert "Delete" in caught.value.remedy
+
+
+class TestReader:
+    @settings(derandomize=True, max_examples=100, deadline=None)
+    @given(
+        sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+        content=st.randoms(use_true_random=False),
+        gzipped=st.booleans(),
+    )
+    def test_round_trip_against_struct(
+        self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int], content, gzipped: bool
+    ) -> None:
+        path = tmp_path_factory.getbasetemp() / "round-trip"
+        values = content.randbytes(int(np.prod(sizes)))
+        array = torch.tensor(list(values), dtype=torch.uint8).reshape(sizes)
+        write_idx(path, array)
+        assert path.read_bytes() == idx(*sizes, content=values)
+        if gzipped:
+            path.write_bytes(gzip.compress(path.read_bytes()))
+        assert torch.equal(read_idx(path, (None,) * len(sizes)), array)
+        assert torch.equal(read_idx(path, tuple(sizes)), array)
+
+    def test_several_gzip_members_are_one_file(self, tmp_path: Path) -> None:
+        content = idx(3, content=b"\1\2\3")
+        (tmp_path / "x").write_bytes(gzip.compress(content[:9]) + gzip.compress(content[9:]))
+        assert read_idx(tmp_path / "x", (None,)).tolist() == [1, 2, 3]
+
+    def test_plain_files_are_mapped_and_never_changed(self, tmp_path: Path) -> None:
+        path = tmp_path / "images"
+        content = idx(40_000, 28, 28, content=bytes(40_000 * 784))
+        path.write_bytes(content)
+        path.chmod(stat.S_IRUSR)
+        tracemalloc.start()
+        images = read_idx(path, (None, None, None))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16_000_000  # of 31 million; a table of the interpreter may grow just then
+        images[0] = 7
+        assert images[0, 0, 0] == 7
+        assert path.read_bytes() == content
+
+    def test_an_interrupted_write_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "labels"
+        write_idx(path, torch.arange(3, dtype=torch.uint8))
+
+        def fail(descriptor: int) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_idx(path, torch.arange(5, dtype=torch.uint8))
+        assert read_idx(path, (None,)).tolist() == [0, 1, 2]
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_rewriting_a_file_leaves_those_who_have_it_open_alone(self, tmp_path: Path) -> None:
+        path = tmp_path / "labels"
+        write_idx(path, torch.arange(9, dtype=torch.uint8))
+        mapped = read_idx(path, (None,))
+        write_idx(path, torch.zeros(3, dtype=torch.uint8))
+        assert mapped.tolist() == list(range(9))
+        assert read_idx(path, (None,)).tolist() == [0, 0, 0]
+
+    def test_only_uint8_is_written(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="uint8"):
+            write_idx(tmp_path / "x", torch.zeros(3))
+
+    def test_unreadable_path_is_an_input_error(self, tmp_path: Path) -> None:
+        for path in (tmp_path, tmp_path / "absent"):
+            with pytest.raises(InputError, match=str(path)):
+                read_idx(path, (None,))
+
+    @pytest.mark.parametrize("honest_header", [False, True])
+    def test_gzip_bomb_takes_no_memory(
+        self, honest_header: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """200 MB of zeros behind a header of 100 pixels, or behind one that owns up to them."""
+        monkeypatch.setattr(idx_files, "MAX_GZIP_BYTES", 100_000_000)
+        path = tmp_path / "images.gz"
+        packer = zlib.compressobj(9, wbits=31)
+        packed = packer.compress(idx(200_000 if honest_header else 1, 100, 10, content=b""))
+        for _ in range(200):
+            packed += packer.compress(bytes(1_000_000))
+        path.write_bytes(packed + packer.flush())
+        tracemalloc.start()
+        with pytest.raises(InputError) as caught:
+            read_idx(path, (None, None, None))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16_000_000
+        if honest_header:
+            assert "200000 × 100 × 10 = 200,000,000 bytes" in caught.value.cause
+            assert "gunzip" in caught.value.remedy
+        else:
+            assert "1 × 100 × 10 = 1,000 bytes are expected after the header, more were found" in caught.value.cause
+
+    @pytest.mark.parametrize("gzipped", [False, True])
+    @pytest.mark.parametrize("sizes", [(2**32 - 1,) * 3, (2**32 - 1, 1, 1), (60_000, 28, 28)])
+    def test_absurd_sizes_are_refused_before_allocating(
+        self, sizes: tuple[int, ...], gzipped: bool, tmp_path: Path
+    ) -> None:
+        content = idx(*sizes, content=bytes(100))
+        path = tmp_path / "images"
+        path.write_bytes(gzip.compress(content) if gzipped else content)
+        tracemalloc.start()
+        with pytest.raises(InputError) as caught:
+            read_idx(path, (None, None, None))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16_000_000
+        assert f"{int(np.prod([int(s) for s in sizes], dtype=object)):,} bytes" in caught.value.cause
+
+
+def flip(content: bytes, position: int) -> bytes:
+    return content[:position] + bytes((content[position] ^ 1,)) + content[position + 1 :]
+
+
+# What is done to which file, what the cause must say, what the remedy must say. Sizes of the small set: 30 × 5 × 4.
+BAD_FILES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
+    "truncated": (TRAIN_IMAGES, lambda b: b[:-7], r"cut short: .* = 600 bytes .*593 were found", "Replace"),
+    "one byte too many": (TEST_LABELS, lambda b: b + b"\0", r"bytes after its end: 12 = 12 bytes", "Replace"),
+    "empty": (TRAIN_LABELS, lambda b: b"", r"is empty; 8 bytes of header", "Replace"),
+    "header cut": (TRAIN_IMAGES, lambda b: b[:11], r"16 bytes are expected, 11 were found", "Replace"),
+    "magic cut": (TRAIN_IMAGES, lambda b: b[:3], r"not an IDX file .*00 00 08 03 are expected", "Replace"),
+    "web page": (
+        TRAIN_IMAGES,
+        lambda b: b"\n<!DOCTYPE html><html>404",
+        r"web page, not data.*DOCTYPE",
+        "wrong address",
+    ),
+    "text": (TRAIN_IMAGES, lambda b: b"not found", r"starts with bytes 6e 6f 74 20; 00 00 08 03 are", "Replace"),
+    "unknown element type": (TRAIN_IMAGES, lambda b: b"\0\0\7" + b[3:], r"bytes 00 00 07 03", "Replace"),
+    "floats": (TRAIN_IMAGES, lambda b: b"\0\0\x0d" + b[3:], r"32-bit floats \(element type 0x0d\)", "unsigned bytes"),
+    "labels for images": (TRAIN_IMAGES, lambda b: idx(30, content=bytes(30)), r"1 dimension.* 3 are", "idx3-ubyte"),
+    "images for labels": (TRAIN_LABELS, lambda b: idx(30, 1, 1, content=bytes(30)), r"3 dim.* 1 are", "idx1-ubyte"),
+    "no images": (TRAIN_IMAGES, lambda b: idx(0, 5, 4, content=b""), r"0 × 5 × 4 .* must be above 0", "Replace"),
+    "no width": (TRAIN_IMAGES, lambda b: idx(30, 5, 0, content=b""), r"30 × 5 × 0 .* must be above 0", "Replace"),
+}
+# Sound files, but not of the known set.
+BAD_KNOWN: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
+    "wrong width": (TRAIN_IMAGES, lambda b: idx(30, 5, 5, content=bytes(750)), r"30 × 5 × 5 .*30 × 5 × 4 is", "idx"),
+    "one label less": (TRAIN_LABELS, lambda b: idx(29, content=b[8:-1]), r"holds 29 \(labels\); 30 is", "Delete"),
+    "label 200": (TRAIN_LABELS, lambda b: b[:-1] + b"\xc8", r"label 200 at position 29; 0 to 9 are", "Delete"),
+    "flipped pixel": (TEST_IMAGES, lambda b: flip(b, 99), r"SHA-256 of its uncompressed bytes", "Delete"),
+    "flipped label": (TEST_LABELS, lambda b: flip(b, 12), r"SHA-256 of its uncompressed bytes", "Delete"),
+}
+
+
+class TestBadFiles:
+    @pytest.mark.parametrize("gzipped", [False, True])
+    @pytest.mark.parametrize("case", [*BAD_FILES, *BAD_KNOWN])
+    def test_known_set(self, case: str, gzipped: bool, files: dict[str, bytes], tmp_path: Path) -> None:
+        stem, spoil, cause, remedy = (BAD_FILES | BAD_KNOWN)[case]
+        folder = put(tmp_path / "MNIST" / "raw", files | {stem: spoil(files[stem])}, gzipped)
+        with pytest.raises(InputError, match=cause) as caught:
+            load_dataset("mnist", tmp_path)
+        assert str(folder / stem) in caught.value.cause
+        assert remedy in caught.value.remedy
+        assert "\n" not in caught.value.cause + caught.value.remedy
+
+    @pytest.mark.parametrize("case", BAD_FILES)
+    def test_own_set(self, case: str, tmp_path: Path) -> None:
+        files = small_files()
+        stem, spoil, cause, remedy = BAD_FILES[case]
+        put(tmp_path, files | {stem: spoil(files[stem])})
+        with pytest.raises(InputError, match=cause) as caught:
+            load_dataset("idx", tmp_path)
+        assert remedy in caught.value.remedy
+
+    @pytest.mark.parametrize(
+        ("spoil", "cause"),
+        [
+            (lambda b: b[:-90], r"cut short: 30 × 5 × 4 = 600 bytes .* 5\d\d were found"),
+            (lambda b: b[:-8], "cannot be read"),  # checksum and length missing
+            (lambda b: b[:-5] + bytes((b[-5] ^ 1,)) + b[-4:], "cannot be read: CRC check failed"),
+            (lambda b: b[:-1] + b"\7", "cannot be read: Incorrect length"),
+            (lambda b: b + b"tail", "cannot be read"),
+            (lambda b: b[:300] + bytes(200) + b[500:], "cannot be read: CRC check failed"),
+            (lambda b: b[:2] + b"\7" + b[3:], "cannot be read: Unknown compression method"),
+            (lambda b: b[:2], "cannot be read|is empty"),
+        ],
+    )
+    def test_broken_gzip(
+        self, spoil: Callable[[bytes], bytes], cause: str, files: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        folder = put(tmp_path / "MNIST" / "raw", files, gzipped=True)
+        path = folder / f"{TRAIN_IMAGES}.gz"
+        path.write_bytes(spoil(path.read_bytes()))
+        with pytest.raises(InputError, match=cause) as caught:
+            load_dataset("mnist", tmp_path)
+        assert str(path) in caught.value.cause
+        assert f"Replace {path}" in caught.value.remedy
+
+    def test_plain_file_is_preferred_and_names_do_not_decide(self, files: dict[str, bytes], tmp_path: Path) -> None:
+        """A server or browser may unpack a file and keep its name, or the other way round."""
+        folder = put(tmp_path / "MNIST" / "raw", files)
+        (folder / TEST_IMAGES).write_bytes(gzip.compress(files[TEST_IMAGES]))
+        (folder / TEST_LABELS).rename(folder / f"{TEST_LABELS}.gz")
+        (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"never opened")
+        assert_small(load_dataset("mnist", tmp_path, download=False), files)
+
+
+class TestOwnFiles:
+    @pytest.mark.parametrize("gzipped", [False, True])
+    @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (300, 256, 3, 17, 256), (9, 40, 30, 2, 3)])
+    def test_any_size_and_number_of_classes(
+        self, shape: tuple[int, int, int, int, int], gzipped: bool, tmp_path: Path
+    ) -> None:
+        files = small_files(*shape)
+        put(tmp_path, files, gzipped)
+        dataset = load_dataset("idx", tmp_path, download=False)
+        assert_small(dataset, files)
+        assert dataset.train.images.shape == (shape[0], shape[2], shape[3])
+        assert dataset.class_names == tuple(str(i) for i in range(shape[4]))
+        assert dataset.source == f"files in {tmp_path}"
+        assert dataset.sha256 == {stem: hashlib.sha256(content).hexdigest() for stem, content in files.items()}
+
+    def test_counts_must_agree(self, tmp_path: Path) -> None:
+        put(tmp_path, small_files() | {TRAIN_LABELS: idx(29, content=bytes(29))})
+        with pytest.raises(InputError, match=r"30 images, .* 29 labels; one label for each image") as caught:
+            load_dataset("idx", tmp_path)
+        assert "written together" in caught.value.remedy
+
+    def test_test_images_of_another_size(self, tmp_path: Path) -> None:
+        put(tmp_path, small_files() | {TEST_IMAGES: idx(12, 4, 5, content=bytes(240))})
+        with pytest.raises(InputError, match=r"5 × 4 pixels, .* of 4 × 5; both must be of one size") as caught:
+            load_dataset("idx", tmp_path)
+        assert "one size" in caught.value.remedy
+
+    def test_test_label_unknown_in_training(self, tmp_path: Path) -> None:
+        put(tmp_path, small_files() | {TEST_LABELS: idx(12, content=bytes((0,) * 5 + (10,) + (9,) * 6))})
+        with pytest.raises(InputError, match=r"label 10 at position 5; 0 to 9 are expected, the labels of") as caught:
+            load_dataset("idx", tmp_path)
+        assert "Number the classes from 0" in caught.value.remedy
+
+    def test_labels_from_1_are_warned_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        put(
+            tmp_path,
+            small_files()
+            | {TRAIN_LABELS: idx(30, content=bytes(1 + i % 5 for i in range(30)))}
+            | {TEST_LABELS: idx(12, content=bytes(1 + i % 5 for i in range(12)))},
+        )
+        assert len(load_dataset("idx", tmp_path).class_names) == 6
+        assert "no example of 1 of its 6 classes, the first being 0" in caplog.text
+
+    def test_absent_files_are_named(self, tmp_path: Path) -> None:
+        files = small_files()
+        del files[TEST_LABELS]
+        put(tmp_path, files)
+        with pytest.raises(InputError, match=f"lacks {TEST_LABELS}, which") as caught:
+            load_dataset("idx", tmp_path)
+        assert all(stem in caught.value.remedy for stem in STEMS)
+        with pytest.raises(InputError, match="nowhere does not exist"):
+            load_dataset("idx", tmp_path / "nowhere")
+        with pytest.raises(InputError, match="is not a folder"):
+            load_dataset("idx", tmp_path / TRAIN_IMAGES)
+
+    def test_large_files_are_hashed_in_part_and_say_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(load, "MAX_HASHED_BYTES", 500)
+        monkeypatch.setattr(load, "HASHED_END_BYTES", 100)
+        files = small_files()
+        put(tmp_path, files)
+        sha256 = load_dataset("idx", tmp_path).sha256
+        large = files[TRAIN_IMAGES]
+        partly = [name for name in sha256 if name not in STEMS]
+        assert partly == [f"{TRAIN_IMAGES} (header, first and last 0 MiB only)"]
+        assert sha256[partly[0]] == hashlib.sha256(large[:116] + large[-100:]).hexdigest()
+
+
+@contextlib.contextmanager
+def serving(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """A local web server with these files; its address, and the paths that were asked for with GET."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.lstrip("/")
+            if self.command == "GET":
+                asked.append(name)
+            if name not in files:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(files[name])))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(files[name])
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, name: str, packed: dict[str, bytes], mirrors: list[str]) -> None:
+    """Have torchvision expect these gzipped files at these addresses."""
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    resources = [(f"{stem}.gz", hashlib.md5(packed[f"{stem}.gz"], usedforsecurity=False).hexdigest()) for stem in STEMS]
+    monkeypatch.setattr(getattr(published, FOLDERS[name]), "resources", resources)
+    monkeypatch.setattr(getattr(published, FOLDERS[name]), "mirrors", mirrors)
+
+
+def pack(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{stem}.gz": gzip.compress(content, 1) for stem, content in files.items()}
+
+
+@pytest.fixture
+def no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, **rest: None if name == "apt-get" else real(name, **rest))
+
+
+@pytest.fixture
+def no_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FOLDERS.values():
+        monkeypatch.setattr(getattr(published, name), "mirrors", ["http://127.0.0.1:9/"])
+
+
+class TestSources:
+    @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+    @pytest.mark.parametrize("gzipped", [False, True])
+    def test_root_is_only_read(self, name: DatasetName, gzipped: bool, files: dict[str, bytes], tmp_path: Path) -> None:
+        folder = put(tmp_path / FOLDERS[name] / "raw", files, gzipped)
+        before = sorted(tmp_path.rglob("*"))
+        assert_small(dataset := load_dataset(name, tmp_path), files)
+        assert dataset.source == f"files in {folder}"
+        assert dataset.sha256 == known_sets.KNOWN_SETS[name].sha256
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_home_is_expanded(self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        put(tmp_path / "data" / "MNIST" / "raw", files)
+        assert_small(load_dataset("mnist", Path("~/data"), download=False), files)
+
+    def test_debian_folder(self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(load, "DEBIAN_FOLDER", put(tmp_path / "share", files, gzipped=True))
+        root = tmp_path / "data"
+        assert_small(dataset := load_dataset("fashion_mnist", root), files)
+        assert "dataset-fashion-mnist" in dataset.source
+        assert str(tmp_path / "share") in dataset.source
+        assert not root.exists()
+        with pytest.raises(InputError, match="MNIST was not found"):
+            load_dataset("mnist", root, download=False)
+
+    def test_no_download_means_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(load, "_fetch", lambda *args: pytest.fail("fetched"))
+        with pytest.raises(InputError) as caught:
+            load_dataset("fashion_mnist", tmp_path / "data", download=False)
+        cause, remedy = caught.value.cause, caught.value.remedy
+        assert f"(1) {tmp_path}/data/FashionMNIST/raw does not exist" in cause
+        assert f"(2) package dataset-fashion-mnist: {tmp_path}/no-debian-package does not exist" in cause
+        assert "(3) downloading is switched off" in cause
+        assert "--data.download true" in remedy
+        assert str(tmp_path / "data/FashionMNIST/raw") in remedy
+        assert not (tmp_path / "data").exists()
+
+    def test_unknown_name(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="'cifar10'") as caught:
+            load_dataset("cifar10", tmp_path)  # type: ignore[arg-type]
+        assert "mnist, fashion_mnist, idx" in caught.value.remedy
+
+    @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+    def test_download(
+        self, name: DatasetName, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+    ) -> None:
+        caplog.set_level("INFO", "project")
+        folder = tmp_path / FOLDERS[name] / "raw"
+        with serving(packed := pack(files)) as (address, asked):
+            publish(monkeypatch, name, packed, [address])
+            assert_small(dataset := load_dataset(name, tmp_path), files)
+            assert dataset.source == f"torchvision's download, files in {folder}"
+            assert set(asked) == set(packed)
+            num_requests = len(asked)
+            assert f"Downloading {FOLDERS[name]} (11 to 31 MB) from {address}" in caplog.text
+            assert_small(again := load_dataset(name, tmp_path), files)
+            assert again.source == f"files in {folder}"
+            assert len(asked) == num_requests
+        assert {path.name for path in folder.iterdir()} - {".fetch.lock"} == set(STEMS)  # plain: to be mapped
+        assert socket.getdefaulttimeout() is None
+
+    def test_download_of_the_real_files(self, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        packed = {}
+        for stem in STEMS:
+            path = real_data / "FashionMNIST" / "raw" / f"{stem}.gz"
+            packed[path.name] = (
+                path.read_bytes() if path.exists() else gzip.compress(path.with_suffix("").read_bytes(), 1)
+            )
+        with serving(packed) as (address, _):
+            publish(monkeypatch, "fashion_mnist", packed, [address])
+            dataset = load_dataset("fashion_mnist", tmp_path)
+        assert dataset.train.images.shape == (60_000, 28, 28)
+        assert dataset.source.startswith("torchvision's download")
+
+    def test_next_mirror_after_a_silent_one_and_one_with_damaged_files(
+        self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(download, "STALL_TIMEOUT_S", 0.2)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            serving(
+                (packed := pack(files)) | {f"damaged/{name}": content[:-3] for name, content in packed.items()}
+            ) as (address, asked),
+        ):
+            quiet = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+            publish(monkeypatch, "mnist", packed, [quiet, f"{address}damaged/", address])
+            started = time.monotonic()
+            assert_small(load_dataset("mnist", tmp_path), files)
+            assert time.monotonic() - started < 3.0
+            assert set(asked) == {*packed, f"damaged/{TRAIN_IMAGES}.gz"}
+
+    def test_only_what_is_missing_is_added(
+        self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = put(tmp_path / "MNIST" / "raw", {TRAIN_IMAGES: flip(files[TRAIN_IMAGES], 50)})
+        (folder / ".fetch" / "MNIST").mkdir(parents=True)  # left behind by a process that was killed
+        with serving(packed := pack(files)) as (address, _):
+            publish(monkeypatch, "mnist", packed, [address])
+            with pytest.raises(InputError, match="SHA-256") as caught:
+                load_dataset("mnist", tmp_path)
+        assert f"Delete {folder / TRAIN_IMAGES}" in caught.value.remedy
+        assert (folder / TRAIN_IMAGES).read_bytes() == flip(files[TRAIN_IMAGES], 50)
+        (folder / TRAIN_IMAGES).write_bytes(files[TRAIN_IMAGES])
+        assert_small(load_dataset("mnist", tmp_path, download=False), files)
+        assert not (folder / ".fetch").exists()
+
+    def test_served_files_that_are_not_the_known_set(
+        self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        packed = pack(files | {TEST_IMAGES: flip(files[TEST_IMAGES], 50)})
+        with serving(packed) as (address, _):
+            publish(monkeypatch, "mnist", packed, [address])
+            with pytest.raises(InputError, match=r"torchvision's download: .*SHA-256") as caught:
+                load_dataset("mnist", tmp_path)
+        assert "was not found" in caught.value.cause
+        assert not list(tmp_path.rglob("*ubyte*"))
+
+    def test_nothing_reached(self, tmp_path: Path, no_torchvision: None, no_apt: None) -> None:
+        with pytest.raises(InputError) as caught:
+            load_dataset("fashion_mnist", tmp_path)
+        cause, remedy = caught.value.cause, caught.value.remedy
+        assert cause.startswith("FashionMNIST was not found. (1) ")
+        assert "(3) torchvision's download: http://127.0.0.1:9/ (<urlopen error" in cause
+        assert "(4) Debian's package dataset-fashion-mnist fetched with apt: there is no apt-get here" in cause
+        assert "\n" not in cause + remedy
+        assert "Connect this machine" in remedy
+        assert f"(plain or .gz) into {tmp_path}/FashionMNIST/raw" in remedy
+        with pytest.raises(InputError) as caught:
+            load_dataset("mnist", tmp_path)
+        assert "apt" not in caught.value.cause
+
+    def test_root_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "data").write_text("a file where a folder should be")
+        with pytest.raises(InputError, match=r"\(2\) cannot write to .*data/MNIST/raw") as caught:
+            load_dataset("mnist", tmp_path / "data")
+        assert "put train-images" in caught.value.remedy
+
+    def test_importing_is_cheap(self) -> None:
+        """torchvision takes longer to import than the data to load; most runs need none of it."""
+        code = "import sys, project.data.sources.load; sys.exit('torchvision' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+    def test_processes_that_start_at_once_fetch_once(self, files: dict[str, bytes], tmp_path: Path) -> None:
+        origin = put(tmp_path / "origin", files)
+        code = f"""
+import sys, time
+from pathlib import Path
+from project.data.sources import known_sets, load
+
+def slow_download(known, workspace):
+    with Path({str(tmp_path / "calls")!r}).open("a") as calls:
+        calls.write("x")
+    time.sleep(0.5)
+    return Path({str(origin)!r})
+
+load.fetch_with_torchvision = slow_download
+known_sets.KNOWN_SETS["mnist"] = known_sets.{known_sets.KNOWN_SETS["mnist"]!r}
+print("ready", flush=True)
+sys.stdin.readline()
+print(load.load_dataset("mnist", Path({str(tmp_path / "data")!r})).source)
+"""
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(3)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        answers = [process.communicate(timeout=60)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0, 0]
+        assert sorted(answer.split(",")[0] for answer in answers) == [
+            "fetched by another process",
+            "fetched by another process",
+            "torchvision's download",
+        ]
+        assert (tmp_path / "calls").read_text() == "x"
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there is no dpkg-deb here")
+class TestApt:
+    """Source 4 with a stand-in for apt-get that hands out a small package made here; dpkg-deb is the real one."""
+
+    @pytest.fixture
+    def apt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], no_torchvision) -> Path:
+        tree = tmp_path / "tree"
+        put(tree / "usr/share/datasets/fashion-mnist", files, gzipped=True)
+        (tree / "DEBIAN").mkdir()
+        (tree / "DEBIAN/control").write_text(
+            "Package: dataset-fashion-mnist\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: small\n"
+        )
+        tree.chmod(0o755)
+        (tree / "DEBIAN").chmod(0o755)
+        package = tmp_path / "dataset-fashion-mnist_1_all.deb"
+        subprocess.run(["dpkg-deb", "--build", str(tree), str(package)], check=True, capture_output=True)
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        (programs / "apt-get").write_text(
+            f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
+            f'case "$*" in *download*) cp {package} . ;; *) echo "E: one source is broken" >&2; exit 100 ;; esac\n'
+        )
+        (programs / "apt-get").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        return programs / "apt-get"
+
+    def test_package_is_unpacked_into_torchvision_s_layout(
+        self, apt: Path, files: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        root = tmp_path / "a folder"
+        assert_small(dataset := load_dataset("fashion_mnist", root), files)
+        folder = root / "FashionMNIST" / "raw"
+        assert dataset.source == f"Debian's package dataset-fashion-mnist fetched with apt, files in {folder}"
+        assert {path.name for path in folder.iterdir()} - {".fetch.lock"} == set(STEMS)
+        calls = (tmp_path / "calls").read_text().splitlines()
+        assert [call.split()[-1] for call in calls] == ["update", "dataset-fashion-mnist"]
+        for call in calls:  # nothing of the system's own is touched
+            assert f"Dir::State::Lists={folder}/.fetch/lists" in call
+            assert f"Dir::Cache={folder}/.fetch" in call
+
+    def test_not_for_mnist(self, apt: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError):
+            load_dataset("mnist", tmp_path / "data")
+        assert not (tmp_path / "calls").exists()
+
+    @pytest.mark.parametrize(
+        ("script", "reason"),
+        [
+            ('echo "E: Unable to locate package" >&2; exit 100', "apt: E: Unable .* and E: Unable to locate package"),
+            ("exit 3", "apt-get ended with status 3"),
+            ("echo junk > dataset-fashion-mnist_1_all.deb", "not a Debian format archive"),
+            ("sleep 60", "timed out after 0.3 seconds"),
+        ],
+    )
+    def test_its_failure_is_reported(
+        self, script: str, reason: str, apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if "sleep" in script:
+            monkeypatch.setattr(download, "APT_TIMEOUT_S", 0.3)
+            script = f"exec {script}"
+        apt.write_text(f"#!/bin/sh\n{script}\n")
+        with pytest.raises(InputError, match=reason):
+            load_dataset("fashion_mnist", tmp_path / "data")
+        assert not list((tmp_path / "data").rglob("*ubyte*"))
+
+
+@pytest.mark.slow
+def test_apt_for_real(tmp_path: Path, no_torchvision: None) -> None:
+    """Fetches some 40 MB from the package sources this machine is set up with, where it has any in reach."""
+    if shutil.which("apt-get") is None:
+        pytest.skip("there is no apt-get here")
+    try:
+        dataset = load_dataset("fashion_mnist", tmp_path)
+    except InputError as error:
+        if "E: " not in error.cause and "timed out" not in error.cause:
+            raise
+        pytest.skip(f"apt-get does not reach the package: {error.cause}")
+    assert "fetched with apt" in dataset.source
+    assert dataset.train.images.shape == (60_000, 28, 28)
+    for stem, md5 in zip(STEMS, MD5["fashion_mnist"], strict=True):
+        content = (tmp_path / "FashionMNIST" / "raw" / stem).read_bytes()
+        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == md5

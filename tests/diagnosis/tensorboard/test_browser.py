@@ -1,0 +1,179 @@
+"""TensorBoard on a finished run, opened in a real browser: every tab shows its data."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Browser, find_browser
+from conftest import ROOT, make_idx_folder
+from PIL import Image
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+REPOSITORY = ROOT
+
+
+@dataclass(frozen=True)
+class Board:
+    """A page of TensorBoard over one run."""
+
+    browser: Browser
+    url: str
+    metrics: dict[str, Any]
+
+    def show(self, tab: str) -> Browser:
+        self.browser.open(f"{self.url}/#{tab}")
+        return self.browser
+
+    def assert_drawn(self) -> None:
+        """The part of the window below the bar and beside the menus is not blank, or soon is not."""
+        for _ in range(100):
+            picture = Image.open(BytesIO(self.browser.screenshot())).convert("RGB")
+            content = picture.crop((picture.width // 3, 100, picture.width, picture.height))
+            if len(content.getcolors(maxcolors=1 << 24)) > 20:
+                return
+            time.sleep(0.2)
+        pytest.fail("the page stays blank")
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[Board]:
+    program = find_browser()
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium: continuous integration must have one (apt-get install chromium)")
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data = make_idx_folder(folder / "data", num_train=600, num_test=300)
+        (folder / "profile").mkdir()
+        run = folder / "runs" / "idx" / "shown"
+        flags = {
+            "data.dataset": "idx",
+            "data.root": data,
+            "data.num_validation": 100,
+            "data.batch_size": 32,
+            "model.width": 16,
+            "trainer.max_epochs": 3,
+            "trainer.accelerator": "cpu",
+            "trainer.log_every_n_steps": 4,
+            "diagnostics.every_n_steps": 10,
+            "run_root": folder / "runs",
+            "run_name": "shown",
+        }
+        command = [sys.executable, "scripts/train.py", *(f"--{name}={value}" for name, value in flags.items())]
+        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
+        metrics = json.loads((run / "metrics.json").read_text())
+        serve = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder / "runs")]
+        # port 0: any free one, which it tells when it serves
+        with (
+            subprocess.Popen(
+                [*serve, "--host", "localhost", "--port", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            ) as server,
+            Browser(program, folder / "profile") as browser,
+        ):
+            try:
+                assert server.stderr is not None
+                lines = (line.decode() for line in server.stderr)
+                url = next(match[0] for line in lines if (match := re.search(r"http://localhost:\d+", line)))
+                yield Board(browser, url, metrics)
+            finally:
+                server.terminate()
+
+
+def test_time_series(board: Board) -> None:
+    page = board.show("timeseries")
+    page.wait_for_text("diagnostics", "layer_gradient_norm", "test 4 cards", "train", "validation", "pictures 5 cards")
+    page.wait_for_elements("line-chart", 2)
+    board.assert_drawn()
+
+
+def test_scalars(board: Board) -> None:
+    page = board.show("scalars")
+    page.wait_for_text("diagnostics/gradient_ratio", "layer_update_ratio", "layer_dead_fraction", "train", "test")
+    page.wait_for_elements("vz-line-chart2", 2)
+    assert "hp_metric" not in page.text()
+    board.assert_drawn()
+
+
+def test_custom_scalars_overlay_the_layers(board: Board) -> None:
+    page = board.show("custom_scalars")
+    layers = [f"layer_gradient_norm/{name} (idx/shown)" for name in ("hidden_1", "hidden_2", "output")]
+    page.wait_for_text("1 Training", "2 Layer by layer", "train/loss (idx/shown)", "validation/loss", *layers)
+    page.wait_for_elements("vz-line-chart2", 13)
+    board.assert_drawn()
+
+
+def test_images(board: Board) -> None:
+    page = board.show("images")
+    names = (
+        "confusion_matrix",
+        "first_layer_weights",
+        "gradients_by_layer_and_step",
+        "most_confident_mistakes",
+        "sample_batch",
+    )
+    page.wait_for_text(*(f"pictures/{name}" for name in names))
+    page.wait_for_elements("img", 5)
+    board.assert_drawn()
+
+
+def test_histograms(board: Board) -> None:
+    page = board.show("histograms")
+    page.wait_for_text("activations/hidden_1", "gradients/hidden_2", "weights")
+    page.wait_for_elements("path", 20)
+    board.assert_drawn()
+
+
+def test_distributions(board: Board) -> None:
+    page = board.show("distributions")
+    page.wait_for_text("activations/output", "gradients/hidden_1")
+    page.wait_for_elements("path", 20)
+    board.assert_drawn()
+
+
+def test_graph(board: Board) -> None:
+    page = board.show("graphs")
+    page.wait_for_text("normaliz", "hidden_1", "hidden_2", "output", "loss")
+    page.wait_for_elements("svg textPath", 3)  # shapes on the edges
+    board.assert_drawn()
+
+
+def test_text(board: Board) -> None:
+    page = board.show("text")
+    shown = ("1_judgement", "2_network", "3_settings", "4_provenance", "hidden 1 linear", "72·16 + 16")
+    page.wait_for_text(*shown)
+    page.wait_for_elements("table", 1)
+    board.assert_drawn()
+
+
+def test_precision_and_recall(board: Board) -> None:
+    page = board.show("pr_curves")
+    page.wait_for_text(*(f"precision_recall/{name}" for name in board.metrics["test/class_accuracy"]))
+    page.wait_for_elements("vz-line-chart2", 3)
+    board.assert_drawn()
+
+
+def test_hparams_show_the_final_metrics(board: Board) -> None:
+    page = board.show("hparams")
+    text = page.wait_for_text("idx/shown", "model.activation", "relu", "test/accuracy", "validation/accuracy")
+    for tag in ("test/accuracy", "validation/accuracy"):
+        assert f"{board.metrics[tag]:.5g}" in text, tag
+    assert "-1.0" not in text
+    board.assert_drawn()
+
+
+def test_projector(board: Board) -> None:
+    page = board.show("projector")
+    page.wait_for_text("Points: 300", "Dimension: 16", "last hidden layer, test pictures", timeout_s=90)
+    board.assert_drawn()

@@ -1,0 +1,389 @@
+"""Every TensorBoard tab holds what it should, read back from the files; pictures against hand calculations."""
+
+import re
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_idx_folder
+from inspected import Run, build
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from tensorboard.util import tensor_util
+from torch.utils.tensorboard import SummaryWriter
+
+from project.data.augmentation import Batch
+from project.diagnosis.judgement.findings import Finding
+from project.diagnosis.tensorboard import pictures
+from project.diagnosis.tensorboard.tabs import (
+    LAYER_CHARTS,
+    add_histogram,
+    judgement_markdown,
+    principal_components,
+    provenance_markdown,
+    settings_markdown,
+)
+
+
+@pytest.fixture(scope="module")
+def run(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return build(idx_folder, tmp_path_factory.mktemp("runs") / "run").fit().test()
+
+
+@pytest.fixture(scope="module")
+def events(run: Run) -> EventAccumulator:
+    return run.events()
+
+
+def text_of(events: EventAccumulator, tag: str) -> str:
+    (event,) = events.Tensors(f"{tag}/text_summary")
+    return str(tensor_util.make_ndarray(event.tensor_proto)[0].decode())
+
+
+def picture_of(events: EventAccumulator, tag: str) -> "np.ndarray[Any, Any]":
+    return np.asarray(Image.open(BytesIO(events.Images(tag)[-1].encoded_image_string)).convert("RGB"))
+
+
+def test_scalars_are_in_tidy_groups(events: EventAccumulator) -> None:
+    groups = {tag.split("/")[0] for tag in events.Tags()["scalars"]}
+    rest = {group for group in groups if not group.startswith("layer_")}
+    assert rest == {"train", "validation", "test", "diagnostics", "epoch"}
+    by_layer = {tag for tag in events.Tags()["scalars"] if tag.startswith("layer_gradient_norm/")}
+    assert by_layer == {f"layer_gradient_norm/{name}" for name in ("hidden_1", "hidden_2", "output")}
+
+
+def test_every_chart_of_the_layout_finds_its_scalars(events: EventAccumulator) -> None:
+    (event,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(event.tensor_proto).item())
+    assert [category.title for category in layout.category] == ["1 Training", "2 Layer by layer"]
+    tags = events.Tags()["scalars"]
+    found: dict[str, list[str]] = {}
+    for category in layout.category:
+        for chart in category.chart:
+            # the page takes the patterns as regular expressions that match from the beginning
+            found[chart.title] = [tag for pattern in chart.multiline.tag for tag in tags if re.match(pattern, tag)]
+    without = {title for title, matching in found.items() if not matching}
+    assert without == {"learning rate"}  # logged by a callback that this run has not
+    assert found["loss"] == ["train/loss", "validation/loss"]
+    assert len(found["activation sd"]) == 2
+    assert len(found["gradient norm (pre-activations)"]) == 3
+    assert "saturated outputs" not in found  # relu does not saturate
+
+
+def test_histograms_hold_every_value(run: Run, events: EventAccumulator) -> None:
+    linears = [layer.linear for layer in run.module.mlp.hidden] + [run.module.mlp.output]  # type: ignore[union-attr]
+    for name, linear in zip(("hidden_1", "hidden_2", "output"), linears, strict=True):
+        for kind, num in (("weights", linear.weight.numel()), ("gradients", linear.weight.numel())):
+            found = events.Histograms(f"{kind}/{name}")
+            assert [event.step for event in found] == [5, 11]
+            assert found[-1].histogram_value.num == num
+            assert sum(found[-1].histogram_value.bucket) == num
+        weights = events.Histograms(f"weights/{name}")[-1].histogram_value
+        assert weights.min == pytest.approx(float(linear.weight.min().detach()))
+        assert weights.sum_squares == pytest.approx(float(linear.weight.detach().square().sum()), rel=1e-5)
+        activations = events.Histograms(f"activations/{name}")[-1].histogram_value
+        assert activations.num == 40 * linear.out_features  # of all 40 validation examples
+
+
+def test_histogram_counts_as_numpy_does(tmp_path: Path) -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    with SummaryWriter(str(tmp_path)) as writer:
+        add_histogram(writer, "normal", values, 0)
+        add_histogram(writer, "constant", torch.full((7,), 2.5), 0)
+        add_histogram(writer, "broken", torch.tensor([1.0, float("nan")]), 0)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert set(events.Tags()["histograms"]) == {"normal", "constant"}
+    found = events.Histograms("normal")[0].histogram_value
+    counts, edges = np.histogram(values.numpy(), bins=64)
+    by_numpy = dict(zip(edges[1:], counts, strict=True))
+    assert len(found.bucket) == len(by_numpy)
+    # a value that lies on an edge but for rounding may fall on either side
+    assert np.abs(np.array(found.bucket) - counts).sum() <= 4
+    assert found.bucket_limit == pytest.approx(list(by_numpy), abs=1e-5)
+    constant = events.Histograms("constant")[0].histogram_value
+    assert (list(constant.bucket), list(constant.bucket_limit)) == ([7.0], [2.5])
+
+
+def test_graph_is_whole_and_holds_every_parameter(run: Run, events: EventAccumulator) -> None:
+    graph: GraphDef = events.Graph()
+    nodes = {node.name: node for node in graph.node}
+    assert len(nodes) == len(graph.node)
+    for node in graph.node:
+        assert set(node.input) <= nodes.keys(), node.name
+    sizes = [
+        np.prod([dimension.size for dimension in node.attr["_output_shapes"].list.shape[0].dim])
+        for node in graph.node
+        if node.op == "Parameter"
+    ]
+    assert sum(sizes) == sum(parameter.numel() for parameter in run.module.mlp.parameters())
+    # every node but the inputs can be reached from the loss
+    reached, open_nodes = set(), ["loss"]
+    while open_nodes:
+        name = open_nodes.pop()
+        reached.add(name)
+        open_nodes += nodes[name].input
+    assert reached == nodes.keys()
+    assert nodes["hidden_1/dropout/Dropout"].input == ["hidden_1/activation/ReLU"]
+    assert nodes["hidden_1/activation/ReLU"].input == ["hidden_1/norm/BatchNorm1d"]
+
+
+def test_text_tells_network_settings_and_judgement(run: Run, events: EventAccumulator) -> None:
+    network = text_of(events, "2_network")
+    total = sum(parameter.numel() for parameter in run.module.mlp.parameters())
+    assert f"| total | | {total:,} |" in network
+    assert "model.depth: 2" in text_of(events, "3_settings")
+    judgement = text_of(events, "1_judgement")
+    assert judgement == judgement_markdown(run.diagnostics.findings)
+
+
+def test_judgement_in_markdown() -> None:
+    assert judgement_markdown([]) == "Nothing stands out."
+    findings = [
+        Finding("vanishing_gradient", "severe", "Gradients vanish.", ["--model.activation relu"]),
+        Finding("overfitting", "warning", "It overfits.", ["--model.dropout 0.5"]),
+    ]
+    text = judgement_markdown(findings)
+    assert "**severe** (vanishing gradient): Gradients vanish. Try `--model.activation relu`." in text
+    assert text.endswith("All together: `--model.activation relu --model.dropout 0.5`")
+
+
+def test_provenance_is_shown_without_the_whole_change(tmp_path: Path) -> None:
+    text = provenance_markdown({"git_commit": "abc", "git_diff": "one\ntwo\n", "seeds": {"split_seed": 3}})
+    assert "git_commit: abc" in text
+    assert "split_seed: 3" in text
+    assert "uncommitted_change: 2 lines" in text
+    assert "one" not in text
+    assert all(line.startswith("    ") for line in text.splitlines())  # code, as Markdown takes it
+
+
+def test_settings_without_a_value_are_left_out() -> None:
+    text = settings_markdown({"model.width": [3, 4], "data.num_train": None})
+    assert text == "    model.width: [3, 4]"
+
+
+def test_hparams_are_the_settings_and_real_metrics(run: Run, events: EventAccumulator) -> None:
+    content = {
+        tag: events.summary_metadata[tag].plugin_data.content
+        for tag in (hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG)
+    }
+    experiment = hparams_metadata.parse_experiment_plugin_data(content[hparams_metadata.EXPERIMENT_TAG])
+    start = hparams_metadata.parse_session_start_info_plugin_data(content[hparams_metadata.SESSION_START_INFO_TAG])
+    values = {
+        name: value.string_value if value.HasField("string_value") else value.number_value
+        for name, value in start.hparams.items()
+    }
+    assert values["model.depth"] == 2
+    assert values["model.width"] == "16"
+    assert values["model.activation"] == "relu"
+    assert values["seed_everything"] == 1
+    assert "data.root" not in values
+    assert {info.name for info in experiment.hparam_infos} >= values.keys()
+    tags = [info.name.tag for info in experiment.metric_infos]
+    assert tags == ["test/accuracy", "test/loss", "validation/accuracy", "validation/loss"]
+    finals = {tag: events.Scalars(tag)[-1].value for tag in tags}
+    assert finals["test/accuracy"] == pytest.approx(run.module.metrics()["accuracy"])
+    assert -1 not in finals.values()
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_precision_and_recall_of_every_class(run: Run, events: EventAccumulator) -> None:
+    assert run.module.evaluated is not None
+    outputs, targets = run.module.evaluated
+    for index, name in enumerate(run.module.spec.class_names):
+        (event,) = events.Tensors(f"precision_recall/{name}")
+        # rows: true positives, false positives, true negatives, false negatives, precision, recall, by threshold
+        table = tensor_util.make_ndarray(event.tensor_proto)
+        assert table[0, 0] + table[3, 0] == (targets == index).sum()
+        shares = outputs.softmax(1)[:, index]
+        threshold = np.linspace(0, 1, table.shape[1])[60]
+        assert table[0, 60] == ((shares >= threshold) & (targets == index)).sum()
+
+
+def test_projector_files(run: Run) -> None:
+    from google.protobuf import text_format
+
+    config = text_format.Parse((run.folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
+    (embedding,) = config.embeddings
+    points = np.loadtxt(run.folder / embedding.tensor_path, delimiter="\t")
+    header, *rows = (run.folder / embedding.metadata_path).read_text().splitlines()
+    assert points.shape == (57, 16)  # all test pictures; 16 units are fewer than 50 components
+    assert header == "true\tdecided\tright"
+    assert run.module.evaluated is not None
+    outputs, targets = run.module.evaluated
+    names = run.module.spec.class_names
+    assert [row.split("\t")[:2] for row in rows] == [
+        [names[int(t)], names[int(d)]] for t, d in zip(targets, outputs.argmax(1), strict=True)
+    ]
+    # principal components keep distances: those of the representation itself
+    run.module.eval()
+    with torch.no_grad():
+        images = run.datamodule.data.test.images
+        signal = run.module.mlp.representation(run.module.normalization(images))
+    assert np.allclose(np.linalg.norm(points[3] - points[40]), float((signal[3] - signal[40]).norm()), rtol=1e-3)
+    # the sheet's second row starts with picture number `columns`
+    sheet = np.asarray(Image.open(run.folder / embedding.sprite.image_path))
+    width, height = embedding.sprite.single_image_dim
+    assert (width, height) == (9, 8)
+    columns = sheet.shape[1] // width
+    assert (sheet[height : 2 * height, :width] == images[columns].numpy()).all()
+
+
+def test_principal_components_are_those_of_the_covariance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(200, 6, generator=generator) @ torch.randn(6, 6, generator=generator)
+    found = principal_components(points, 3)
+    assert found.shape == (200, 3)
+    eigenvalues = np.linalg.eigvalsh(np.cov(points.numpy().T))[::-1]
+    assert np.allclose(found.var(0).numpy(), eigenvalues[:3], rtol=1e-3)
+    assert torch.equal(found, principal_components(points, 3))
+
+
+def test_pictures_are_there_once_for_each_epoch_or_run(events: EventAccumulator) -> None:
+    steps = {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
+    assert steps == {
+        "pictures/sample_batch": [0],
+        "pictures/first_layer_weights": [5, 11],
+        "pictures/gradients_by_layer_and_step": [12],
+        "pictures/confusion_matrix": [12],
+        "pictures/most_confident_mistakes": [12],
+    }
+    for tag in steps:
+        assert picture_of(events, tag).std() > 1, f"{tag} is blank"
+
+
+def texts(figure: Any) -> list[str]:
+    return [text.get_text() for axis in figure.axes for text in axis.texts if text.get_text()]
+
+
+def test_confusion_matrix_names_classes_and_counts() -> None:
+    names = ("Coat", "Shirt", "Bag")
+    figure = pictures.confusion_figure(torch.tensor([[5, 1, 0], [2, 3, 0], [0, 0, 1_000]]), names)
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == list(names)
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(names)
+    assert texts(figure) == ["5", "1", "2", "3", "1,000"]
+    assert axis.get_title() == f"Test set: {1008 / 1011:.2%} recognized"
+    assert axis.images[0].get_array()[1, 0] == pytest.approx(2 / 5)
+
+
+def test_mistakes_are_sorted_by_confidence_and_named() -> None:
+    shares = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.99, 0.01]])
+    images = torch.arange(4)[:, None, None] * torch.ones(4, 2, 3)
+    figure = pictures.mistakes_figure(images, shares, torch.tensor([1, 0, 0, 0]), ("Coat", "Bag"))
+    title, *captions = texts(figure)
+    assert captions == ["Bag\nsays Coat, 90%", "Coat\nsays Bag, 80%", "Coat\nsays Bag, 60%"]
+    assert "3 mistakes among 4" in title
+    assert [int(image.get_array()[0, 0]) for image in figure.axes[0].images] == [0, 2, 1]
+
+
+def test_no_mistake_is_said() -> None:
+    figure = pictures.mistakes_figure(torch.zeros(1, 2, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([0]), ("a", "b"))
+    assert texts(figure) == ["No mistake among 1 test pictures"]
+    assert pictures.to_picture(figure).shape[2] == 3
+
+
+def test_sample_batch_shows_normalized_pictures_and_shares_of_mixed_ones(run: Run) -> None:
+    images = run.datamodule.data.train.images[:4]
+    batch = Batch(images.float(), torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2]), torch.tensor(0.7))
+    figure = pictures.sample_batch_figure(batch, run.module)
+    title, *captions = texts(figure)
+    assert captions == ["70% 0\n30% 1", "70% 1\n30% 1", "70% 2\n30% 0", "70% 0\n30% 2"]
+    normalized = run.module.normalization(images)
+    assert np.allclose(figure.axes[0].images[2].get_array(), normalized[2].view(8, 9))
+    assert f"sd {normalized.std():.2f}" in title
+
+
+def test_gradient_heat_map() -> None:
+    norms = [[1e-6, 1e-3, 1.0], [0.0, 1e-2, float("nan")]]
+    figure = pictures.gradient_figure([0, 10], norms)
+    values = figure.axes[0].collections[0].get_array()  # (layers, probes)
+    assert np.allclose(values.compressed(), [-6, -3, -2, 0])
+    assert values.mask.tolist() == [[False, True], [False, False], [False, True]]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["hidden 1", "hidden 2", "output"]
+    single = pictures.gradient_figure([0], [[0.5, 0.5]])
+    low, high = single.axes[0].collections[0].get_clim()
+    assert high - low == pytest.approx(2)
+    assert pictures.to_picture(pictures.gradient_figure([0], [[0.0]])).std() > 1
+
+
+def test_first_layer_tiles_are_red_for_positive_and_blue_for_negative(run: Run) -> None:
+    weight = run.module.mlp.hidden[0].linear.weight.detach()  # type: ignore[union-attr]
+    tiles = pictures.first_layer_tiles(run.module)
+    assert tiles.shape == (4 * (8 + 1) + 1, 4 * (9 + 1) + 1, 3)
+    tile = tiles[1:9, 1:10].astype(int)  # of the first unit, inside its frame
+    positive = (weight[0] > 0.05 * weight.abs().max()).view(8, 9).numpy()
+    negative = (weight[0] < -0.05 * weight.abs().max()).view(8, 9).numpy()
+    assert (tile[..., 0] > tile[..., 2])[positive].all()
+    assert (tile[..., 2] > tile[..., 0])[negative].all()
+    darkest = tiles.astype(int).reshape(-1, 3)[:, 1].min()
+    assert darkest == 0  # the largest weight has the full colour
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        ({"task": "binary"}, {"classes": [0, 2]}),
+        ({"task": "regression"}, {}),
+        ({"task": "regression"}, {"target": "rotation", "augmentation": None}),
+        ({"depth": 0, "norm": "none"}, {}),
+        ({"init": "zeros", "norm": "none"}, {"augmentation": "cutmix"}),
+    ],
+    ids=["binary", "regression", "rotation", "softmax regression", "zeros"],
+)
+def test_other_tasks_fill_their_tabs(
+    idx_folder: Path, tmp_path: Path, model: dict[str, Any], data: dict[str, Any]
+) -> None:
+    run = build(idx_folder, tmp_path / "run", model=model, data=data, max_epochs=1).fit().test()
+    events = run.events()
+    first = "predicted_against_true" if model.get("task") == "regression" else "confusion_matrix"
+    for name in ("sample_batch", "most_confident_mistakes", first):
+        assert picture_of(events, f"pictures/{name}").std() > 1
+    curves = [tag for tag in events.Tags()["tensors"] if tag.startswith("precision_recall/")]
+    assert len(curves) == len(run.module.spec.class_names)
+    score = "test/rmse" if model.get("task") == "regression" else "test/accuracy"
+    content = events.summary_metadata[hparams_metadata.EXPERIMENT_TAG].plugin_data.content
+    metrics = hparams_metadata.parse_experiment_plugin_data(content).metric_infos
+    assert metrics[0].name.tag == score
+    assert score in events.Tags()["scalars"]
+    assert (run.folder / "projector" / "metadata.tsv").read_text().count("\n") >= 38
+
+
+def test_a_test_cut_short_shows_what_was_scored(idx_folder: Path, tmp_path: Path) -> None:
+    run = build(idx_folder, tmp_path / "run", max_epochs=1, limit_test_batches=2).fit().test()
+    assert picture_of(run.events(), "pictures/most_confident_mistakes").std() > 1
+
+
+def test_pictures_that_are_higher_than_wide(tmp_path: Path) -> None:
+    """torch's own sprite sheet cannot hold these."""
+    folder = make_idx_folder(tmp_path / "data", side=12)
+    run = build(folder, tmp_path / "run", data={"augmentation": None}, max_epochs=1).fit().test()
+    assert np.asarray(Image.open(run.folder / "projector" / "sprite.png")).shape == (8 * 12, 8 * 13)
+
+
+def test_drawing_opens_no_window() -> None:
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    assert pictures.to_picture(pictures.confusion_figure(torch.eye(2, dtype=torch.long), ("a", "b"))).std() > 1
+    assert plt.get_fignums() == before
+
+
+def test_the_guides_name_every_chart_tab_and_picture(events: EventAccumulator) -> None:
+    folder = ROOT / "docs"
+    diagnostics, tabs = ((folder / f"{name}.md").read_text() for name in ("diagnostics", "tensorboard"))
+    for title, quantity in LAYER_CHARTS.items():
+        assert f"| {title} | `layer_{quantity}` |" in diagnostics
+    for tag in events.Tags()["images"]:
+        assert f"**{tag.removeprefix('pictures/')}**" in tabs
+    for text in ("1_judgement", "2_network", "3_settings", "4_provenance"):
+        assert f"`{text}`" in tabs
+    for page in (diagnostics, tabs):
+        for target in re.findall(r"\]\((images/[^)]+)\)", page):
+            assert (folder / target).stat().st_size < 300_000

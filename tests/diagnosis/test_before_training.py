@@ -1,0 +1,113 @@
+"""`scripts/diagnose.py` names what is wrong before training and a remedy that works; of a sound network, nothing."""
+
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from jsonargparse import capture_parser
+
+from project.diagnosis.before_training import Examined, diagnosis_figure, examine, theory_lines
+from project.runs.cli import CLI
+from project.runs.train import train
+from project.studies.remedy_trials import try_remedies
+
+SIGMOID = "--model.activation sigmoid --model.depth 20 --model.width 256 --model.norm none"
+NARROW = "--model.depth 20 --model.width 3 --model.norm none"
+
+
+def examined(flags: str, real_data: Path) -> Examined:
+    return examine(capture_parser(CLI, []).parse_args([*shlex.split(flags), f"--data.root={real_data}"]))
+
+
+def codes(found: Examined) -> set[str]:
+    return {finding.code for finding in found.diagnosis.findings}
+
+
+def test_deep_sigmoid_vanishes(real_data: Path) -> None:
+    found = examined(SIGMOID, real_data)
+    worst = found.diagnosis.findings[0]
+    assert (worst.code, worst.severity) == ("vanishing_gradient", "severe")
+    ratio = found.diagnosis.probe.gradient_ratio
+    # the slope of a sigmoid is at most 1/4: 19 layers with Xavier's weights of variance 1/n cannot pass more
+    assert ratio is not None
+    assert ratio < 0.25**19 * 1e3
+    assert any("trainable to about" in line for line in theory_lines(found))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_narrow_relu_is_born_dead(seed: int, real_data: Path) -> None:
+    found = examined(f"{NARROW} --seed_everything {seed}", real_data)
+    assert found.diagnosis.born_dead_probability is not None
+    assert found.diagnosis.born_dead_probability > 0.6  # Lu et al. 2019: 10 layers of 3 are dead in 60 % of draws
+    assert codes(found) & {"born_dead", "born_dead_risk"}
+
+
+def test_zeros_leave_only_the_last_bias(real_data: Path) -> None:
+    found = examined("--model.init zeros", real_data)
+    assert "nothing but the last bias can learn" in found.diagnosis.findings[0].sentence
+    output = found.diagnosis.probe.output
+    assert output.weight_gradient_norm == 0
+    assert output.bias_gradient_norm > 0
+
+
+@pytest.mark.parametrize(
+    "flags", ["", "--seed_everything 1", "--config configs/mnist.yaml --data.dataset fashion_mnist"]
+)
+def test_the_default_network_is_healthy(flags: str, real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert examined(flags, real_data).diagnosis.findings == []
+
+
+def test_the_script_prints_saves_and_leaves_no_run(
+    idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = f"--data.dataset idx --data.root {idx_folder} --data.num_validation 40 --data.batch_size 32"
+    script = str(ROOT / "scripts" / "diagnose.py")
+    monkeypatch.setattr(sys, "argv", [script, *shlex.split(f"{flags} {SIGMOID} --figure picture.png")])
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_path(script, run_name="__main__")
+    assert leaving.value.code == 0
+    printed = capsys.readouterr().out
+    assert "Gradients vanish" in printed
+    assert "--model.activation relu" in printed
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_figure_shows_measurement_and_theory(real_data: Path) -> None:
+    found = examined(NARROW, real_data)
+    figure = diagnosis_figure(found)
+    assert len(figure.axes) == 3
+    drawn = figure.axes[0].lines[0].get_ydata()
+    assert list(drawn) == [layer.activation_sd for layer in found.diagnosis.probe.hidden]
+
+
+def test_suggest_ranks_remedies(idx_folder: Path) -> None:
+    flags = f"--data.dataset idx --data.root {idx_folder} --data.num_validation 40 --data.batch_size 8 --model.depth 12"
+    arguments = shlex.split(
+        f"{flags} --model.width 32 --model.activation sigmoid --model.norm none --trainer.accelerator cpu"
+    )
+    found = examine(capture_parser(CLI, []).parse_args(arguments))
+    trials = try_remedies(arguments, found.diagnosis.findings)
+    reached = [trial.accuracy for trial in trials]
+    assert None not in reached
+    assert reached == sorted(reached, reverse=True)
+    as_it_is = next(trial for trial in trials if not trial.flags)
+    assert trials[0].accuracy > as_it_is.accuracy + 0.2
+
+
+@pytest.mark.slow
+def test_the_remedy_for_deep_sigmoid_trains(real_data: Path, tmp_path: Path) -> None:
+    worst = examined(SIGMOID, real_data).diagnosis.findings[0]
+    remedy = shlex.split(" ".join(worst.remedy))
+    short = [
+        f"--data.root={real_data}",
+        "--trainer.max_epochs=3",
+        f"--run_root={tmp_path}",
+        "--trainer.accelerator=cpu",
+    ]
+    assert train(CLI([*shlex.split(SIGMOID), *remedy, *short]))["test/accuracy"] >= 0.85

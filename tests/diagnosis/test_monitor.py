@@ -1,0 +1,291 @@
+"""The callback that looks inside while training, against hand calculations, and that it changes nothing."""
+
+import io
+import math
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_idx_folder, write_idx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inspected import Run, build
+from pytorch_lightning import Callback, LightningModule, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from project.diagnosis.examples import chance_loss, layer_tags, probe_examples, spread
+from project.diagnosis.observers import DiagnosticsSettings
+from project.errors import InputError
+from project.settings import flat_settings
+from project.task import DataSpec
+
+
+def scalars_of(run: Run, tag: str) -> dict[int, float]:
+    found = run.events().Scalars(tag)
+    steps = [event.step for event in found]
+    assert len(set(steps)) == len(steps), f"{tag} is there twice at a step"
+    return {event.step: event.value for event in found}
+
+
+class Weights(Callback):
+    """The first hidden layer's weights before each step, and after the last."""
+
+    def __init__(self) -> None:
+        self.before: list[torch.Tensor] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.before.append(pl_module.mlp.hidden[0].linear.weight.detach().clone())  # type: ignore[union-attr]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before.append(pl_module.mlp.hidden[0].linear.weight.detach().clone())  # type: ignore[union-attr]
+
+
+def test_probes_every_n_steps_and_at_epoch_ends(idx_folder: Path, tmp_path: Path) -> None:
+    run = build(idx_folder, tmp_path / "run").fit()
+    assert run.trainer.global_step == 12
+    # steps 0, 3, 6 and 9, and the last of each epoch of 6
+    assert run.diagnostics.steps == [0, 3, 5, 6, 9, 11]
+    for tag in ("layer_gradient_norm/hidden_1", "diagnostics/probe_loss", "layer_dead_fraction/hidden_2"):
+        assert list(scalars_of(run, tag)) == run.diagnostics.steps
+    assert list(scalars_of(run, "layer_effective_rank/hidden_1")) == [5, 11]
+    assert list(scalars_of(run, "layer_update_ratio/output")) == [0, 3, 6, 9]
+
+
+def test_a_probe_before_the_epochs_last_step_leaves_one_value_a_step(idx_folder: Path, tmp_path: Path) -> None:
+    run = build(idx_folder, tmp_path / "run", every_n_steps=1).fit()
+    assert run.diagnostics.steps == list(range(12))
+    assert list(scalars_of(run, "layer_gradient_norm/hidden_1")) == list(range(12))
+    assert list(scalars_of(run, "layer_effective_rank/hidden_1")) == [5, 11]
+
+
+def test_first_probe_is_of_the_initial_network(idx_folder: Path, tmp_path: Path) -> None:
+    run = build(idx_folder, tmp_path / "run", model={"norm": "none", "activation": "tanh"})
+    inputs, labels = probe_examples(run.module, run.datamodule)
+    first, second, output = (*(layer.linear for layer in run.module.mlp.hidden), run.module.mlp.output)
+    with torch.no_grad():
+        z1 = inputs @ first.weight.T + first.bias
+        z2 = z1.tanh() @ second.weight.T + second.bias
+        logits = z2.tanh() @ output.weight.T + output.bias
+    expected = {
+        "layer_pre_activation_sd/hidden_1": float(z1.std()),
+        "layer_activation_mean/hidden_2": float(z2.tanh().mean()),
+        # tanh' = 1 − tanh² is below 5 % of its largest value, 1
+        "layer_saturated_fraction/hidden_1": float((1 - z1.tanh() ** 2 < 0.05).float().mean()),
+        "layer_weight_norm/output": float((output.weight.detach() ** 2).sum().sqrt()),
+        "diagnostics/probe_loss": float(F.cross_entropy(logits, labels)),
+    }
+    # (softmax − one-hot)/n is the mean loss's gradient at the logits; one example's own is n times that
+    residual = logits.softmax(1) - F.one_hot(labels, 3)
+    expected["layer_gradient_norm/output"] = float(residual.square().sum(1).mean().sqrt())
+    run.fit()
+    for tag, value in expected.items():
+        assert scalars_of(run, tag)[0] == pytest.approx(value, rel=1e-4), tag
+
+
+def test_saturation_is_told_of_bounded_activations_and_silence_of_the_others(idx_folder: Path, tmp_path: Path) -> None:
+    for activation, told, not_told in (
+        ("sigmoid", "layer_saturated_fraction", "layer_dead_fraction"),
+        ("relu", "layer_dead_fraction", "layer_saturated_fraction"),
+    ):
+        run = build(idx_folder, tmp_path / activation, model={"activation": activation}, max_epochs=1).fit()
+        groups = {tag.split("/")[0] for tag in run.events().Tags()["scalars"]}
+        assert told in groups
+        assert not_told not in groups
+
+
+def test_update_ratio_is_the_change_of_the_weights_in_that_step(idx_folder: Path, tmp_path: Path) -> None:
+    spy = Weights()
+    run = build(idx_folder, tmp_path / "run", callbacks=(spy,)).fit()
+    found = scalars_of(run, "layer_update_ratio/hidden_1")
+    for step in (0, 3, 6, 9):
+        change = (spy.before[step + 1] - spy.before[step]).norm() / spy.before[step].norm()
+        assert found[step] == pytest.approx(float(change), rel=1e-5)
+    assert [ratios[0] for ratios in run.diagnostics.update_ratios] == pytest.approx(list(found.values()))
+
+
+def test_update_ratio_with_accumulated_parts_spans_the_whole_step(idx_folder: Path, tmp_path: Path) -> None:
+    spy = Weights()
+    run = build(idx_folder, tmp_path / "run", callbacks=(spy,), accumulate_grad_batches=2).fit()
+    assert run.trainer.global_step == 12
+    assert run.diagnostics.steps == [0, 3, 5, 6, 9, 11]
+    found = scalars_of(run, "layer_update_ratio/hidden_1")
+    for step in (0, 3, 6, 9):  # two backward passes a step
+        before, after = spy.before[2 * step], spy.before[2 * (step + 1)]
+        assert found[step] == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-5)
+
+
+def test_training_is_the_same_with_and_without(idx_folder: Path, tmp_path: Path) -> None:
+    """Dropout and augmentation draw random numbers, batch norm keeps running statistics: none may be touched."""
+    watched = build(idx_folder, tmp_path / "watched", every_n_steps=2).fit()
+    alone = build(idx_folder, tmp_path / "alone", diagnosed=False).fit()
+    for (name, one), other in zip(watched.module.state_dict().items(), alone.module.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert watched.module.history == alone.module.history
+
+
+def test_history_survives_a_checkpoint_as_plain_data(idx_folder: Path, tmp_path: Path) -> None:
+    straight = build(idx_folder, tmp_path / "straight").fit()
+    half = build(idx_folder, tmp_path / "half", max_epochs=1).fit()
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    rest = build(idx_folder, tmp_path / "rest").fit(tmp_path / "half.ckpt")
+    assert rest.diagnostics.steps == straight.diagnostics.steps
+    assert rest.diagnostics.gradient_norms == straight.diagnostics.gradient_norms
+    assert rest.diagnostics.update_ratios == straight.diagnostics.update_ratios
+    assert rest.diagnostics.findings == straight.diagnostics.findings
+    tags = straight.events().Tags()["scalars"]
+    for tag in [tag for tag in tags if tag.startswith(("layer_", "diagnostics/"))]:
+        both = scalars_of(half, tag) | scalars_of(rest, tag)
+        assert both == scalars_of(straight, tag), tag
+    stream = io.BytesIO()
+    torch.save(straight.diagnostics.state_dict(), stream)
+    stream.seek(0)
+    assert torch.load(stream, weights_only=True)["steps"] == straight.diagnostics.steps
+
+
+def test_a_resumed_run_introduces_itself_once(idx_folder: Path, tmp_path: Path) -> None:
+    half = build(idx_folder, tmp_path / "run", max_epochs=1).fit()
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    rest = build(idx_folder, tmp_path / "run").fit(tmp_path / "half.ckpt")
+    assert len(rest.events().Images("pictures/sample_batch")) == 1
+    assert len(rest.events().Tensors("2_network/text_summary")) == 1
+
+
+def test_vanishing_gradients_are_found_at_the_end(idx_folder: Path, tmp_path: Path) -> None:
+    sick = {"activation": "sigmoid", "depth": 10, "norm": "none", "dropout": 0.0}
+    run = build(idx_folder, tmp_path / "sick", model=sick).fit()
+    found = {finding.code: finding for finding in run.diagnostics.findings}
+    assert found["vanishing_gradient"].severity == "severe"
+    assert run.diagnostics.findings[0].severity == "severe"
+    ratio = scalars_of(run, "diagnostics/gradient_ratio")
+    assert max(ratio.values()) < 1e-3
+    healthy = build(idx_folder, tmp_path / "healthy").fit()
+    assert "vanishing_gradient" not in {finding.code for finding in healthy.diagnostics.findings}
+
+
+def test_data_are_judged_by_all_labels(tmp_path: Path) -> None:
+    """1 of 200 training examples is of a rare class: unbalanced, but not missing."""
+    folder = make_idx_folder(tmp_path / "data", num_train=200, num_classes=2)
+    labels = np.zeros(200, dtype=np.uint8)
+    labels[7] = 1
+    write_idx(folder / "train-labels-idx1-ubyte", labels)
+    data = {"num_validation": 20}
+    codes = {f.code for f in build(folder, tmp_path / "run", data=data, max_epochs=1).fit().diagnostics.findings}
+    assert "class_imbalance" in codes
+    assert "missing_class" not in codes
+    assert "constant_features" not in codes
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `list`")
+def test_without_validation_the_probe_uses_training_examples(idx_folder: Path, tmp_path: Path) -> None:
+    run = build(idx_folder, tmp_path / "run", data={"num_validation": 0, "augmentation": None}, max_epochs=1).fit()
+    inputs, _ = run.diagnostics.examples(run.module)
+    images = run.datamodule.data.train.images[run.datamodule.splits["train"][spread(240, 256)]]
+    assert torch.equal(inputs, run.module.normalization(images))
+
+
+@pytest.mark.filterwarnings("ignore:You called `self.log")
+def test_no_logger_no_trouble(idx_folder: Path, tmp_path: Path) -> None:
+    run = build(idx_folder, tmp_path / "run", logger=False).fit().test()
+    assert run.diagnostics.steps == [0, 3, 5, 6, 9, 11]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_other_precisions(idx_folder: Path, tmp_path: Path, precision: str) -> None:
+    """The weights take their type only when the training starts, after the examples were chosen."""
+    run = build(idx_folder, tmp_path / "run", precision=precision).fit().test()
+    losses = scalars_of(run, "diagnostics/probe_loss")
+    assert all(math.isfinite(value) for value in losses.values())
+    assert losses[11] < losses[0]
+    assert "pictures/most_confident_mistakes" in run.events().Tags()["images"]
+
+
+def test_softmax_regression_has_an_output_layer_alone(idx_folder: Path, tmp_path: Path) -> None:
+    run = build(idx_folder, tmp_path / "run", model={"depth": 0, "norm": "none"}).fit()
+    assert all(len(norms) == 1 for norms in run.diagnostics.gradient_norms)
+    assert "diagnostics/gradient_ratio" not in run.events().Tags()["scalars"]
+
+
+@pytest.mark.parametrize("value", [0, -5])
+def test_every_n_steps_must_be_positive(value: int) -> None:
+    with pytest.raises(InputError, match="every_n_steps"):
+        DiagnosticsSettings(every_n_steps=value)
+
+
+@given(num=st.integers(0, 5000), most=st.integers(1, 600))
+@settings(derandomize=True, max_examples=200)
+def test_spread_is_even(num: int, most: int) -> None:
+    positions = spread(num, most).tolist()
+    assert len(positions) == min(num, most)
+    assert positions == sorted(set(positions))
+    assert all(0 <= position < num for position in positions)
+    gaps = {b - a for a, b in pairwise(positions)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+@given(st.integers(0, 300))
+@settings(derandomize=True, max_examples=30)
+def test_layer_tags_sort_as_they_lie(num_hidden: int) -> None:
+    tags = layer_tags(num_hidden)
+    assert len(tags) == num_hidden + 1
+    assert tags == sorted(tags)
+
+
+def test_flat_settings() -> None:
+    nested = {"model": {"depth": 2, "width": [3, 4]}, "seed_everything": 0, "a": {"b": {"c": None}}}
+    flat = {"model.depth": 2, "model.width": [3, 4], "seed_everything": 0, "a.b.c": None}
+    assert flat_settings(nested) == flat
+
+
+def test_chance_loss_is_that_of_uniform_guesses() -> None:
+    ten = DataSpec(2, 2, 10, "multiclass", tuple("0123456789"))
+    two = DataSpec(2, 2, 1, "binary", ("a", "b"))
+    uniform = F.cross_entropy(torch.zeros(4, 10), torch.arange(4))
+    assert chance_loss({"model.loss": "auto"}, ten) == pytest.approx(float(uniform))
+    coin = F.binary_cross_entropy_with_logits(torch.zeros(1), torch.ones(1))
+    assert chance_loss({"model.loss": "binary_cross_entropy"}, two) == pytest.approx(float(coin))
+    assert chance_loss({"model.loss": "binary_cross_entropy"}, ten) is None
+    assert chance_loss({"model.loss": "mse"}, ten) is None
+    assert chance_loss({"model.loss": "auto"}, DataSpec(2, 2, 1, "regression", ())) is None
+    assert math.isclose(float(uniform), math.log(10), rel_tol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_see_what_one_sees(idx_folder: Path, tmp_path: Path) -> None:
+    """Without batch norm and dropout the training is the same, so the probes are; and nothing is written twice."""
+    seen = {}
+    for num in (1, 2):
+        flags = {
+            "data.dataset": "idx",
+            "data.root": idx_folder,
+            "data.num_validation": 40,
+            "data.batch_size": 32,
+            "model.width": 16,
+            "model.norm": "none",
+            "model.dropout": 0,
+            "model.learning_rate": 0.001,
+            "trainer.max_epochs": 2,
+            "trainer.accelerator": "cpu",
+            "trainer.devices": num,
+            "diagnostics.every_n_steps": 4,
+            "run_root": tmp_path,
+            "run_name": f"on-{num}",
+        }
+        command = [sys.executable, "scripts/train.py", *(f"--{name}={value}" for name, value in flags.items())]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+        events = EventAccumulator(str(tmp_path / "idx" / f"on-{num}"), size_guidance={"scalars": 0}).Reload()
+        tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("layer_", "diagnostics/"))]
+        seen[num] = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    assert seen[1].keys() == seen[2].keys()
+    assert [step for step, _ in seen[2]["layer_gradient_norm/hidden_1"]] == [0, 4, 5, 8, 11]
+    for tag, values in seen[1].items():
+        for one, other in zip(values, seen[2][tag], strict=True):
+            assert one[0] == other[0]
+            assert other[1] == pytest.approx(one[1], rel=1e-3, abs=1e-5), tag

@@ -1,0 +1,356 @@
+"""Diagnostics against hand calculations, numpy and plain autograd."""
+
+import copy
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the field's usual name
+
+from project.diagnosis.probe import (
+    PERCENTILES,
+    SATURATION_SLOPE,
+    Probe,
+    dead_unit_fraction,
+    effective_rank,
+    identical_unit_fraction,
+    norm,
+    percentiles,
+    probe,
+    saturated_fraction,
+    saturation_bounds,
+    slope,
+    summarise_data,
+    update_to_weight_ratio,
+)
+from project.network.activations import build_activation
+from project.network.mlp import MLP
+
+
+def make_batch(examples: int = 64, features: int = 20, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(examples, features, generator=generator),
+        torch.randint(classes, (examples,), generator=generator),
+    )
+
+
+def make_mlp(seed: int = 0, **settings: Any) -> MLP:
+    torch.manual_seed(seed)
+    return MLP(20, 4, **({"depth": 3, "width": [16, 12, 8]} | settings))
+
+
+def test_probe_agrees_with_the_same_network_written_out() -> None:
+    mlp, (x, y) = make_mlp(activation="tanh"), make_batch()
+    measured = probe(mlp, x, y, F.cross_entropy)
+
+    z, a, h = [], [], x
+    for block in mlp.hidden:
+        z.append(h @ block.linear.weight.T + block.linear.bias)
+        z[-1].retain_grad()
+        a.append(h := torch.tanh(z[-1]))
+    logits = h @ mlp.output.weight.T + mlp.output.bias
+    logits.retain_grad()
+    F.cross_entropy(logits, y).backward()
+
+    assert measured.loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-5)
+    assert measured.num_examples == 64
+    assert measured.input_second_moment == pytest.approx(float((x.numpy() ** 2).mean()), rel=1e-5)
+    assert [layer.name for layer in measured.hidden] == ["hidden 1", "hidden 2", "hidden 3"]
+    for layer, block, pre, post in zip(measured.hidden, mlp.hidden, z, a, strict=True):
+        assert (layer.n_out, layer.n_in) == tuple(block.linear.weight.shape)
+        values = pre.detach().double().numpy()
+        assert layer.pre_activation_mean == pytest.approx(values.mean(), abs=1e-5)
+        assert layer.pre_activation_sd == pytest.approx(values.std(ddof=1), rel=1e-5)
+        assert layer.pre_activation_percentiles == pytest.approx(np.percentile(values, PERCENTILES), abs=1e-5)
+        assert layer.activation_sd == pytest.approx(post.detach().numpy().std(ddof=1), rel=1e-4)
+        assert layer.activation_percentiles == pytest.approx(np.percentile(post.detach(), PERCENTILES), abs=1e-5)
+        assert layer.saturated_fraction == pytest.approx(
+            (1 - post.detach() ** 2 < 0.05).float().mean().item(), abs=1e-3
+        )
+        assert layer.weight_norm == pytest.approx(block.linear.weight.detach().norm().item(), rel=1e-5)
+        assert layer.weight_gradient_norm == pytest.approx(block.linear.weight.grad.norm().item(), rel=1e-4)
+        assert layer.bias_gradient_norm == pytest.approx(block.linear.bias.grad.norm().item(), rel=1e-4)
+    assert measured.output.name == "output"
+    assert measured.output.activation_sd == pytest.approx(logits.detach().std().item(), rel=1e-5)
+    assert measured.output.bias_gradient_norm == pytest.approx(mlp.output.bias.grad.norm().item(), rel=1e-4)
+
+
+def test_pre_activation_gradient_is_the_root_mean_square_over_single_examples() -> None:
+    mlp, (x, y) = make_mlp(activation="gelu"), make_batch(examples=10)
+    squares = np.zeros(3)
+    for example, label in zip(x, y, strict=True):
+        h, z = example[None], []
+        for block in mlp.hidden:
+            z.append(block.linear(h))
+            h = block.activation(z[-1])
+        gradients = torch.autograd.grad(F.cross_entropy(mlp.output(h), label[None]), z)
+        squares += [g.square().sum().item() for g in gradients]
+    measured = probe(mlp, x, y, F.cross_entropy)
+    norms = [layer.pre_activation_gradient_norm for layer in measured.hidden]
+    assert norms == pytest.approx(np.sqrt(squares / 10), rel=1e-4)
+    assert measured.gradient_ratio == pytest.approx(math.sqrt(squares[0] / squares[2]), rel=1e-4)
+    twice = probe(mlp, x.repeat(2, 1), y.repeat(2), F.cross_entropy)
+    assert twice.gradient_ratio == pytest.approx(measured.gradient_ratio, rel=1e-4)
+    assert twice.hidden[0].pre_activation_gradient_norm == pytest.approx(norms[0], rel=1e-4)
+
+
+def everything(mlp: MLP) -> dict[str, Any]:
+    return {
+        "tensors": {name: value.clone() for name, value in mlp.state_dict().items()},
+        "gradients": [None if p.grad is None else p.grad.clone() for p in mlp.parameters()],
+        "training": [module.training for module in mlp.modules()],
+        "tracking": [getattr(module, "track_running_stats", None) for module in mlp.modules()],
+        "hooks": [len(module._forward_hooks) for module in mlp.modules()],
+        "random": torch.get_rng_state(),
+    }
+
+
+def assert_same(left: Any, right: Any) -> None:
+    if isinstance(left, Tensor):
+        assert torch.equal(left, right)
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_same(left[key], right[key])
+    elif isinstance(left, list):
+        assert len(left) == len(right)
+        for a, b in zip(left, right, strict=True):
+            assert_same(a, b)
+    else:
+        assert left == right
+
+
+@pytest.mark.parametrize("batch_statistics", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_probe_leaves_no_trace(batch_statistics: bool, fails: bool) -> None:
+    mlp, (x, y) = make_mlp(norm="batch", dropout=0.5), make_batch()
+    F.cross_entropy(mlp(x), y).backward()
+    mlp.hidden[1].eval()  # a mixture of flags, which must come back as it was
+    if fails:
+        mlp.output = nn.Linear(3, 4)  # fails in the forward pass, while the hooks are there
+    before = everything(mlp)
+    if fails:
+        with pytest.raises(RuntimeError):
+            probe(mlp, x, y, F.cross_entropy, batch_statistics=batch_statistics)
+    else:
+        probe(mlp, x, y, F.cross_entropy, batch_statistics=batch_statistics)
+    assert_same(before, everything(mlp))
+    assert not x.requires_grad
+
+
+def test_batch_norm_uses_the_statistics_that_were_asked_for() -> None:
+    mlp, (x, y) = make_mlp(norm="batch"), make_batch()
+    for block in mlp.hidden:
+        block.norm.running_mean.fill_(0.3)
+        block.norm.running_var.fill_(2.0)
+    own, running = (probe(mlp, x, y, F.cross_entropy, batch_statistics=flag) for flag in (True, False))
+    assert running.loss == pytest.approx(F.cross_entropy(mlp.eval()(x), y).item(), rel=1e-5)
+    assert own.loss == pytest.approx(F.cross_entropy(copy.deepcopy(mlp).train()(x), y).item(), rel=1e-5)
+    assert own.hidden[1].pre_activation_mean == pytest.approx(0, abs=1e-5)
+    assert own.hidden[1].pre_activation_sd == pytest.approx(1, rel=1e-2)
+
+
+def test_probe_works_whatever_surrounds_it() -> None:
+    mlp, (x, y) = make_mlp(norm="batch"), make_batch()
+    expected = probe(mlp, x, y, F.cross_entropy)
+    with torch.no_grad():
+        assert probe(mlp, x, y, F.cross_entropy) == expected
+    with torch.inference_mode():
+        assert probe(mlp, x.clone(), y.clone(), F.cross_entropy) == expected
+    with torch.autocast("cpu", torch.bfloat16):
+        assert probe(mlp, x, y, F.cross_entropy) == expected
+
+
+def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlp, (x, y) = make_mlp(norm="batch"), make_batch()
+    waits: list[str] = []
+    for name in ("tolist", "item", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+        original = getattr(Tensor, name)
+
+        def counted(self: Tensor, *args: Any, _name: str = name, _original: Any = original) -> Any:
+            waits.append(_name)
+            return _original(self, *args)
+
+        monkeypatch.setattr(Tensor, name, counted)
+    probe(mlp, x, y, F.cross_entropy)
+    assert waits == ["tolist"]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_shallow_networks_have_no_gradient_ratio(depth: int) -> None:
+    x, y = make_batch()
+    measured = probe(make_mlp(depth=depth, width=8), x, y, F.cross_entropy)
+    assert len(measured.hidden) == depth
+    assert measured.gradient_ratio is None
+
+
+def test_effective_rank_can_be_left_out() -> None:
+    x, y = make_batch()
+    measured = probe(make_mlp(), x, y, F.cross_entropy, with_effective_rank=False)
+    assert [layer.effective_rank for layer in measured.hidden] == [None] * 3
+
+
+def test_probe_refuses_a_single_example() -> None:
+    x, y = make_batch(examples=1)
+    with pytest.raises(ValueError, match="at least 2"):
+        probe(make_mlp(), x, y, F.cross_entropy)
+
+
+def test_probe_becomes_json_even_when_the_network_has_diverged() -> None:
+    mlp, (x, y) = make_mlp(), make_batch()
+    with torch.no_grad():
+        mlp.hidden[1].linear.weight[0, 0] = torch.nan
+    measured = probe(mlp, x, y, F.cross_entropy)
+    assert math.isnan(measured.loss)
+    content = json.loads(json.dumps(measured.to_dict(), allow_nan=False))
+    assert content["loss"] is None
+    assert content["gradient_ratio"] is None
+    assert content["hidden"][0]["dead_fraction"] == measured.hidden[0].dead_fraction
+    assert len(content["hidden"][0]["activation_percentiles"]) == len(PERCENTILES)
+
+
+def test_a_dead_layer_is_seen_as_dead_and_gets_no_gradient() -> None:
+    mlp, (x, y) = make_mlp(), make_batch()
+    with torch.no_grad():
+        mlp.hidden[1].linear.bias.fill_(-1e3)
+    measured = probe(mlp, x, y, F.cross_entropy)
+    assert measured.hidden[0].dead_fraction < 0.5
+    assert measured.hidden[1].dead_fraction == 1
+    assert measured.hidden[0].weight_gradient_norm == 0
+    assert measured.hidden[1].effective_rank == 0
+
+
+def test_zero_weights_leave_a_gradient_to_the_last_bias_alone() -> None:
+    x, y = make_batch()
+    measured = probe(make_mlp(init="zeros"), x, y, F.cross_entropy)
+    assert [layer.weight_gradient_norm for layer in (*measured.hidden, measured.output)] == [0] * 4
+    assert [layer.bias_gradient_norm for layer in measured.hidden] == [0] * 3
+    assert measured.output.bias_gradient_norm > 0
+    assert [layer.identical_unit_fraction for layer in measured.hidden] == [1] * 3
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "softsign"])
+def test_saturation_bounds_are_where_the_slope_is_5_percent(name: Any) -> None:
+    activation = build_activation(name)
+    low, high = saturation_bounds(activation)
+    points = torch.tensor([low, 0.0, high], dtype=torch.float64, requires_grad=True)
+    (slopes,) = torch.autograd.grad(activation(points).sum(), points)
+    assert (slopes[0] / slopes[1]).item() == pytest.approx(SATURATION_SLOPE, rel=1e-6)
+    assert (slopes[2] / slopes[1]).item() == pytest.approx(SATURATION_SLOPE, rel=1e-6)
+    z = torch.tensor([[low - 1, low + 0.1], [high - 0.1, high + 1]])
+    assert saturated_fraction(z, (low, high)).item() == 0.5
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "gelu", "softplus", "identity"])
+def test_half_open_activations_do_not_count_as_saturated(name: Any) -> None:
+    z = torch.tensor([[-100.0, 100.0]])
+    assert saturated_fraction(z, saturation_bounds(build_activation(name))).item() == 0
+
+
+def test_dead_unit_fraction_by_hand() -> None:
+    activations = torch.tensor([[0.0, 0.0, 1.0, -0.1], [0.0, 2.0, 1.0, 0.1], [0.0, 0.0, 1.0, 0.0]])
+    assert dead_unit_fraction(activations).item() == 0.25
+    assert dead_unit_fraction(activations, tolerance=0.1).item() == 0.5
+    with pytest.raises(ValueError, match="no examples"):
+        dead_unit_fraction(torch.zeros(0, 3))
+
+
+def test_identical_unit_fraction_needs_both_sides_to_be_equal() -> None:
+    incoming, outgoing = torch.ones(4, 3), torch.ones(2, 4)
+    assert identical_unit_fraction(incoming, outgoing).item() == 1
+    outgoing[1, 3] = 2
+    assert identical_unit_fraction(incoming, outgoing).item() == 0.75
+    incoming[2, 0] = 0
+    assert identical_unit_fraction(incoming, outgoing).item() == 0.5
+
+
+def test_effective_rank_of_known_matrices() -> None:
+    assert effective_rank(torch.eye(7)).item() == pytest.approx(7)
+    vector = torch.arange(1.0, 9.0)
+    assert effective_rank(vector[:, None] * vector).item() == pytest.approx(1, abs=1e-4)
+    # singular values 3 and 1: p = 3/4 and 1/4
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert effective_rank(torch.tensor([[3.0, 0, 0], [0, 1.0, 0]])).item() == pytest.approx(math.exp(entropy))
+    assert effective_rank(torch.zeros(5, 4)).item() == 0
+    assert math.isnan(effective_rank(torch.tensor([[1.0, torch.nan], [0.0, 1.0]])).item())
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(rows=st.integers(1, 40), columns=st.integers(1, 40), seed=st.integers(0, 1000), exponent=st.integers(-30, 30))
+def test_effective_rank_follows_its_definition(rows: int, columns: int, seed: int, exponent: int) -> None:
+    generator = np.random.default_rng(seed)
+    matrix = generator.normal(size=(rows, columns)) * 10.0 ** generator.uniform(-3, 0, columns)
+    sigma = np.linalg.svd(matrix, compute_uv=False)
+    p = sigma / sigma.sum()
+    expected = math.exp(-(p * np.log(p)).sum())
+    measured = effective_rank(torch.tensor(matrix * 10.0**exponent, dtype=torch.float64))
+    assert measured.item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_percentiles_of_few_values_are_exact_and_of_many_close() -> None:
+    few = torch.randn(30, 7)
+    assert percentiles(few).tolist() == pytest.approx(np.percentile(few, PERCENTILES), abs=1e-6)
+    # units differ from each other: a stride that always met the same ones would show
+    many = torch.randn(512, 256) + torch.linspace(-3, 3, 256)
+    assert percentiles(many).tolist() == pytest.approx(np.percentile(many, PERCENTILES), abs=0.1)
+
+
+def test_norm_survives_squares_that_would_underflow_or_overflow() -> None:
+    assert norm(torch.tensor([3e-30, 4e-30])).item() == pytest.approx(5e-30)
+    assert norm(torch.tensor([3e30, 4e30])).item() == pytest.approx(5e30)
+    assert norm(torch.zeros(3)).item() == 0
+
+
+def test_update_to_weight_ratio_of_plain_gradient_descent() -> None:
+    linear = nn.Linear(3, 2)
+    before = [linear.weight.detach().clone(), torch.zeros(2)]
+    linear(torch.ones(1, 3)).sum().backward()
+    torch.optim.SGD(linear.parameters(), lr=0.1).step()
+    # the gradient is all ones
+    expected = 0.1 * math.sqrt(6) / before[0].norm().item()
+    after = [linear.weight, torch.ones(2)]
+    assert update_to_weight_ratio(before, after) == [pytest.approx(expected, rel=1e-5), None]
+    assert update_to_weight_ratio([], []) == []
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
+@settings(derandomize=True)
+def test_slope_is_that_of_a_straight_line_fit(values: list[float]) -> None:
+    assert slope(values) == pytest.approx(
+        np.polynomial.Polynomial.fit(range(len(values)), values, 1).convert().coef[1:].sum(), abs=1e-6
+    )
+
+
+def test_slope_needs_two_values() -> None:
+    assert slope([]) == slope([3.0]) == 0
+
+
+def test_summarise_data_by_hand() -> None:
+    inputs = torch.tensor([[[0.0, 1.0]], [[0.0, 3.0]], [[0.0, 5.0]], [[0.0, 7.0]]])
+    summary = summarise_data(inputs, torch.tensor([0, 2, 2, 2]), 3)
+    assert (summary.num_examples, summary.num_features) == (4, 2)
+    assert summary.constant_feature_fraction == 0.5
+    assert summary.input_mean == 2
+    assert summary.input_sd == pytest.approx(np.std([0, 0, 0, 0, 1, 3, 5, 7]))
+    assert summary.class_fractions == [0.25, 0, 0.75]
+    assert summarise_data(inputs).class_fractions == []
+    with pytest.raises(ValueError, match="no examples"):
+        summarise_data(inputs[:0])
+    with pytest.raises(ValueError, match="num_classes"):
+        summarise_data(inputs, torch.tensor([0, 1, 2, 2]))
+
+
+def test_gradient_ratio_is_none_where_the_last_layer_gets_nothing() -> None:
+    x, y = make_batch()
+    mlp = make_mlp()
+    with torch.no_grad():
+        mlp.output.weight.zero_()
+    measured: Probe = probe(mlp, x, y, F.cross_entropy)
+    assert measured.gradient_ratio is None

@@ -1,0 +1,216 @@
+"""The network against hand-built nn.Sequentials, closed forms and the course notes' sizes (N5 to N10)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from project.errors import InputError
+from project.network.activations import ActivationName
+from project.network.initializers import InitName
+from project.network.layer_table import layer_table
+from project.network.mlp import MLP, NormName
+
+NORMS = get_args(NormName)
+
+
+def sequential(
+    in_features: int, out_features: int, widths: Sequence[int], norm: NormName, dropout: float
+) -> nn.Sequential:
+    """The same relu network, written out layer by layer."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    n_in = in_features
+    for n_out in widths:
+        layers.append(nn.Linear(n_in, n_out))
+        if norm == "batch":
+            layers.append(nn.BatchNorm1d(n_out))
+        if norm == "layer":
+            layers.append(nn.LayerNorm(n_out))
+        layers += [nn.ReLU(), nn.Dropout(dropout)]
+        n_in = n_out
+    return nn.Sequential(*layers, nn.Linear(n_in, out_features))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("widths", [[], [5], [7, 5, 6]], ids=str)
+def test_forward_equals_a_hand_built_network(norm: NormName, widths: list[int]) -> None:
+    torch.manual_seed(0)
+    mlp = MLP(12, 3, len(widths), widths, norm=norm, dropout=0.4, init_bias=0.1)
+    other = sequential(12, 3, widths, norm, 0.4)
+    ours, theirs = list(mlp.state_dict().values()), other.state_dict()
+    assert [value.shape for value in ours] == [value.shape for value in theirs.values()]
+    other.load_state_dict(dict(zip(theirs, ours, strict=True)))
+    x = torch.randn(16, 3, 4)
+    # twice while training, so that the running statistics of a batch norm are not those at the start
+    for _ in range(2):
+        torch.manual_seed(1)
+        expected = other(x)
+        torch.manual_seed(1)
+        torch.testing.assert_close(mlp(x), expected)
+    mlp.eval(), other.eval()
+    torch.testing.assert_close(mlp(x), other(x))
+    assert torch.equal(mlp(x), mlp(x))  # N24: no dropout in evaluation
+
+
+def test_dropout_is_active_in_training_alone() -> None:
+    torch.manual_seed(0)
+    mlp = MLP(4, 2, 1, 64, dropout=0.5)
+    x = torch.randn(8, 4)
+    assert not torch.equal(mlp(x), mlp(x))
+    hidden = MLP(4, 2, 1, 4000, dropout=0.25, init_bias=10.0)  # every unit is on
+    share = (hidden.representation(x) == 0).float().mean().item()
+    assert share == pytest.approx(0.25, abs=0.01)
+
+
+def test_depth_0_is_softmax_regression() -> None:
+    torch.manual_seed(0)
+    mlp = MLP(6, 4, depth=0)
+    x = torch.randn(5, 2, 3)
+    weight, bias = mlp.output.weight, mlp.output.bias
+    assert [p.shape for p in mlp.parameters()] == [(4, 6), (4,)]
+    torch.testing.assert_close(mlp(x), x.reshape(5, 6) @ weight.T + bias)
+    assert torch.equal(mlp.representation(x), x.reshape(5, 6))
+
+
+def test_a_deep_linear_network_is_one_matrix() -> None:
+    """N6: X θ₁ᵀ θ₂ᵀ … with all biases 0 is X times the product of the matrices."""
+    torch.manual_seed(0)
+    mlp = MLP(6, 4, 5, [9, 8, 7, 8, 9], activation="identity").double()
+    product = torch.eye(6, dtype=torch.float64)
+    for layer in [*(hidden.linear for hidden in mlp.hidden), mlp.output]:
+        product = layer.weight @ product
+    x = torch.randn(20, 6, dtype=torch.float64)
+    torch.testing.assert_close(mlp(x), x @ product.T)
+    assert torch.linalg.matrix_rank(mlp(x)) <= 4
+
+
+def test_representation_feeds_the_output_layer() -> None:
+    torch.manual_seed(0)
+    mlp = MLP(6, 4, 2, [5, 3])
+    x = torch.randn(7, 6)
+    assert mlp.representation(x).shape == (7, 3)
+    torch.testing.assert_close(mlp.output(mlp.representation(x)), mlp(x))
+
+
+def test_hidden_layers_get_their_activations_init_and_the_output_layer_none() -> None:
+    torch.manual_seed(0)
+    mlp = MLP(400, 300, 2, 500, activation="leaky_relu", activation_parameter=0.5, init_bias=0.25)
+    first, second = (layer.linear for layer in mlp.hidden)
+    assert first.weight.std().item() == pytest.approx(math.sqrt(2 / (1.25 * 400)), rel=0.01)
+    assert second.weight.std().item() == pytest.approx(math.sqrt(2 / (1.25 * 500)), rel=0.01)
+    assert mlp.output.weight.std().item() == pytest.approx(math.sqrt(1 / 500), rel=0.01)
+    assert (first.bias == 0.25).all()
+    assert not mlp.output.bias.any()
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_init_and_scale_reach_every_layer(depth: int) -> None:
+    def weights(init: InitName, scale: float = 1.0) -> list[Tensor]:
+        torch.manual_seed(0)
+        mlp = MLP(20, 3, depth, 10, init=init, init_scale=scale)
+        return [p for p in mlp.parameters() if p.ndim == 2]
+
+    assert not any(weight.any() for weight in weights("zeros"))
+    for plain, scaled in zip(weights("orthogonal"), weights("orthogonal", 0.5), strict=True):
+        torch.testing.assert_close(scaled, plain * 0.5)
+
+
+def test_zeros_lets_only_the_last_bias_learn() -> None:
+    """N21."""
+    torch.manual_seed(0)
+    mlp = MLP(6, 3, 2, 5, init="zeros")
+    nn.functional.cross_entropy(mlp(torch.randn(10, 6)), torch.zeros(10, dtype=torch.long)).backward()
+    moved = {name for name, p in mlp.named_parameters() if p.grad.any()}
+    assert moved == {"output.bias"}
+
+
+def test_layer_table_of_the_notes() -> None:
+    """N7: 784 → 256 → ReLU → 10."""
+    rows = layer_table(MLP(784, 10, 1, 256))
+    assert [(row.layer, row.output_shape, row.parameters, row.formula) for row in rows] == [
+        ("input", "(B, 784)", 0, ""),
+        ("hidden 1 linear", "(B, 256)", 200_960, "784·256 + 256"),
+        ("hidden 1 relu", "(B, 256)", 0, ""),
+        ("output linear", "(B, 10)", 2_570, "256·10 + 10"),
+    ]
+
+
+def test_layer_table_of_softmax_regression() -> None:
+    assert [(row.layer, row.parameters) for row in layer_table(MLP(784, 10, 0))] == [
+        ("input", 0),
+        ("output linear", 7_850),
+    ]
+
+
+@pytest.mark.parametrize("activation", get_args(ActivationName))
+@pytest.mark.parametrize("norm", NORMS)
+def test_layer_table_counts_every_parameter(activation: ActivationName, norm: NormName) -> None:
+    mlp = MLP(20, 3, 2, [7, 5], activation=activation, norm=norm, dropout=0.2)
+    rows = layer_table(mlp)
+    assert sum(row.parameters for row in rows) == sum(p.numel() for p in mlp.parameters())
+    names = [row.layer for row in rows]
+    assert f"hidden 2 {activation}" in names
+    assert "hidden 1 dropout" in names
+    assert (f"hidden 1 {norm} norm" in names) == (norm != "none")
+    assert all(row.formula for row in rows if row.parameters)
+    assert next(row.output_shape for row in rows if row.layer == "hidden 2 linear") == "(B, 5)"
+
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    ({"in_features": 0}, "0 inputs", "size of the pictures"),
+    ({"out_features": 0}, "0 outputs", "data.classes"),
+    ({"depth": -1}, "model.depth is -1", "--model.depth 2"),
+    ({"width": 0}, "model.width is 0", "--model.width 512"),
+    ({"depth": 0, "width": 0}, "model.width is 0", "--model.width 512"),
+    ({"width": [4, 0]}, "model.width is [4, 0]", "--model.width 512"),
+    ({"width": -3}, "model.width is -3", "--model.width 512"),
+    ({"width": [4]}, "model.width lists 1 layers, but model.depth is 2", "--model.depth 1"),
+    ({"width": [4, 4, 4]}, "model.width lists 3 layers, but model.depth is 2", "--model.depth 3"),
+    ({"width": []}, "model.width lists 0 layers, but model.depth is 2", "--model.width 512"),
+    ({"dropout": 1.0}, "model.dropout is 1", "--model.dropout 0.2"),
+    ({"dropout": -0.1}, "model.dropout is -0.1", "--model.dropout 0.2"),
+    ({"dropout": math.nan}, "model.dropout is nan", "--model.dropout 0.2"),
+    ({"init_scale": 0.0}, "model.init_scale is 0", "--model.init zeros"),
+    ({"init_scale": math.nan}, "model.init_scale is nan", "--model.init_scale 1.0"),
+    ({"init_bias": math.inf}, "model.init_bias is inf", "--model.init_bias 0.1"),
+    ({"norm": "group"}, "unknown norm 'group'", "none, batch, layer"),
+    ({"init": "xavier"}, "unknown initialization 'xavier'", "xavier_uniform"),
+    ({"activation": "rely"}, "unknown activation 'rely'", "relu"),
+    ({"activation_parameter": 0.1}, "activation relu has no parameter", "leaky_relu"),
+]
+
+
+@pytest.mark.parametrize(("bad", "cause", "remedy"), BAD, ids=[str(bad) for bad, _, _ in BAD])
+def test_refusals_name_cause_and_remedy(bad: dict[str, Any], cause: str, remedy: str) -> None:
+    with pytest.raises(InputError) as error:
+        MLP(**({"in_features": 6, "out_features": 3} | bad))
+    assert cause in error.value.cause
+    assert remedy in error.value.remedy
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    widths=st.lists(st.integers(2, 12), max_size=5),
+    norm=st.sampled_from(NORMS),
+    activation=st.sampled_from(get_args(ActivationName)),
+    dropout=st.sampled_from([0.0, 0.3]),
+    batch=st.integers(2, 9),
+)
+def test_any_network_is_finite_and_learns_everywhere(
+    widths: list[int], norm: NormName, activation: ActivationName, dropout: float, batch: int
+) -> None:
+    torch.manual_seed(0)
+    mlp = MLP(8, 3, len(widths), widths, activation=activation, norm=norm, dropout=dropout)
+    logits = mlp(torch.randn(batch, 2, 4))
+    assert logits.shape == (batch, 3)
+    assert logits.isfinite().all()
+    logits.square().sum().backward()
+    for name, p in mlp.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+    assert [layer.linear.out_features for layer in mlp.hidden] == widths

@@ -1,0 +1,354 @@
+"""A run that is killed and resumed ends as one that never was: weights, optimizer, schedule, metrics, scalars."""
+
+import gc
+import json
+import logging
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import harness
+import pytest
+import yaml
+from harness import Kill, compare, metrics, next_second, run
+
+from project.errors import InputError
+from project.runs.cli import CLI
+from project.runs.saving.resumption import MAY_CHANGE
+from project.runs.saving.run_folder import lock_run_folder
+
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # says of every resumption what it purges
+
+FLAGS = [
+    "--data.dataset=idx",
+    "--data.num_validation=40",
+    "--data.batch_size=32",
+    "--data.augmentation=shift",
+    "--model.width=16",
+    "--model.norm=batch",
+    "--model.dropout=0.2",
+    "--model.optimizer=adamw",
+    "--model.schedule=one_cycle",
+    "--patience=2",
+    "--checkpoint_every_n_steps=2",
+    "--trainer.max_epochs=3",
+    "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=2",
+]
+"""Three epochs of six steps, a checkpoint after steps 2, 4, 6, 8, …"""
+
+VARIANTS = {
+    "default": [],
+    "early stopping": ["--trainer.max_epochs=8", "--patience=1", "--model.learning_rate=1e-5"],
+    "checkpoints by epoch alone": ["--checkpoint_every_n_steps=1000"],
+    "a checkpoint at every step": ["--checkpoint_every_n_steps=1"],
+    "accumulated parts": ["--trainer.accumulate_grad_batches=2"],
+    "validation within an epoch": ["--trainer.val_check_interval=0.5"],
+    "validation every other epoch": ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4"],
+    "no validation": ["--data.num_validation=0"],
+    "max_steps": ["--trainer.max_steps=16"],
+    "cut epochs": ["--trainer.limit_train_batches=4"],
+    "mixed targets": ["--data.augmentation=[mixup,erase]", "--model.norm=layer", "--model.optimizer=momentum"],
+    "muon": ["--model.optimizer=muon"],
+    "bfloat16": ["--trainer.precision=bf16-mixed"],
+    "regression": ["--model.task=regression", "--trainer.gradient_clip_val=0.1"],
+}
+"""Settings in each of which a training goes another way through the loops."""
+
+
+class Runs:
+    """Runs with the same flags under one root, each in a process of its own."""
+
+    def __init__(self, root: Path, data: Path) -> None:
+        self.root, self.data = root, data
+
+    def start(
+        self, name: str, *flags: str, kill: Kill | None = None, changes: tuple[Callable[[], None], ...] = ()
+    ) -> int:
+        flags = (*FLAGS, f"--data.root={self.data}", f"--run_root={self.root}", f"--run_name={name}", *flags)
+        return run(flags, self.printed(name), kill, changes)
+
+    def resume(
+        self, name: str, *flags: str, kill: Kill | None = None, changes: tuple[Callable[[], None], ...] = ()
+    ) -> int:
+        next_second()
+        return run(["--resume", str(self.folder(name)), *flags], self.printed(name), kill, changes)
+
+    def folder(self, name: str) -> Path:
+        return self.root / "idx" / name
+
+    def printed(self, name: str) -> Path:
+        return self.root / f"{name}.txt"
+
+    def unbroken(self, variant: str) -> Path:
+        """The folder of a variant's run that nothing happened to."""
+        name = "unbroken-" + variant.replace(" ", "-")
+        if not self.folder(name).exists():
+            assert self.start(name, *VARIANTS[variant]) == 0, self.printed(name).read_text()
+        return self.folder(name)
+
+    def check(self, variant: str, kill: Kill, changes: tuple[Callable[[], None], ...] = ()) -> list[str]:
+        """What a run that is killed and resumed has other than the unbroken one."""
+        name = f"{variant}-{kill.moment}-{kill.number}".replace(" ", "-")
+        shutil.rmtree(self.folder(name), ignore_errors=True)
+        assert self.start(name, *VARIANTS[variant], kill=kill, changes=changes) == -kill.signum
+        status = self.resume(name, changes=changes)
+        if status:
+            return [self.printed(name).read_text()]
+        return compare(self.folder(name), self.unbroken(variant))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"), idx_folder)
+
+
+FAST = [Kill("step", 9), Kill("step", 12), Kill("saved", 4), Kill("test", 2)]
+EVERY = [
+    *(Kill("step", number) for number in range(1, 19)),
+    *(Kill("validation", number) for number in (1, 5, 8, 9, 16, 17, 24)),
+    *(Kill("write", number) for number in range(1, 10)),
+    *(Kill("publish", number) for number in range(1, 21)),
+    *(Kill("saved", number) for number in range(1, 10)),
+    *(Kill("validation", number) for number in (25, 32)),
+    *(Kill("test", number) for number in (1, 8)),
+]
+
+
+@pytest.mark.parametrize("kill", FAST, ids=lambda kill: f"{kill.moment}-{kill.number}")
+def test_killed_and_resumed(runs: Runs, kill: Kill) -> None:
+    assert runs.check("default", kill) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", EVERY, ids=lambda kill: f"{kill.moment}-{kill.number}")
+def test_killed_anywhere(runs: Runs, kill: Kill) -> None:
+    assert runs.check("default", kill) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [3, 6, 8, 9, 12])
+@pytest.mark.parametrize("variant", list(VARIANTS)[1:])
+def test_killed_in_every_kind_of_training(runs: Runs, variant: str, number: int) -> None:
+    assert runs.check(variant, Kill("step", number)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["early stopping", "max_steps", "no validation"])
+@pytest.mark.parametrize("kill", [Kill("test", 3), Kill("saved", 3), Kill("saved", 6)])
+def test_killed_at_other_ends(runs: Runs, variant: str, kill: Kill) -> None:
+    assert runs.check(variant, kill) == []
+
+
+def test_early_stopping_was_on(runs: Runs) -> None:
+    """The variant would show nothing if it ran to its last epoch."""
+    found = metrics(runs.unbroken("early stopping"))
+    assert found["status"] == "early_stopped"
+    assert found["epochs"] < 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Kill("step", 5), Kill("step", 3)),
+        (Kill("step", 11), Kill("step", 2)),
+        (Kill("step", 8), Kill("step", 1)),
+        (Kill("saved", 3), Kill("saved", 1)),
+        (Kill("validation", 9), Kill("validation", 3)),
+        (Kill("write", 4), Kill("write", 1)),
+        (Kill("step", 17), Kill("test", 1)),
+        (Kill("test", 1), Kill("test", 1)),
+    ],
+)
+def test_killed_twice(runs: Runs, first: Kill, second: Kill) -> None:
+    name = f"twice-{first.moment}{first.number}-{second.moment}{second.number}"
+    assert runs.start(name, kill=first) == -9
+    assert runs.resume(name, kill=second) == -9
+    assert runs.resume(name) == 0
+    assert compare(runs.folder(name), runs.unbroken("default")) == []
+
+
+@pytest.mark.slow
+def test_real_data(real_data: Path, tmp_path: Path) -> None:
+    """20 kills at random steps of a training on FashionMNIST."""
+    flags = [
+        f"--data.root={real_data}",
+        f"--run_root={tmp_path}",
+        "--model.width=64",
+        "--data.num_train=20000",
+        "--data.augmentation=shift",
+        "--checkpoint_every_n_steps=10",
+        "--trainer.max_epochs=2",
+        "--trainer.accelerator=cpu",
+    ]
+    assert run([*flags, "--run_name=unbroken"], tmp_path / "unbroken.txt") == 0
+    steps = metrics(tmp_path / "fashion_mnist" / "unbroken")["steps"]
+    for step in random.Random(0).sample(range(1, steps + 1), 20):  # noqa: S311
+        name = f"step{step}"
+        assert run([*flags, f"--run_name={name}"], tmp_path / f"{name}.txt", Kill("step", step)) == -9
+        next_second()
+        folder = tmp_path / "fashion_mnist" / name
+        assert run(["--resume", str(folder)], tmp_path / f"{name}.txt") == 0
+        assert compare(folder, tmp_path / "fashion_mnist" / "unbroken") == [], step
+
+
+CONTROLS: list[tuple[Callable[[], None], str, Kill]] = [
+    (harness.without_order, "default", Kill("step", 9)),
+    (harness.without_position, "default", Kill("step", 9)),
+    (harness.without_reseeding, "default", Kill("step", 9)),
+    (harness.without_epoch_sums, "default", Kill("step", 9)),
+    (harness.without_whole_epochs, "a checkpoint at every step", Kill("validation", 9)),
+    (harness.without_purge, "default", Kill("step", 10)),
+    (harness.without_immediate_scalars, "default", Kill("saved", 1)),
+    (harness.without_flush, "default", Kill("saved", 1)),
+    (harness.without_early_stopping_state, "early stopping", Kill("step", 14)),
+    (harness.without_best_score, "early stopping", Kill("step", 14)),
+    (harness.without_best_first, "early stopping", Kill("publish", 12)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("take_out", "variant", "kill"), CONTROLS, ids=lambda part: getattr(part, "__name__", ""))
+def test_each_part_is_needed(
+    tmp_path: Path, idx_folder: Path, take_out: Callable[[], None], variant: str, kill: Kill
+) -> None:
+    """Without any one part of the recipe a run that is killed ends otherwise than one that is not."""
+    controlled = Runs(tmp_path, idx_folder)
+    name = "unbroken-" + variant.replace(" ", "-")
+    # the part is missing in the unbroken run too: what differs is the kill's doing
+    assert controlled.start(name, *VARIANTS[variant], changes=(take_out,)) == 0
+    assert controlled.check(variant, kill, changes=(take_out,)) != []
+
+
+def test_auto_starts_goes_on_and_knows_the_end(runs: Runs) -> None:
+    kill = Kill("step", 9)
+    assert runs.start("auto", "--resume=auto", kill=kill) == -9
+    next_second()
+    assert runs.start("auto", "--resume=auto") == 0
+    assert compare(runs.folder("auto"), runs.unbroken("default")) == []
+    before = runs.folder("auto").joinpath("metrics.json").read_text()
+    assert runs.start("auto", "--resume=auto") == 0
+    assert "is finished (completed after 3 epochs)" in runs.printed("auto").read_text()
+    assert runs.folder("auto").joinpath("metrics.json").read_text() == before
+
+
+def test_train_longer(runs: Runs) -> None:
+    assert runs.start("longer", "--model.schedule=constant") == 0
+    assert runs.resume("longer") == 2
+    printed = runs.printed("longer").read_text()
+    assert "is finished (completed after 3 epochs)" in printed
+    assert "--trainer.max_epochs 6" in printed
+    assert runs.resume("longer", "--trainer.max_epochs=4") == 0
+    # with a schedule that does not know the end, in one go or in two is the same
+    assert runs.start("in-one-go", "--model.schedule=constant", "--trainer.max_epochs=4") == 0
+    assert compare(runs.folder("longer"), runs.folder("in-one-go")) == []
+    assert yaml.safe_load((runs.folder("longer") / "config.yaml").read_text())["trainer"]["max_epochs"] == 4
+
+
+def test_go_on_after_early_stopping(runs: Runs) -> None:
+    name = "patient"
+    assert runs.start(name, *VARIANTS["early stopping"]) == 0
+    epochs = metrics(runs.folder(name))["epochs"]
+    assert runs.resume(name) == 2
+    assert "--patience 2" in runs.printed(name).read_text()
+    assert runs.resume(name, "--patience=3") == 0
+    assert metrics(runs.folder(name))["epochs"] > epochs
+
+
+def refusal(*arguments: str) -> InputError:
+    with pytest.raises(InputError) as caught:
+        CLI(list(arguments))
+    return caught.value
+
+
+@pytest.fixture
+def copied(runs: Runs, tmp_path: Path) -> Path:
+    """A finished run to play with."""
+    folder = tmp_path / "idx" / "copied"
+    shutil.copytree(runs.unbroken("default"), folder)
+    return folder
+
+
+def test_other_settings_are_shown_side_by_side(copied: Path) -> None:
+    error = refusal("--resume", str(copied), "--model.learning_rate=0.1", "--model.depth=3", "--data.batch_size=32")
+    assert "model.learning_rate is 0.004 in the run, 0.1 now" in error.cause
+    assert "model.depth is 2 in the run, 3 now" in error.cause
+    assert "batch_size" not in error.cause
+    for name in MAY_CHANGE:
+        assert name in error.remedy
+
+
+def test_settings_in_a_file_count_too(copied: Path, tmp_path: Path) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text("model:\n  dropout: 0.5\n")
+    assert "model.dropout is 0.2 in the run, 0.5 now" in refusal("--resume", str(copied), f"--config={file}").cause
+
+
+def test_other_data_are_refused(copied: Path, tmp_path: Path, idx_folder: Path) -> None:
+    other = tmp_path / "data"
+    shutil.copytree(idx_folder, other)
+    (copied / "metrics.json").unlink()
+    moved = CLI(["--resume", str(copied), f"--data.root={other}"])
+    assert moved.resumption is not None
+    assert moved.resumption.step == 18
+    del moved
+    gc.collect()  # unlocks the run
+    content = bytearray((other / "train-images-idx3-ubyte").read_bytes())
+    content[-1] ^= 1
+    (other / "train-images-idx3-ubyte").write_bytes(content)
+    assert "are not those" in refusal("--resume", str(copied), f"--data.root={other}").cause
+
+
+def test_fewer_epochs_than_done(copied: Path) -> None:
+    (copied / "metrics.json").unlink()
+    assert "3 epochs are done already" in refusal("--resume", str(copied), "--trainer.max_epochs=2").cause
+
+
+def test_diverged_run(copied: Path) -> None:
+    (copied / "metrics.json").write_text(json.dumps({"status": "diverged"}))
+    assert "diverged" in refusal("--resume", str(copied)).cause
+
+
+def test_two_processes_cannot_train_one_run(copied: Path) -> None:
+    (copied / "metrics.json").unlink()
+    descriptor = lock_run_folder(copied)
+    try:
+        assert "another process" in refusal("--resume", str(copied)).cause
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["--resume=nowhere"], "no run folder"),
+        (["--resume=auto"], "which run"),
+        (["--resume=nowhere", "--run_name=x"], "names the run already"),
+    ],
+)
+def test_no_run_to_resume(arguments: list[str], cause: str) -> None:
+    assert cause in refusal(*arguments).cause
+
+
+def test_damaged_last_checkpoint(runs: Runs) -> None:
+    name = "damaged"
+    assert runs.start(name, kill=Kill("step", 9)) == -9
+    last = runs.folder(name) / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert runs.resume(name) == 0
+    assert "last.ckpt cannot be loaded" in runs.printed(name).read_text()
+    assert "going on from" in runs.printed(name).read_text()
+    assert compare(runs.folder(name), runs.unbroken("default")) == []
+
+
+def test_flipped_bit_in_a_checkpoint(copied: Path) -> None:
+    (copied / "metrics.json").unlink()
+    (copied / "checkpoints" / "previous.ckpt").unlink()
+    last = copied / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    assert "checksum" in refusal("--resume", str(copied)).cause

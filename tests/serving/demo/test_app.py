@@ -1,0 +1,596 @@
+"""The demo: the same answers as evaluation's, said in plain words, on a page that a real browser draws on."""
+
+import base64
+import importlib.util
+import io
+import json
+import os
+import random
+import re
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from browser import Browser, find_browser
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from project.errors import InputError
+from project.runs.cli import CLI
+from project.runs.train import train
+from project.serving.demo.app import Contender, Drawing, load_contenders
+from project.serving.demo.page import (
+    MOST_BARS,
+    NEGATIVE,
+    POSITIVE,
+    Answer,
+    answer_page,
+    empty_page,
+    error_page,
+    png_url,
+    signed_colors,
+    unit_colors,
+)
+
+SCRIPT = ROOT / "scripts" / "demo.py"
+TASKS = {
+    "multiclass": ["--model.depth=3", "--model.width=[16, 5, 9]"],
+    "softmax": ["--model.depth=0", "--model.width=[]", "--model.norm=none"],
+    "binary": ["--model.task=binary", "--data.classes=[2, 0]", "--model.activation=gelu"],
+    "rotation": ["--model.task=regression", "--data.target=rotation", "--data.num_train=100"],
+}
+ODD_NAME = "${6*7}{{value}}<b>odd&amp;"
+"""A run's name that is neither HTML nor a template."""
+HOSTILE = "</style><script>alert(1)</script>${1+1}{{value}}"
+
+for package in ("gradio", "captum"):
+    if importlib.util.find_spec(package) is None and os.environ.get("CI") != "true":
+        pytest.skip(f"{package} is not installed (pip install -e '.[demo]')", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def runs(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished run of each task."""
+    folder = tmp_path_factory.mktemp("demo") / "runs"
+    for name, flags in TASKS.items():
+        common = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
+        common += ["--model.width=16", "--trainer.max_epochs=8", "--trainer.accelerator=cpu", "--model.dropout=0"]
+        common += ["--trainer.log_every_n_steps=2", f"--run_root={folder}", f"--run_name={name}"]
+        train(CLI([*common, *flags]))
+    return {name: folder / "idx" / name for name in TASKS}
+
+
+@pytest.fixture(params=TASKS)
+def contender(request: pytest.FixtureRequest, runs: dict[str, Path]) -> Contender:
+    return load_contenders([runs[request.param]])[0]
+
+
+def example(image: torch.Tensor) -> Drawing:
+    return Drawing(image, "example", "black", "")
+
+
+def chance() -> random.Random:
+    return random.Random(1)  # noqa: S311 - chooses pictures, no secrets
+
+
+def message(pixels: "np.ndarray[Any, Any]", kind: str = "drawn", paper: str = "black", truth: str = "") -> str:
+    return json.dumps({"picture": png_url(pixels), "kind": kind, "paper": paper, "truth": truth})
+
+
+class Tags(HTMLParser):
+    """Names of a page's elements, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_test_pictures_get_the_answers_that_evaluation_scored(contender: Contender) -> None:
+    """The metrics that training wrote, computed anew from the demo's own answers."""
+    datamodule = contender.run.datamodule
+    loader = datamodule.evaluation_loader("test")
+    hits, squares = [], []
+    for batch, _ in loader:
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            answer = contender.answer(example(image.round().to(torch.uint8)), True, "gradient_times_input")
+            if answer.value is None:
+                assert answer.probabilities is not None
+                assert answer.probabilities.sum().item() == pytest.approx(1)
+                assert int(answer.probabilities.argmax()) == answer.decision
+                hits.append(answer.decision == int(target))
+            else:
+                squares.append((answer.value - float(target)) ** 2)
+    if hits:
+        assert np.mean(hits) == contender.run.metrics["test/accuracy"]
+        assert np.mean(hits) > 0.5  # so that this is more than agreement on nonsense
+    else:  # turned pictures have fractions of gray levels, which a picture file has not
+        assert np.mean(squares) ** 0.5 == pytest.approx(contender.run.metrics["test/rmse"], rel=1e-2)
+
+
+def test_a_test_picture_arrives_untouched_and_with_its_name(contender: Contender) -> None:
+    if contender.run.datamodule.target == "rotation":
+        image, truth = contender.example(chance())
+        assert abs(float(truth)) <= 45
+    else:
+        image, truth = contender.example(chance())
+        images, targets = contender.run.datamodule.data.test.images, contender.run.datamodule.targets("test")
+        place = next(i for i, other in enumerate(images) if torch.equal(other, image))
+        assert truth == contender.run.module.spec.class_names[targets[place]]
+    drawing = Drawing.from_page(message(image.numpy(), "example", truth=truth))
+    assert torch.equal(contender.answer(drawing, True, "gradient_times_input").image, image)
+    assert drawing.truth == truth
+
+
+def test_the_panels_show_every_layer(contender: Contender) -> None:
+    image, _ = contender.example(chance())
+    answer = contender.answer(example(image), False, "integrated_gradients")
+    widths = {"multiclass": [16, 5, 9], "softmax": [], "binary": [16] * 2, "rotation": [16] * 2}[
+        contender.run.folder.name
+    ]
+    assert [len(layer) for layer in answer.hidden] == widths
+    assert answer.attribution.shape == image.shape
+    page = Tags(answer_page([answer], "", 0.01))
+    assert page.names.count("img") == 2 + len(widths)
+    assert page.text.count("units above 0") == len(widths)
+    assert ("There are none" in page.text) == (not widths)
+
+
+def test_a_run_is_described_by_its_layers_and_its_own_weights_score(runs: dict[str, Path]) -> None:
+    best, last = load_contenders([runs["multiclass"], runs["multiclass"] / "checkpoints" / "last.ckpt"])
+    (of_rotation,) = load_contenders([runs["rotation"]])
+    accuracy = best.run.metrics["test/accuracy"]
+    assert best.description == f"72 → 16 → 5 → 9 → 3, test accuracy {100 * accuracy:.1f} %"
+    assert last.description == "72 → 16 → 5 → 9 → 3"
+    assert last.name == "idx/multiclass (last)"
+    assert re.fullmatch(r"72 → 16 → 16 → 1, root mean squared test error [\d.]+", of_rotation.description)
+
+
+def test_paper_and_files_are_turned_to_what_the_network_knows() -> None:
+    def drawing(kind: Any, paper: Any) -> Drawing:
+        return Drawing(torch.zeros(2, 2, dtype=torch.uint8), kind, paper, "")
+
+    assert drawing("drawn", "black").polarity("auto") == "as_is"
+    assert drawing("drawn", "white").polarity("auto") == "invert"
+    assert drawing("file", "black").polarity("auto") == "auto"
+    assert drawing("example", "white").polarity("auto") == "as_is"
+    # of data of one's own nobody knows which way round they are
+    assert drawing("drawn", "white").polarity("as_is") == "as_is"
+
+
+def test_the_same_drawing_on_black_and_on_white_paper_is_the_same_picture(runs: dict[str, Path]) -> None:
+    drawn = np.zeros((280, 280), np.uint8)
+    drawn[40:240, 80:200] = 255
+    one = load_contenders([runs["multiclass"]])[0]
+    seen = [
+        one.answer(Drawing.from_page(message(pixels, paper=paper)), False, "gradient_times_input").image
+        for pixels, paper in ((drawn, "black"), (255 - drawn, "white"))
+    ]
+    assert torch.equal(seen[0], 255 - seen[1])  # own data are taken as they are; MNIST's would be inverted
+    assert seen[0].max() > 200
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    st.one_of(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(),
+            lambda inner: (
+                st.lists(inner) | st.dictionaries(st.sampled_from(["picture", "kind", "paper", "truth"]), inner)
+            ),
+        ).map(json.dumps),
+        st.binary().map(
+            lambda data: json.dumps(
+                {"picture": "x," + base64.b64encode(data).decode(), "kind": "file", "paper": "", "truth": ""}
+            )
+        ),
+    )
+)
+def test_whatever_else_is_sent_is_refused_in_words(sent: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        Drawing.from_page(sent)
+    assert refusal.value.cause
+    assert refusal.value.remedy
+
+
+def test_a_picture_file_is_read_at_its_own_size() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (31, 17), "white").save(file, "JPEG")
+    url = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    sent = json.dumps({"picture": url, "kind": "file", "paper": "black", "truth": ""})
+    assert Drawing.from_page(sent).image.shape == (17, 31)
+
+
+def made_up(**changes: Any) -> Answer:
+    answer = Answer(
+        "set/run",
+        "4 → 2",
+        ("left", "right"),
+        torch.zeros(2, 2, dtype=torch.uint8),
+        False,
+        False,
+        torch.tensor([0.25, 0.75]),
+        None,
+        "",
+        1,
+        [torch.ones(3)],
+        torch.zeros(2, 2),
+    )
+    return replace(answer, **changes)
+
+
+def test_the_answer_in_words_and_bars() -> None:
+    page = answer_page([made_up()], "left", 0.0042)
+    assert re.findall(r"data-share='([\d.]+)'", page) == ["0.2500", "0.7500"]
+    text = " ".join(Tags(page).text.split())
+    assert "right 75.0 %" in text
+    assert "The test set says: left" in text
+    assert "3 of 3 units above 0" in text
+    assert "Answered in 4 ms" in text
+
+
+def test_nearly_certain_is_not_certain() -> None:
+    text = Tags(answer_page([made_up(probabilities=torch.tensor([2e-5, 1 - 2e-5]))], "", 0)).text
+    assert "< 0.1 %" in text
+    assert "> 99.9 %" in text
+    assert "100.0 %" in Tags(answer_page([made_up(probabilities=torch.tensor([0.0, 1.0]))], "", 0)).text
+
+
+def test_many_classes_are_ranked() -> None:
+    names = tuple(f"class {index}" for index in range(47))
+    page = answer_page([made_up(class_names=names, probabilities=torch.arange(47.0) / 1081, decision=46)], "", 0)
+    shown = re.findall(r"title='(class \d+)'", page)
+    assert shown == [f"class {46 - rank}" for rank in range(MOST_BARS)]
+    assert "35 classes less probable" in page
+
+
+def test_a_regression_shows_its_number_and_unit() -> None:
+    page = answer_page([made_up(probabilities=None, class_names=(), value=-12.345, unit="degrees")], "8.0", 0)
+    text = " ".join(Tags(page).text.split())
+    assert "-12.35 degrees" in text or "-12.34 degrees" in text
+    assert "The test set says: 8.0" in text
+
+
+def test_a_diverged_network_says_so() -> None:
+    page = answer_page(
+        [made_up(probabilities=torch.full((2,), torch.nan), hidden=[torch.full((3,), torch.nan)])], "", 0
+    )
+    assert "diverged" in page
+
+
+def test_several_networks_share_the_panels_and_one_view_of_the_same_picture() -> None:
+    page = answer_page([made_up(name="a"), made_up(name="b")], "", 0)
+    assert page.count("the network's input") == 1
+    assert page.count("each pixel's share") == 2
+    other = made_up(name="c", image=torch.ones(4, 4, dtype=torch.uint8), attribution=torch.ones(4, 4))
+    assert answer_page([made_up(), other], "", 0).count("the network's input") == 2
+
+
+def test_names_from_a_stranger_are_text() -> None:
+    answer = made_up(name=HOSTILE, description=HOSTILE, class_names=(HOSTILE, HOSTILE), unit=HOSTILE)
+    pages = [
+        answer_page([answer, answer], HOSTILE, 0),
+        answer_page([replace(answer, probabilities=None, value=1.0)], HOSTILE, 0),
+        empty_page([HOSTILE], [HOSTILE]),
+        error_page(HOSTILE, HOSTILE),
+    ]
+    for page in pages:
+        tags = Tags(page)
+        assert not {"script", "style"} & set(tags.names)
+        assert HOSTILE in tags.text
+
+
+def test_colours_tell_sign_and_size() -> None:
+    colors = signed_colors(torch.tensor([[2.0, -2.0, 0.0, 1.0, torch.nan]]))
+    assert [tuple(color) for color in colors[0][:3]] == [POSITIVE, NEGATIVE, (0, 0, 0)]
+    assert tuple(colors[0][3]) == tuple(int(np.rint(level / 2)) for level in POSITIVE)
+    assert not colors[0][4].any()
+    assert not signed_colors(torch.zeros(2, 3)).any()
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 16, 100, 512, 1000, 5000])
+def test_each_unit_has_its_square(num: int) -> None:
+    colors = unit_colors(torch.arange(1.0, num + 1))
+    shown = min(num, 4096)
+    assert (colors[..., 3] == 255).sum() == shown
+    assert colors.reshape(-1, 4)[:shown, 3].all(), "in reading order, the padding at the end"
+    red = colors.reshape(-1, 4)[:shown, 0].astype(int)
+    assert (np.diff(red) >= 0).all()
+    rows, columns = colors.shape[:2]
+    assert rows <= columns <= max(4 * rows, 4)
+
+
+def refusal(flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["scripts/demo.py", *flags])
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return int(leaving.value.code or 0), capsys.readouterr().err
+
+
+def assert_refused(status: int, printed: str, *words: str) -> None:
+    assert status == 2, printed
+    assert re.fullmatch(r"error: .+\n  fix: .+\n", printed), printed
+    for word in words:
+        assert word in printed
+
+
+def test_bad_input(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(runs["softmax"])
+    assert_refused(*refusal([str(tmp_path)], monkeypatch, capsys), "no run folder")
+    assert_refused(*refusal([run, run], monkeypatch, capsys), "given twice")
+    assert_refused(*refusal([run, "--port=70000"], monkeypatch, capsys), "70000", "--port 7860")
+    assert_refused(*refusal([run, "--port=seven"], monkeypatch, capsys), "port")
+    assert_refused(*refusal([run, "--host=no.such.host.invalid"], monkeypatch, capsys), "no.such.host.invalid")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert_refused(*refusal([run, f"--port={port}"], monkeypatch, capsys), str(port), "--port 0")
+
+
+@pytest.mark.parametrize("package", ["gradio", "captum.attr"])
+def test_a_missing_package_is_named_before_anything_is_served(
+    package: str, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert_refused(*refusal([str(runs["softmax"])], monkeypatch, capsys), package.split(".")[0], ".[demo]")
+
+
+def test_data_that_have_gone_are_no_reason_to_fetch_them(runs: dict[str, Path], tmp_path: Path) -> None:
+    one = load_contenders([runs["multiclass"]], tmp_path / "nothing")[0]
+    with pytest.raises(InputError):
+        one.example(chance())
+    assert not one.run.datamodule.download
+
+
+WATCH = """
+import os, sys
+log = open(os.environ["CONNECTIONS"], "a", buffering=1)
+def hook(event, arguments):
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        log.write(f"{arguments[1][0]}\\n")
+    elif event == "socket.getaddrinfo":
+        log.write(f"{arguments[0]}\\n")
+sys.addaudithook(hook)
+"""
+"""Put before a Python program, writes down every host that it looks up or connects to."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """The demo in a process of its own, with a browser on it."""
+
+    browser: Browser
+    address: str
+    connections: Path
+
+    def open(self, width: int = 1280) -> None:
+        self.browser.look(width, 900)
+        self.browser.open(self.address)
+        # Gradio lays a veil over the page until it is ready
+        self.browser.wait_for(
+            "(() => { const c = document.querySelector('.blank canvas'); if (!c) return false;"
+            "c.scrollIntoView(); const r = c.getBoundingClientRect();"
+            "return document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2) === c; })()"
+        )
+
+    def draw(self, *points: tuple[float, float]) -> None:
+        """A stroke through points given as shares of the canvas' width and height."""
+        left, top, width, height = self.browser.run(
+            "(() => { const r = document.querySelector('.mlp-canvas canvas').getBoundingClientRect();"
+            "return [r.x, r.y, r.width, r.height]; })()"
+        )
+        self.browser.drag([(left + x * width, top + y * height) for x, y in points])
+
+    def press(self, name: str) -> None:
+        assert self.browser.run(
+            "(() => { const all = [...document.querySelectorAll('button')];"
+            f"const wanted = all.find((button) => button.textContent.includes('{name}'));"
+            "wanted?.click(); return !!wanted; })()"
+        )
+
+    def state(self) -> str:
+        return str(self.browser.run("document.querySelector('.mlp-page').dataset.state"))
+
+    def shares(self) -> list[float]:
+        return [
+            float(share)
+            for share in self.browser.run("[...document.querySelectorAll('.mlp-bar')].map((bar) => bar.dataset.share)")
+        ]
+
+    def settled_shares(self) -> list[float]:
+        """The bars once they no longer change: while a pen moves, several answers follow each other."""
+        shares = self.shares()
+        for _ in range(40):
+            time.sleep(0.5)
+            before, shares = shares, self.shares()
+            if shares and shares == before:
+                return shares
+        pytest.fail("the answer never settles")
+
+    def wait_for_state(self, state: str) -> None:
+        self.browser.wait_for(f"document.querySelector('.mlp-page')?.dataset.state === '{state}'")
+
+
+@contextmanager
+def demo_process(folder: Path, *paths: Path) -> "Iterator[tuple[subprocess.Popen[str], str]]":
+    """The demo in a process of its own, watched, and its address."""
+    (folder / "sitecustomize.py").write_text(WATCH)
+    environment = os.environ | {
+        "PYTHONPATH": str(folder),
+        "CONNECTIONS": str(folder / "connections"),
+        "OMP_NUM_THREADS": "1",
+        # a proxy that refuses: what went through one would fail
+        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"),
+    }
+    command = [sys.executable, str(SCRIPT), *map(str, paths), "--port=0"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=SCRIPT.parent.parent
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stderr is not None
+            line = server.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:\d+", line)
+            assert found, line or server.stderr.read()
+            yield server, found[0]
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def served(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    program = find_browser()
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium: continuous integration must have one (apt-get install chromium)")
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "profile").mkdir()
+    odd = Path(shutil.copytree(runs["softmax"], folder / ODD_NAME))
+    with (
+        demo_process(folder, runs["multiclass"], odd) as (_, address),
+        Browser(program, folder / "profile") as browser,
+    ):
+        yield Served(browser, address, folder / "connections")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+class TestInTheBrowser:
+    def test_a_stroke_is_answered_and_the_next_one_changes_the_answer(self, served: Served) -> None:
+        served.open()
+        assert served.state() == "empty"
+        assert "idx/multiclass" in served.browser.text()
+        assert ODD_NAME in served.browser.text()
+        served.draw((0.2, 0.1), (0.2, 0.9))
+        served.wait_for_state("answer")
+        first = served.settled_shares()
+        assert ODD_NAME in served.browser.text()
+        assert len(first) == 6  # three classes of two networks
+        assert sum(first[:3]) == pytest.approx(1, abs=2e-4)
+        assert sum(first[3:]) == pytest.approx(1, abs=2e-4)
+        served.draw((0.1, 0.8), (0.5, 0.7), (0.9, 0.8))
+        served.browser.wait_for(
+            f"[...document.querySelectorAll('.mlp-bar')].some((b, i) => +b.dataset.share !== {json.dumps(first)}[i])"
+        )
+        served.press("Undo")
+        served.browser.wait_for(
+            f"[...document.querySelectorAll('.mlp-bar')].every((b, i) => +b.dataset.share === {json.dumps(first)}[i])"
+        )
+        served.press("Clear")
+        served.wait_for_state("empty")
+
+    def test_the_answer_is_there_while_the_pen_is_down(self, served: Served) -> None:
+        served.open()
+        browser = served.browser
+        browser.run(
+            "document.querySelector('canvas').addEventListener('pointerup',"
+            "() => { window.stateAtEnd = document.querySelector('.mlp-page').dataset.state; }, true)"
+        )
+        served.draw(*((0.2 + 0.6 * step / 100, 0.5) for step in range(100)))
+        assert browser.run("window.stateAtEnd") == "answer"
+
+    def test_what_is_drawn_is_what_the_network_sees(self, served: Served) -> None:
+        served.open()
+        served.draw((0.1, 0.15), (0.9, 0.15))
+        served.wait_for_state("answer")
+        served.settled_shares()
+        url = served.browser.run("document.querySelector('.mlp-sees img').src")
+        seen = np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+        assert seen.shape == (8, 9)
+        # a line from side to side near the top, and nothing anywhere else
+        assert seen[1, 1:-1].min() > 100
+        assert seen[4:].max() < 30
+
+    def test_a_test_picture_and_its_name(self, served: Served) -> None:
+        served.open()
+        served.press("picture of the test set")
+        served.wait_for_state("answer")
+        served.browser.wait_for_text("The test set says:")
+        served.browser.run("document.querySelector('#center input').click()")
+        served.wait_for_state("answer")
+
+    def test_a_file_is_answered_and_what_is_none_is_refused_in_words(self, served: Served, tmp_path: Path) -> None:
+        served.open()
+        Image.new("L", (50, 50), 200).save(tmp_path / "gray.png")
+        (tmp_path / "fake.png").write_bytes(b"no picture at all")
+        served.browser.choose_file(".mlp-canvas input[type=file]", tmp_path / "gray.png")
+        served.wait_for_state("answer")
+        served.browser.choose_file(".mlp-canvas input[type=file]", tmp_path / "fake.png")
+        served.wait_for_state("error")
+        assert "Traceback" not in served.browser.text()
+        served.draw((0.5, 0.1), (0.5, 0.9))
+        served.wait_for_state("answer")
+
+    @pytest.mark.parametrize("width", [360, 768, 1280])
+    def test_nothing_hangs_over_the_edge(self, served: Served, width: int) -> None:
+        served.open(width)
+        served.draw((0.2, 0.5), (0.8, 0.5))
+        served.wait_for_state("answer")
+        assert served.browser.run("document.documentElement.scrollWidth") <= width
+        for picture in served.browser.run(
+            "[...document.querySelectorAll('.mlp-page img')].map((i) => i.getBoundingClientRect().right)"
+        ):
+            assert picture <= width
+
+    def test_the_canvas_stays_in_place_under_the_pen(self, served: Served) -> None:
+        served.open()
+        box = "document.querySelector('canvas').getBoundingClientRect()"
+        place = f"(() => {{ const r = {box}; return [r.x, r.y, r.width]; }})()"
+        before = served.browser.run(place)
+        served.draw((0.2, 0.5), (0.8, 0.5))
+        served.wait_for_state("answer")
+        assert served.browser.run(place) == before
+
+    def test_nothing_comes_from_elsewhere(self, served: Served) -> None:
+        served.open()
+        served.draw((0.2, 0.5), (0.8, 0.5))
+        served.wait_for_state("answer")
+        asked = [url for url in served.browser.requested if not url.startswith(("data:", "about:"))]
+        assert len(asked) > 10
+        assert {urlsplit(url).netloc for url in asked} == {urlsplit(served.address).netloc}
+
+    def test_the_server_asks_nobody(self, served: Served) -> None:
+        served.open()
+        time.sleep(1)
+        hosts = set(served.connections.read_text().split())
+        assert hosts <= {"127.0.0.1", "localhost"}, hosts
+        assert hosts, "the watch does not watch"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_quietly(runs: dict[str, Path], tmp_path: Path, signum: int, status: int) -> None:
+    with demo_process(tmp_path, runs["softmax"]) as (server, _):
+        server.send_signal(signum)
+        out, err = server.communicate(timeout=10)
+        assert server.returncode == status
+        assert not out
+        assert not err.strip(), err

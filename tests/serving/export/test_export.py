@@ -1,0 +1,597 @@
+"""An exported file answers like the checkpoint, holds what it needs, and is written whole or not at all."""
+
+import json
+import re
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from conftest import ROOT
+from statsmodels.stats.proportion import proportion_confint
+from torch import Tensor, nn
+
+import project.serving.export.export as exporting
+from project.data.datamodule import ImageDataModule
+from project.errors import InputError, RunError
+from project.network.activations import ActivationName
+from project.network.mlp import NormName
+from project.runs.cli import CLI
+from project.runs.train import train
+from project.serving.export.export import FormatName, export, load_network
+from project.serving.restore import RestoredRun, restore
+from project.training.module import MLPModule
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime has no release for Python 3.15 yet")
+
+SCRIPT = ROOT / "scripts" / "export.py"
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
+TASKS: dict[str, dict[str, Any]] = {
+    "multiclass": {},
+    "binary": {"data": {"classes": [2, 0]}},
+    "regression": {"data": {"target": "rotation"}},
+    "label_regression": {},
+}
+BATCHES = (57, 10, 1)
+
+
+def make_run(folder: Path, idx_folder: Path, task: str = "multiclass", **model: Any) -> RestoredRun:
+    """A run as training leaves it, but with weights and statistics by chance: no layer is trivial."""
+    name = task.removeprefix("label_")
+    data: dict[str, Any] = {"dataset": "idx", "root": str(idx_folder), "num_validation": 40, "batch_size": 32}
+    data |= {"normalization": "standardize", **TASKS[task].get("data", {})}
+    model = {"task": name, "depth": 2, "width": 16, **model}
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": model, "data": data}))
+    datamodule = ImageDataModule(**data, task=name)
+    torch.manual_seed(0)
+    module = MLPModule(datamodule.spec, datamodule.normalization, **model)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    for buffer_name, buffer in module.named_buffers():
+        if "running" in buffer_name:
+            buffer.copy_(torch.rand_like(buffer) + 0.5)
+    return RestoredRun(folder, folder / "checkpoints" / "best.ckpt", module, datamodule, None)
+
+
+def expected_answers(run: RestoredRun, images: Tensor) -> Tensor:
+    """What the run's own module answers, by torch's functions."""
+    module, spec = run.module.eval(), run.module.spec
+    with torch.no_grad():
+        logits = module.mlp(module.normalization(images))
+    if spec.task == "regression":
+        return logits[:, 0] * spec.target_sd + spec.target_mean
+    if spec.task == "binary":
+        return torch.cat((torch.sigmoid(-logits), torch.sigmoid(logits)), 1)
+    return torch.softmax(logits, 1)
+
+
+def load(path: Path) -> Callable[[Tensor], Tensor]:
+    """Each format by its own library, apart from the project's way of reading it."""
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    return load_network(path)
+
+
+def hold_against_the_run(run: RestoredRun, to: FormatName, **options: Any) -> None:
+    exported = export(run, to, **options)
+    answer, images = load(exported.path), run.datamodule.data.test.images
+    expected = expected_answers(run, images)
+    for size in BATCHES:
+        with torch.no_grad():
+            found = torch.cat([answer(chunk) for chunk in torch.split(images, size)])
+        assert found.dtype == torch.float32
+        assert found.shape == expected.shape
+        assert torch.allclose(found, expected, rtol=0, atol=1e-5 * run.module.spec.target_sd)
+    assert exported.check.max_difference <= 1e-5
+    assert exported.check.num_pictures == len(run.datamodule.splits["test"])
+
+
+ONNX = pytest.param("onnx", marks=pytest.mark.slow)
+TORCH_EXPORT = pytest.param("torch_export", marks=pytest.mark.slow)
+"""A second each: the fast tests take them only where it may differ from the other formats."""
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("to", [ONNX, TORCH_EXPORT, "safetensors"])
+def test_every_activation(activation: ActivationName, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+    hold_against_the_run(make_run(tmp_path, idx_folder, activation=activation), to)
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "elu", "swish", "softplus"])
+@pytest.mark.parametrize("to", [ONNX, TORCH_EXPORT, "safetensors"])
+def test_a_parameter_of_the_activation(
+    activation: ActivationName, to: FormatName, idx_folder: Path, tmp_path: Path
+) -> None:
+    hold_against_the_run(make_run(tmp_path, idx_folder, activation=activation, activation_parameter=1.7), to)
+
+
+@pytest.mark.parametrize("norm", get_args(NormName))
+@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+def test_every_norm(norm: NormName, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+    hold_against_the_run(make_run(tmp_path, idx_folder, norm=norm, dropout=0.5, width=[9, 12]), to)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_task(task: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+    hold_against_the_run(make_run(tmp_path, idx_folder, task, depth=1), to)
+
+
+@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+def test_no_hidden_layer(to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+    hold_against_the_run(make_run(tmp_path, idx_folder, depth=0), to)
+
+
+def test_a_network_that_was_trained_compiled_is_not_compiled_again(idx_folder: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, idx_folder, compile=True)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert export(run, "safetensors").check.max_difference <= 1e-5
+
+
+def test_by_hand(idx_folder: Path, tmp_path: Path) -> None:
+    """The file's tensors alone, in numpy and float64: normalization, linear map, batch norm, ReLU, softmax."""
+    run = make_run(tmp_path, idx_folder, depth=1, norm="batch")
+    onnx_file, tensors_file = export(run, "onnx").path, export(run, "safetensors").path
+    t = {name: tensor.double().numpy() for name, tensor in safetensors.torch.load_file(tensors_file).items()}
+    images = run.datamodule.data.test.images
+    x = (images.numpy().reshape(len(images), -1).astype(np.float64) - t["normalization.shift"]) * t[
+        "normalization.scale"
+    ]
+    z = x @ t["mlp.hidden.0.linear.weight"].T + t["mlp.hidden.0.linear.bias"]
+    variance = t["mlp.hidden.0.norm.running_var"] + 1e-5
+    z = (z - t["mlp.hidden.0.norm.running_mean"]) / np.sqrt(variance) * t["mlp.hidden.0.norm.weight"]
+    a = np.maximum(z + t["mlp.hidden.0.norm.bias"], 0)
+    powers = np.exp(a @ t["mlp.output.weight"].T + t["mlp.output.bias"])
+    expected = powers / powers.sum(1, keepdims=True)
+    for path in (onnx_file, tensors_file):
+        with torch.no_grad():
+            assert np.abs(load(path)(images).numpy() - expected).max() <= 1e-5
+
+
+def test_names_shapes_and_types_in_onnx(exported: dict[FormatName, Path]) -> None:
+    model = onnx.load(exported["onnx"])
+    (images,), (answers,) = model.graph.input, model.graph.output
+
+    def described(value: Any) -> tuple[str, int, list[Any]]:
+        tensor = value.type.tensor_type
+        return value.name, tensor.elem_type, [d.dim_param or d.dim_value for d in tensor.shape.dim]
+
+    assert described(images) == ("images", onnx.TensorProto.UINT8, ["batch", 8, 9])
+    assert described(answers) == ("probabilities", onnx.TensorProto.FLOAT, ["batch", 3])
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+
+
+@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+def test_no_file_names_where_the_code_lies(to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+    content = export(make_run(tmp_path, idx_folder), to).path.read_bytes()
+    assert str(ROOT).encode() not in content
+    assert str(idx_folder).encode() not in content
+
+
+@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+def test_double_precision_where_rounding_decides(to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, idx_folder)
+    images = run.datamodule.data.test.images
+    with torch.no_grad():
+        expected = expected_answers(run, images)
+        run.module.mlp.output.bias += 10_000.0  # the same probabilities, from logits with 3 digits after the point
+    with pytest.raises(RunError, match="differently") as caught:
+        export(run, to)
+    assert "--precision float64" in caught.value.remedy
+    exported = export(run, to, precision="float64")
+    with torch.no_grad():
+        assert torch.allclose(load(exported.path)(images), expected, rtol=0, atol=1e-3)  # the biases were rounded
+    assert exported.check.max_difference <= 1e-7
+
+
+def test_what_onnx_runtime_cannot_compute_in_double_precision(idx_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="double precision") as caught:
+        export(make_run(tmp_path, idx_folder, activation="gelu", depth=1), "onnx", precision="float64")
+    assert "--to torch_export" in caught.value.remedy
+    assert not (tmp_path / "export").exists()
+
+
+# a finished run
+
+FLAGS = ["--data.num_validation=40", "--data.batch_size=32", "--model.width=16", "--trainer.max_epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def finished(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished")
+    data = ["--data.dataset=idx", f"--data.root={idx_folder}", f"--run_root={root}", "--run_name=first"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
+        train(CLI([*data, *FLAGS, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=2", "--seed_everything=3"]))
+    return root / "idx" / "first"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "first"))
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[FormatName, Path]:
+    """The finished run in all formats."""
+    folder = tmp_path_factory.mktemp("exported")
+    return {to: export(restore(finished), to, folder).path for to in FORMATS}
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    if path.suffix == ".onnx":
+        return dict(onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map)
+    if path.suffix == ".pt2":
+        extra = {"metadata.json": ""}
+        torch.export.load(path, extra_files=extra)
+        return dict(json.loads(extra["metadata.json"]))
+    with safetensors.safe_open(path, framework="numpy") as file:
+        return dict(file.metadata())
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_metadata(to: FormatName, exported: dict[FormatName, Path], finished: Path) -> None:
+    found = metadata_of(exported[to])
+    assert all(isinstance(value, str) for value in found.values())
+    origin = json.loads((finished / "provenance.json").read_text())
+    metrics = json.loads((finished / "metrics.json").read_text())
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert json.loads(found["class_names"]) == ["0", "1", "2"]
+    assert (found["run"], found["checkpoint"], found["task"]) == ("first", "best.ckpt", "multiclass")
+    assert json.loads(found["data"]) == origin["data"]
+    provenance = json.loads(found["provenance"])
+    for name in ("command", "git_commit", "versions", "hardware", "seeds", "started"):
+        assert provenance[name] == origin[name]
+    settings = json.loads(found["settings"])
+    assert settings["model"] == config["model"]
+    assert settings["data"] == {name: config["data"][name] for name in config["data"].keys() - {"root", "download"}}
+    assert json.loads(found["metrics"])["test/accuracy"] == metrics["test/accuracy"]
+    assert json.loads(found["exported_with"])["torch"] == version("torch")
+
+
+def section(card: str, title: str) -> str:
+    found = re.search(rf"^## {title}\n\n(.*?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_the_cards_own_code_loads_the_file(
+    to: FormatName,
+    exported: dict[FormatName, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = exported[to]
+    card = path.with_name(path.name + ".md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(path.parent)
+    exec(compile(code, "card", "exec"), {})  # noqa: S102
+    name, probability = capsys.readouterr().out.split()
+    with torch.no_grad():
+        expected = load(path)(torch.zeros(1, 8, 9, dtype=torch.uint8))[0]
+    assert int(name) == int(expected.argmax())
+    assert float(probability) == pytest.approx(float(expected.max()), abs=1e-6)
+
+
+def test_the_card_says_what_the_run_folder_knows(exported: dict[FormatName, Path], finished: Path) -> None:
+    card = exported["onnx"].with_name("model.onnx.md").read_text()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    origin = json.loads((finished / "provenance.json").read_text())
+    results = section(card, "Results")
+    assert f"| accuracy | {metrics['validation/accuracy']:.4f} | {metrics['test/accuracy']:.4f} |" in results
+    hits = round(metrics["test/accuracy"] * 57)
+    low, high = proportion_confint(hits, 57, method="wilson")
+    assert f"95 % interval {low:.2%} to {high:.2%}" in results
+    for name, share in metrics["test/class_accuracy"].items():
+        assert f"| {name} | 19 | {share:.1%} |" in results
+    rows = re.findall(r"\| ([\d,]+) \| (\d+)·(\d+) \+ (\d+) \|", section(card, "Architecture"))
+    assert [int(count.replace(",", "")) for count, *_ in rows] == [int(n) * int(m) + int(b) for _, n, m, b in rows]
+    assert len(rows) == 3
+    assert re.search(r"\| total \| *\| ([\d,]+) \|", card)[1].replace(",", "") == str(metrics["parameters"])  # type: ignore[index]
+    for line in (finished / "model.txt").read_text().splitlines()[1:]:
+        assert line.split("(B")[0].strip().split("  ")[0] in section(card, "Architecture")
+    for sha256 in (*origin["data"]["sha256"].values(), *origin["data"]["split_sha256"].values()):
+        assert sha256 in section(card, "Data")
+    for split, count in (("train", 200), ("validation", 40), ("test", 57)):
+        assert f"| {split} | {count} |" in section(card, "Data")
+    assert "| model.width | 16 |" in section(card, "Settings")
+    assert "| seed_everything | 3 |" in section(card, "Settings")
+    provenance = section(card, "Provenance")
+    assert origin["command"] in provenance
+    assert origin["hardware"]["processor"] in provenance
+    assert "57 pictures of the test split, in batches of 1, 37, 2048" in section(card, "The exported file")
+
+
+def test_what_the_run_did_not_record_is_left_out(run: Path) -> None:
+    for name in ("metrics.json", "provenance.json"):
+        (run / name).unlink()
+    card = export(restore(run), "safetensors").card.read_text()
+    assert not section(card, "Results")
+    assert not section(card, "Provenance")
+    assert "SHA-256" not in card
+    assert "None" not in card
+    assert "not scored" in section(card, "Intended use and limits")
+
+
+def test_results_of_another_checkpoint_are_left_out(run: Path) -> None:
+    exported = export(restore(run / "checkpoints" / "last.ckpt"), "safetensors")
+    assert not section(exported.card.read_text(), "Results")
+    assert json.loads(metadata_of(exported.path)["metrics"]) == {}
+
+
+def test_results_of_a_run_that_is_being_trained_are_left_out(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"status": "interrupted"}))
+    assert not section(export(restore(run), "safetensors").card.read_text(), "Results")
+
+
+def test_the_split_sizes_of_other_data_are_left_out(run: Path, tmp_path: Path) -> None:
+    from conftest import make_idx_folder
+
+    other = make_idx_folder(tmp_path / "other", num_train=300)
+    card = export(restore(run, other), "safetensors").card.read_text()
+    assert "| train |" not in section(card, "Data")
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "says"),
+    [("multiclass", "hinge", True), ("binary", "mse", True), ("multiclass", "auto", False), ("binary", "auto", False)],
+)
+def test_the_card_says_whether_probabilities_were_trained(
+    task: str, loss: str, says: bool, idx_folder: Path, tmp_path: Path
+) -> None:
+    card = export(make_run(tmp_path, idx_folder, task, loss=loss), "safetensors").card.read_text()
+    assert (f"the loss {loss}, not to give probabilities" in card) == says
+
+
+@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+def test_a_card_for_regression(
+    to: FormatName,
+    idx_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exported = export(make_run(tmp_path, idx_folder, "regression"), to)
+    card = exported.card.read_text()
+    assert "angle of rotation in degrees" in card
+    assert "in standard deviations of the target" in section(card, "The exported file")
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(exported.path.parent)
+    exec(compile(code, "card", "exec"), {})  # noqa: S102
+    with torch.no_grad():
+        expected = load(exported.path)(torch.zeros(1, 8, 9, dtype=torch.uint8))
+    assert float(capsys.readouterr().out) == pytest.approx(float(expected[0]), abs=1e-4)
+
+
+# whole or not at all
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, to: FormatName, value: float) -> None:
+    """Let the writer of a format get one weight wrong."""
+    write = exporting._WRITE[to]
+
+    def write_wrongly(network: Any, metadata: dict[str, str]) -> bytes:
+        with torch.no_grad():
+            network.mlp.output.bias[0] += value
+        return write(network, metadata)
+
+    monkeypatch.setitem(exporting._WRITE, to, write_wrongly)
+
+
+@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+@pytest.mark.parametrize("value", [1e-3, float("nan")])
+def test_a_wrong_file_is_not_kept(to: FormatName, value: float, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, to, value)
+    with pytest.raises(RunError, match="differently"):
+        export(restore(run), to)
+    assert not (run / "export").exists()
+
+
+def test_a_wrong_file_does_not_replace_a_good_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = export(restore(run), "safetensors")
+    before = {path: path.read_bytes() for path in (good.path, good.card)}
+    spoil(monkeypatch, "safetensors", 0.1)
+    with pytest.raises(RunError, match="differently"):
+        export(restore(run), "safetensors", overwrite=True)
+    assert {path: path.read_bytes() for path in good.path.parent.iterdir()} == before
+
+
+def test_no_file_is_overwritten_unasked(run: Path) -> None:
+    good = export(restore(run), "safetensors")
+    before = good.path.stat()
+    with pytest.raises(InputError, match="exists already"):
+        export(restore(run), "safetensors")
+    assert good.path.stat() == before
+    good.path.unlink()
+    with pytest.raises(InputError, match=r"\.md exists already"):
+        export(restore(run), "safetensors")
+    assert export(restore(run), "safetensors", overwrite=True).path.stat().st_size == before.st_size
+
+
+def test_a_full_disk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(part: Path, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting, "replace_durably", fail)
+    with pytest.raises(InputError, match="No space left"):
+        export(restore(run), "safetensors")
+    assert not (run / "export").exists()
+
+
+def test_where_the_file_goes(run: Path, tmp_path: Path) -> None:
+    restored = restore(run)
+    assert export(restored, "safetensors").path == run / "export" / "model.safetensors"
+    named = tmp_path / "new" / "mine.safetensors"
+    exported = export(restored, "safetensors", named)
+    assert (exported.path, exported.card) == (named, tmp_path / "new" / "mine.safetensors.md")
+    assert "mine.safetensors" in exported.card.read_text()
+    (tmp_path / "folder").mkdir()
+    assert export(restored, "safetensors", tmp_path / "folder").path == tmp_path / "folder" / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        ("mine.bin", "end in .safetensors"),
+        ("mine", "end in .safetensors"),
+        ("no/such/folder/mine.safetensors", "No such file"),
+        ("a_file/mine.safetensors", "cannot be written"),
+    ],
+)
+def test_where_no_file_can_go(output: str, cause: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a_file").touch()
+    with pytest.raises(InputError, match=re.escape(cause)):
+        export(restore(run), "safetensors", tmp_path / output)
+
+
+# bad input
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime", "safetensors"])
+def test_a_package_that_is_missing(package: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=f"needs the package {package}") as caught:
+        export(restore(run), "safetensors" if package == "safetensors" else "onnx")
+    assert caught.value.remedy == "pip install -e '.[export]'"
+    assert not (run / "export").exists()
+
+
+def test_data_that_are_not_there(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="checked on the run's own pictures") as caught:
+        export(restore(run, tmp_path / "nowhere"), "safetensors")
+    assert "--data_root" in caught.value.remedy
+
+
+def test_data_of_another_size(run: Path, tmp_path: Path) -> None:
+    from conftest import make_idx_folder
+
+    with pytest.raises(InputError, match="10×11, but the network was trained on 8×9"):
+        export(restore(run, make_idx_folder(tmp_path / "large", side=10)), "safetensors")
+
+
+def test_a_split_that_is_not_there(idx_folder: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, idx_folder)
+    run.datamodule.splits["validation"] = torch.arange(0)
+    with pytest.raises(InputError, match="no validation split"):
+        export(run, "safetensors", split="validation")
+
+
+def test_a_file_that_is_too_large_for_onnx(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MOST_ONNX_BYTES", 1000)
+    with pytest.raises(InputError, match="less than 2"):
+        export(restore(run), "onnx")
+
+
+def test_foreign_files(run: Path, tmp_path: Path) -> None:
+    good = export(restore(run), "safetensors").path
+    state, metadata = safetensors.torch.load_file(good), metadata_of(good)
+    settings = json.loads(metadata["settings"])
+    bad = {
+        "no metadata": None,
+        "no settings": {name: value for name, value in metadata.items() if name != "settings"},
+        "unknown activation": metadata | {"settings": json.dumps({"model": settings["model"] | {"activation": "os"}})},
+        "unknown setting": metadata | {"settings": json.dumps({"model": {"import": "os"}})},
+        "another width": metadata | {"settings": json.dumps({"model": settings["model"] | {"width": 17}})},
+        "no JSON": metadata | {"spec": "{"},
+        "another precision": metadata | {"precision": "bool"},
+    }
+    for name, content in bad.items():
+        path = tmp_path / "bad.safetensors"
+        safetensors.torch.save_file(state, path, content)
+        with pytest.raises(InputError, match="holds no network of this project"):
+            load_network(path)
+        assert name
+    for content in (b"", b"\x00" * 100, good.read_bytes()[:-10]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read as safetensors"):
+            load_network(path)
+    with pytest.raises(InputError, match="cannot be read as safetensors"):
+        load_network(tmp_path / "nowhere.safetensors")
+
+
+# the command and the page
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def call(*flags: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["export.py", *flags])
+        runpy.run_path(str(SCRIPT))["main"]()
+
+    return call
+
+
+def test_the_command(run: Path, main: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    main(str(run), "--to", "safetensors", "--split", "validation")
+    said = capsys.readouterr()
+    path = run / "export" / "model.safetensors"
+    assert f"{path} ({path.stat().st_size:,} bytes)" in said.out
+    assert f"model card   {path}.md" in said.out
+    assert re.search(r"max difference \d\.\de-\d\d .* 40 pictures of the validation split", said.out)
+    assert said.err == ""
+    with pytest.raises(InputError, match="exists already"):
+        main(str(run), "--to", "safetensors")
+    main(str(run), "--to", "safetensors", "--overwrite", "--precision", "float64")
+    assert metadata_of(path)["precision"] == "float64"
+
+
+def test_a_format_that_does_not_exist(run: Path, main: Callable[..., None]) -> None:
+    with pytest.raises(InputError) as caught:
+        main(str(run), "--to", "onx")
+    assert "onnx" in caught.value.remedy
+
+
+def test_nothing_else_is_imported_before_it_is_needed() -> None:
+    imports = re.findall(
+        r"^\s*(?:import|from) (\w+)", (ROOT / "project" / "serving" / "export" / "export.py").read_text(), re.MULTILINE
+    )
+    assert "torch" in imports
+    assert not {"onnx", "onnxscript", "onnxruntime", "safetensors"} & set(imports)
+
+
+def test_the_pages_own_code(
+    idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run", idx_folder)
+    for to in FORMATS:
+        export(run, to, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(encoding="utf-8"), re.DOTALL)
+    expected = run.module.spec.class_names[int(expected_answers(run, torch.zeros(1, 8, 9)).argmax())]
+    assert len(blocks) == len(FORMATS)
+    for block in blocks:
+        exec(compile(block.replace("28, 28", "8, 9"), "page", "exec"), {})  # noqa: S102
+        assert capsys.readouterr().out.strip() == str([expected] * 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", FORMATS)
+def test_real_pictures(to: FormatName, real_data: Path, tmp_path: Path) -> None:
+    flags = ["--data.dataset=fashion_mnist", f"--data.root={real_data}", "--data.download=false"]
+    flags += ["--trainer.max_steps=30", "--model.width=64", "--trainer.accelerator=cpu", f"--run_root={tmp_path}"]
+    cli = CLI(flags)
+    train(cli)
+    run = restore(cli.run_folder)
+    exported = export(run, to)
+    assert exported.check.num_pictures == 10_000
+    assert exported.check.max_difference <= 1e-5
+    metrics = json.loads((cli.run_folder / "metrics.json").read_text())
+    with torch.no_grad():
+        decided = load(exported.path)(run.datamodule.data.test.images).argmax(1)
+    hits = (decided == run.datamodule.data.test.labels).double().mean().item()
+    assert hits == pytest.approx(metrics["test/accuracy"], abs=1e-4)  # but for a tie

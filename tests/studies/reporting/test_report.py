@@ -1,0 +1,333 @@
+"""Reports: verdicts in words, warnings, pages and tables, on made-up runs with known answers."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from project.errors import InputError
+from project.runs.cli import CLI
+from project.runs.train import train
+from project.studies.read_study import parse_study
+from project.studies.reporting.formats import format_difference, format_p, format_value
+from project.studies.reporting.markdown import to_csv, to_index, to_markdown
+from project.studies.reporting.report import check_same_data, make_report, metric_values
+from project.studies.reporting.wording import headline, table_rows
+from project.studies.reporting.write import print_report, publish, write_report
+from project.studies.run_comparison import compare_runs
+from project.studies.study import RunRecord, Study
+
+ORIGIN: dict[str, Any] = {
+    "commit": "0" * 40,
+    "uncommitted change": None,
+    "versions": {"python": "3.12.0", "torch": "2.9.0"},
+    "processor": "a processor",
+    "gpus": [],
+    "data": {"train-images-idx3-ubyte": "1" * 64},
+    "split": {"train": "2" * 64},
+}
+ACCURACIES = {
+    "relu,depth=1": [0.861, 0.864, 0.859, 0.866, 0.862],
+    "relu,depth=6": [0.871, 0.872, 0.868, 0.877, 0.870],
+    "tanh,depth=1": [0.860, 0.865, 0.861, 0.864, 0.863],
+    "tanh,depth=6": [0.100, 0.100, 0.100, 0.100, 0.100],
+}
+CLAIMS = [
+    "relu,depth=6 > relu,depth=1 by 0.005",
+    "relu,depth=1 < tanh,depth=6",
+    "tanh,depth=6 == chance within 0.01",
+    "relu,depth=1 > tanh,depth=1",
+    "relu,depth=6 - relu,depth=1 > tanh,depth=6 - tanh,depth=1 by 0.5",
+    "relu,depth=6 < relu,depth=1 on test/loss",
+]
+
+
+def layers(depth: int, base: float) -> list[dict[str, Any]]:
+    names = [*(f"hidden {i}" for i in range(1, depth + 1)), "output"]
+    numbers = ("pre_activation_sd", "activation_sd", "saturated_fraction", "dead_fraction", "weight_gradient_norm")
+    return [
+        {"name": name, "pre_activation_gradient_norm": base**index} | dict.fromkeys(numbers, 0.1)
+        for index, name in enumerate(reversed(names))
+    ]
+
+
+def made_up(**changes: Any) -> tuple[Study, list[RunRecord]]:
+    content = {
+        "question": "Does <depth> help & when?",
+        "notes": ["N8"],
+        "lesson": "Deeper is better.",
+        "base": {"trainer.max_epochs": 3},
+        "vary": {"model.activation": ["relu", "tanh"], "model.depth": [1, 6]},
+        "expect": CLAIMS,
+        **changes,
+    }
+    study = parse_study("depths", content)
+    records = []
+    for arm in study.arms:
+        for seed, accuracy in enumerate(ACCURACIES[arm]):
+            records.append(
+                RunRecord(
+                    arm,
+                    seed,
+                    settings=study.settings(arm, seed),
+                    metrics={
+                        "test/accuracy": accuracy,
+                        "test/loss": 1.0 - accuracy,
+                        "train_seconds": 2.0 + seed,
+                        "seconds": 3.0,
+                        "parameters": 1234.0,
+                    },
+                    history=[
+                        {"epoch": float(e), "validation/accuracy": accuracy - 0.1 / (e + 1), "train/loss": 1 / (e + 1)}
+                        for e in range(3)
+                    ],
+                    layers={"start": layers(6 if "6" in arm else 1, 0.5), "end": layers(6 if "6" in arm else 1, 0.9)},
+                    num_classes=10,
+                    origin=ORIGIN,
+                    folder=f"runs/{arm}_{seed}",
+                )
+            )
+    return study, records
+
+
+def test_verdicts_on_claims_with_known_answers() -> None:
+    report = make_report(*made_up())
+    names = [judgement.name for judgement in report.judgements]
+    assert names == ["supported", "contradicted", "supported", "undecided", "supported", "supported"]
+    assert report.chance == 0.1
+    assert headline(report) == "Of 6 claims: 4 supported, 1 contradicted, 1 undecided."
+    deeper, lower, chance, undecided, interaction, on_loss = (j.sentence for j in report.judgements)
+    difference = [b - a for a, b in zip(ACCURACIES["relu,depth=1"], ACCURACIES["relu,depth=6"], strict=True)]
+    low, high = stats.t.interval(0.95, 4, sum(difference) / 5, stats.sem(difference))
+    assert f"+{100 * sum(difference) / 5:.2f} points" in deeper
+    assert f"(95 % interval +{100 * low:.2f} to +{100 * high:.2f} points, 5 seeds" in deeper
+    assert lower.startswith("Contradicted. test/accuracy, relu,depth=1 minus tanh,depth=6: +76.24 points")
+    assert "tanh,depth=6 minus chance: ±0.00 points" in chance
+    assert "seeds would probably decide" in undecided or "would be needed" in undecided
+    assert "(relu,depth=6 - relu,depth=1) minus (tanh,depth=6 - tanh,depth=1): +77.18 points" in interaction
+    assert on_loss.startswith("Supported. test/loss, relu,depth=6 minus relu,depth=1: −0.00")
+
+
+def test_the_table_is_scipys() -> None:
+    report = make_report(*made_up())
+    arm = report.arms[1]
+    assert arm.difference is not None
+    raw = {
+        name: stats.ttest_rel(values, ACCURACIES["relu,depth=1"]).pvalue
+        for name, values in ACCURACIES.items()
+        if name != "relu,depth=1"
+    }
+    assert arm.difference.p == pytest.approx(raw["relu,depth=6"])
+    ordered = sorted(raw, key=lambda name: raw[name])
+    assert arm.p == pytest.approx(raw["relu,depth=6"] * (3 - ordered.index("relu,depth=6")), rel=1e-9)
+    assert (arm.seconds, arm.parameters) == (4.0, 1234)
+    header, rows = table_rows(report)
+    assert all(len(row) == len(header) for row in rows)
+    assert rows[0][:4] == ["relu,depth=1", "5", "86.24 %", "0.27 %"]
+    assert rows[0][5:9] == [""] * 4
+
+
+def test_runs_that_are_missing_are_left_out_of_the_pairs_and_named() -> None:
+    study, records = made_up()
+    records[6] = replace(records[6], status="failed", metrics={}, error="Traceback\nMemoryError: too large")
+    report = make_report(study, records)
+    assert report.arms[1].difference is not None
+    assert (report.arms[1].result.n, report.arms[1].difference.n, report.arms[1].num_failed) == (4, 4, 1)
+    assert "1 of 5 runs of relu,depth=6 failed: MemoryError: too large" in report.warnings
+    everything = [replace(r, status="failed", metrics={}, error="no disk") for r in records]
+    with pytest.raises(InputError, match="no run to compare: no disk"):
+        make_report(study, everything)
+    with pytest.raises(InputError, match=r"no run has the metric test/acuracy\nchoose one of: .*test/accuracy"):
+        make_report(*made_up(metric="test/acuracy"))
+
+
+def test_diverged_runs_count_as_chance_and_are_named() -> None:
+    study, records = made_up()
+    records[0] = replace(records[0], status="diverged", metrics={})
+    assert metric_values(study, records, "test/accuracy")["relu,depth=1"][0] == 0.1
+    report = make_report(study, records)
+    assert report.arms[0].num_diverged == 1
+    assert any("1 of 5 runs of relu,depth=1 diverged" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("commit", "f" * 40, "commit"),
+        ("uncommitted change", "abc", "uncommitted change"),
+        ("versions", {"python": "3.12.0", "torch": "2.8.0"}, "torch"),
+        ("processor", "another", "times cannot be compared"),
+    ],
+)
+def test_undeclared_differences_are_warned_of(name: str, value: Any, word: str) -> None:
+    study, records = made_up()
+    assert make_report(study, records).warnings == []
+    records[7] = replace(records[7], origin=ORIGIN | {name: value})
+    (warning,) = make_report(study, records).warnings
+    assert word in warning
+    assert "1 runs of relu,depth=6" in warning
+
+
+def test_runs_on_other_data_are_refused_unless_an_arm_declares_it() -> None:
+    study, records = made_up()
+    other = replace(records[7], origin=ORIGIN | {"data": {"train-images-idx3-ubyte": "9" * 64}})
+    with pytest.raises(InputError, match=r"runs/relu,depth=6_2 saw different data under the same settings"):
+        make_report(study, [*records[:7], other, *records[8:]])
+    other = replace(records[7], origin=ORIGIN | {"split": {"train": "9" * 64}})
+    with pytest.raises(InputError, match="different splits"):
+        make_report(study, [*records[:7], other, *records[8:]])
+    check_same_data([records[0], replace(other, settings=other.settings | {"data.num_train": 100})])
+
+
+def test_a_tuned_value_at_the_edge_is_warned_of() -> None:
+    tune = {"settings": {"model.learning_rate": [0.001, 0.01, 0.1]}}
+    study, records = made_up(tune=tune)
+    chosen = {"relu,depth=1": 0.001, "relu,depth=6": 0.01, "tanh,depth=1": 0.1, "tanh,depth=6": 0.01}
+    records = [replace(r, settings=r.settings | {"model.learning_rate": chosen[r.arm]}) for r in records]
+    warnings = make_report(study, records).warnings
+    assert [w.split(" that was")[0] for w in warnings] == [
+        "For relu,depth=1 the smallest model.learning_rate",
+        "For tanh,depth=1 the largest model.learning_rate",
+    ]
+    header, rows = table_rows(make_report(study, records))
+    assert header[-1] == "chosen"
+    assert rows[2][-1] == "learning_rate 0.1"
+
+
+class Page(HTMLParser):
+    """Collects a page's tags, ids and outside references."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br", "path", "use", "rect", "img"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href"):
+                self.references.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    report = write_report(*made_up(), tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert all(reference[1:] in page.ids for reference in page.references if reference.startswith("#"))
+    # nothing is fetched: what is not in the page's own text is spelt out in it
+    assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in page.references)
+    assert "Does <depth> help & when?" in page.text
+    assert "<depth>" not in text
+    assert all(judgement.claim.text in page.text for judgement in report.judgements)
+    assert text.count("<svg") == 4
+    for name in ("results", "heat_map", "curves", "layers"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / f"{name}.svg").stat().st_size > 1000
+
+
+def test_the_same_runs_make_the_same_files(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        write_report(*made_up(), tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path.name
+
+
+def test_markdown_and_csv_say_the_same(tmp_path: Path) -> None:
+    report = make_report(*made_up())
+    markdown = to_markdown(report, ["figure.png"], "python scripts/study.py s.yaml")
+    assert markdown.startswith("# Does <depth> help & when?\n\n**Of 6 claims: 4 supported, 1 contradicted")
+    assert "The notes say: Deeper is better." in markdown
+    assert "| ✔ | `relu,depth=6 > relu,depth=1 by 0.005` | Supported." in markdown
+    assert "![figure](figure.png)" in markdown
+    rows = list(csv.DictReader(io.StringIO(to_csv(report))))
+    assert len(rows) == 20
+    assert rows[5] | {"arm": "relu,depth=6", "seed": "0", "model.depth": "6", "test/accuracy": "0.871"} == rows[5]
+
+
+def test_a_published_lesson_and_the_index(tmp_path: Path) -> None:
+    report = make_report(*made_up())
+    publish(report, tmp_path, "python scripts/study.py configs/studies/depths.yaml")
+    assert sorted(path.name for path in (tmp_path / "depths").iterdir()) == ["README.md", "figure.png", "results.csv"]
+    assert (tmp_path / "depths" / "figure.png").stat().st_size < 150_000
+    index = to_index([report, report])
+    assert "2 studies, 40 trainings, 12 claims: 8 supported, 2 contradicted, 2 undecided" in index
+    assert index.count("(depths/README.md)") == 2
+    assert "| ✘ | `relu,depth=1 < tanh,depth=6` | contradicted: +76.24 points" in index
+    assert "| N8 | 20, 1.0 min | ✔ |" in index
+    assert index.endswith("on a processor.\n")
+
+
+def test_a_study_of_few_arms_without_curves_or_claims_is_reported_too(tmp_path: Path) -> None:
+    study = parse_study("two", {"question": "?", "vary": {"model.activation": ["relu", "tanh"]}})
+    records = []
+    for seed in range(2):
+        for arm in study.arms:
+            records.append(RunRecord(arm, seed, metrics={"test/accuracy": 0.5 + 0.1 * seed}))
+    report = write_report(study, records, tmp_path)
+    assert headline(report) == "The study makes no claim. The best mean has relu: 55.00 %."
+    assert not (tmp_path / "layers.png").exists()
+    one_seed = make_report(study, records[:2])
+    assert one_seed.arms[0].result.n == 1
+    console = Console(record=True, width=100, file=io.StringIO())
+    print_report(one_seed, console)
+    assert "50.00 %" in console.export_text()
+
+
+def test_a_claim_with_one_seed_says_so() -> None:
+    study, records = made_up()
+    report = make_report(study, [record for record in records if record.seed == 0])
+    assert all(j.name == "undecided" for j in report.judgements)
+    assert "one seed cannot tell" in report.judgements[0].sentence
+
+
+def test_numbers_for_people() -> None:
+    assert format_value(0.12345, "test/accuracy") == "12.35 %"
+    assert format_value(0.12345, "test/loss") == "0.1235"
+    assert format_value(float("nan"), "test/loss") == "–"
+    assert format_difference(-0.0123, "test/accuracy") == "−1.23 points"
+    assert format_difference(0.0, "test/loss") == "±0"
+    assert (format_p(1e-9), format_p(0.0123), format_p(float("nan"))) == ("< 0.0001", "0.012", "–")
+
+
+def test_single_runs_are_compared_by_what_their_settings_differ_in(small_run: list[str], tmp_path: Path) -> None:
+    folders = []
+    for width in (8, 16):
+        for seed in (0, 1):
+            cli = CLI(
+                [*small_run, f"--model.width={width}", f"--seed_everything={seed}", "--diagnostics.enabled=false"]
+            )
+            train(cli)
+            folders.append(cli.run_folder)
+    study, records = compare_runs(folders, "test/accuracy")
+    assert list(study.arms) == ["width=8", "width=16"]
+    assert study.seeds == (0, 1)
+    assert [len(record.history) for record in records] == [2] * 4
+    report = write_report(study, records, tmp_path / "report")
+    metrics = json.loads((folders[0] / "metrics.json").read_text())
+    assert report.values["width=8"][0] == metrics["test/accuracy"]
+    with pytest.raises(InputError, match="same settings and the same seed"):
+        compare_runs([folders[0], folders[0]], "test/accuracy")
+    with pytest.raises(InputError, match="one run is no comparison"):
+        compare_runs(folders[:1], "test/accuracy")

@@ -1,0 +1,158 @@
+"""The direct way through an epoch against Lightning's own: the same weights, the same calls, the same counts."""
+
+from typing import Any
+
+import pytest
+import torch
+from harness import compare
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import LambdaCallback
+
+from project.runs.cli import CLI
+from project.runs.train import train
+from project.training.callbacks import NoProfiler
+from project.training.epoch_loop import STEP_HOOKS, EpochLoop
+from project.training.module import MLPModule
+
+DIRECT: dict[str, list[str]] = {
+    "default": [],
+    "clipped by norm": ["--trainer.gradient_clip_val=0.1"],
+    "clipped by value": ["--trainer.gradient_clip_val=0.01", "--trainer.gradient_clip_algorithm=value"],
+    "muon": ["--model.optimizer=muon", "--model.warmup_fraction=0.3"],
+    "no weight decay": ["--model.weight_decay=0", "--model.optimizer=momentum", "--model.schedule=constant"],
+    "validated twice an epoch": ["--trainer.val_check_interval=0.5"],
+    "a few batches": ["--trainer.limit_train_batches=3", "--checkpoint_every_n_steps=2"],
+    "until a step": ["--trainer.max_steps=8"],
+    "augmented regression": ["--model.task=regression", "--data.augmentation=mixup"],
+}
+INDIRECT: dict[str, list[str]] = {
+    "accumulated": ["--trainer.accumulate_grad_batches=2"],
+    "half precision": ["--trainer.precision=bf16-mixed"],
+    "double precision": ["--trainer.precision=64-true"],
+    "profiled": ["--trainer.profiler=simple"],
+    "fast_dev_run": ["--trainer.fast_dev_run=2"],
+}
+
+
+class Witness(Callback):
+    """Write down every call during a step, with the loss, gradients and the module's note of what is running."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+
+def _note(name: str) -> Any:
+    def hook(self: Witness, trainer: Any, module: Any, *arguments: Any) -> None:
+        gradients = [None if p.grad is None else p.grad.double().sum().item() for p in module.parameters()]
+        seen = [argument.item() for argument in arguments if isinstance(argument, torch.Tensor)]
+        if arguments and isinstance(arguments[0], dict):
+            loss = arguments[0]["loss"]
+            assert not loss.requires_grad
+            seen.append(loss.item())
+        self.calls.append((name, trainer.global_step, module._current_fx_name, gradients, seen))
+        if name == "on_train_batch_end":
+            module.log("witness/step", float(trainer.global_step), on_step=True, on_epoch=True, batch_size=1)
+
+    return hook
+
+
+for _name in STEP_HOOKS:
+    setattr(Witness, _name, _note(_name))
+
+
+def trained(flags: list[str]) -> tuple[CLI, list[tuple[Any, ...]]]:
+    cli, witness = CLI(flags), Witness()
+    cli.trainer.callbacks.append(witness)  # type: ignore[attr-defined]
+    train(cli)
+    return cli, witness.calls
+
+
+@pytest.mark.parametrize("flags", DIRECT.values(), ids=DIRECT)
+def test_both_ways_are_the_same(flags: list[str], small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+    monkeypatch.setattr(EpochLoop, "_step", _noting(taken, EpochLoop._step))
+    ours, calls = trained([*small_run, *flags, "--run_name=ours"])
+    assert taken
+    taken.clear()
+    monkeypatch.setattr(EpochLoop, "_may_go_directly", lambda self, fetcher: False)
+    theirs, expected_calls = trained([*small_run, *flags, "--run_name=theirs"])
+    assert not taken
+    assert calls == expected_calls
+    assert {name for name, *_ in calls} == set(STEP_HOOKS)
+    assert ours.run_folder is not None
+    assert theirs.run_folder is not None
+    assert compare(ours.run_folder, theirs.run_folder) == []
+    assert ours.trainer.callback_metrics == theirs.trainer.callback_metrics
+
+
+def _noting(taken: list[bool], step: Any) -> Any:
+    def noted(*arguments: Any) -> Any:
+        taken.append(True)
+        return step(*arguments)
+
+    return noted
+
+
+@pytest.mark.parametrize("flags", INDIRECT.values(), ids=INDIRECT)
+def test_everything_else_goes_lightnings_way(
+    flags: list[str], small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EpochLoop, "_step", pytest.fail)
+    trained([*small_run, *flags])
+
+
+@pytest.mark.parametrize("hook", ["on_before_optimizer_step", "optimizer_step", "lr_scheduler_step"])
+def test_a_hook_of_the_modules_own_is_called(hook: str, small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    inherited = getattr(MLPModule, hook)
+
+    def own(self: MLPModule, *arguments: Any, **options: Any) -> Any:
+        called.append(hook)
+        return inherited(self, *arguments, **options)
+
+    monkeypatch.setattr(MLPModule, hook, own)
+    trained(small_run)
+    assert called
+
+
+def test_nobody_is_asked_who_has_nothing_to_say(small_run: list[str]) -> None:
+    cli = CLI(small_run)
+    train(cli)
+    loop = cli.trainer.fit_loop.epoch_loop
+    assert isinstance(loop, EpochLoop)
+    assert isinstance(cli.trainer.profiler, NoProfiler)  # type: ignore[attr-defined]
+    assert not loop._hooks["on_before_backward"]
+    assert len(loop._hooks["on_train_batch_end"]) < len(cli.trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def test_a_hook_given_to_an_instance_is_called(small_run: list[str]) -> None:
+    cli, steps = CLI(small_run), []
+    cli.trainer.callbacks.append(  # type: ignore[attr-defined]
+        LambdaCallback(on_before_optimizer_step=lambda trainer, *_: steps.append(trainer.global_step))
+    )
+    train(cli)
+    assert steps == list(range(cli.trainer.global_step))
+
+
+class NeverWaiting(Callback):
+    """Make every wait for the GPU within a step an error, save where the step is probed or logged, or the last one."""
+
+    num_steps = 0
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        logged = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        if trainer.global_step > 0 and not logged and not trainer.is_last_batch:
+            torch.cuda.set_sync_debug_mode("error")
+            self.num_steps += 1
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("flags", [[], ["--trainer.precision=bf16-mixed"], ["--data.augmentation=[shift, cutmix]"]])
+def test_no_step_waits_for_a_gpu(flags: list[str], small_run: list[str]) -> None:
+    cli, watch = CLI([*small_run, *flags, "--trainer.accelerator=gpu", "--trainer.log_every_n_steps=3"]), NeverWaiting()
+    cli.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    train(cli)
+    assert watch.num_steps

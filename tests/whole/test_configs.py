@@ -1,0 +1,46 @@
+"""Every file under configs/ is accepted, and changes what it says."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from jsonargparse import ArgumentParser, capture_parser
+
+from project.runs.cli import CLI
+
+CONFIGS = ROOT / "configs"
+
+
+@pytest.fixture(scope="module")
+def parser() -> ArgumentParser:
+    return capture_parser(CLI, [])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted(CONFIGS.rglob("*.yaml")) if "studies" not in p.parts],
+    ids=lambda p: str(p.relative_to(CONFIGS)),
+)
+def test_every_config_is_accepted(path: Path, parser: ArgumentParser) -> None:
+    settings = parser.parse_args([f"--config={path}"])
+    written = yaml.safe_load(path.read_text())
+    for section, values in written.items():
+        if not isinstance(values, dict):
+            assert settings[section] == values
+            continue
+        for name, value in values.items():
+            assert settings[section][name] == value
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_every_config_has_a_header(path: Path) -> None:
+    assert path.read_text().startswith("# ")
+
+
+def test_the_slurm_script_is_valid_shell() -> None:
+    bash = shutil.which("bash")
+    assert bash
+    subprocess.run([bash, "-n", str(CONFIGS / "trainer" / "slurm.sh")], check=True)
