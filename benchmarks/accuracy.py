@@ -97,8 +97,9 @@ def train_one(goal: Goal, who: str, root: Path, seed: int) -> dict[str, float]:
     if who == "bare loop":
         outcome = bare_loop(bare_job(goal, root, seed), with_test=True)
         return {"train_s": sum(outcome.epoch_s), "accuracy": outcome.test_accuracy or 0.0}
-    from project.runs.cli import CLI
+    from project.runs.build import build_run
     from project.runs.command import setup_console
+    from project.runs.parser import parse_settings
     from project.runs.train import train
 
     setup_console()
@@ -111,7 +112,7 @@ def train_one(goal: Goal, who: str, root: Path, seed: int) -> dict[str, float]:
             f"--seed_everything={seed}",
             "--trainer.accelerator=cpu",
         ]
-        metrics = train(CLI([f"--config={config}", *own]))
+        metrics = train(build_run(parse_settings([f"--config={config}", *own])))
     return {"train_s": metrics["train_seconds"], "accuracy": metrics["test/accuracy"]}
 
 

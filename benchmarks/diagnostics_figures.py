@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from project.diagnosis.tensorboard import pictures
-from project.runs.cli import CLI
+from project.runs.build import build_run
 from project.runs.command import setup_console
+from project.runs.parser import parse_settings
 from project.runs.train import train
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -80,16 +81,16 @@ def run_arm(name: str, settings: dict[str, Any], flags: list[str], folder: Path)
     """Train one network and read back what TensorBoard was told."""
     print(f"{name} …", flush=True)
     arguments = [f"--{key}={value}" for key, value in (COMMON | settings).items()]
-    cli = CLI([*arguments, f"--run_root={folder}", *flags])
-    train(cli)
-    assert cli.observers is not None
-    assert cli.run_folder is not None
-    events = EventAccumulator(str(cli.run_folder), size_guidance={"scalars": 0}).Reload()
+    run = build_run(parse_settings([*arguments, f"--run_root={folder}", *flags]))
+    train(run)
+    assert run.observers is not None
+    assert run.folder is not None
+    events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
     scalars = {}
     for tag in events.Tags()["scalars"]:
         found = events.Scalars(tag)
         scalars[tag] = ([event.step for event in found], [event.value for event in found])
-    return Seen(scalars, cli.observers.diagnostics.steps, cli.observers.diagnostics.gradient_norms)
+    return Seen(scalars, run.observers.diagnostics.steps, run.observers.diagnostics.gradient_norms)
 
 
 def draw_diagnostics(seen: dict[str, Seen]) -> Figure:

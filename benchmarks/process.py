@@ -42,8 +42,9 @@ def train_and_report(data_root: Path) -> None:
     """Train one epoch as scripts/train.py does; print when the first step began and the peak memory."""
     from pytorch_lightning import Callback, LightningModule, Trainer
 
-    from project.runs.cli import CLI
+    from project.runs.build import build_run
     from project.runs.command import setup_console
+    from project.runs.parser import parse_settings
     from project.runs.train import train
 
     begun: list[float] = []
@@ -62,7 +63,7 @@ def train_and_report(data_root: Path) -> None:
             "--trainer.max_epochs=1",
             "--trainer.accelerator=cpu",
         ]
-        cli = CLI(flags)
+        cli = build_run(parse_settings(flags))
         cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
         train(cli)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -54,8 +54,9 @@ def train_once(folder: Path) -> None:
     """
     from pytorch_lightning import Callback, LightningModule, Trainer
 
-    from project.runs.cli import CLI
+    from project.runs.build import build_run
     from project.runs.command import setup_console
+    from project.runs.parser import parse_settings
     from project.runs.train import train
 
     starts: list[float] = []
@@ -77,13 +78,13 @@ def train_once(folder: Path) -> None:
     before = anonymous_bytes()
     with tempfile.TemporaryDirectory() as runs:
         flags = ["--data.dataset=idx", f"--data.root={folder}", f"--run_root={runs}", "--trainer.max_epochs=2"]
-        cli = CLI([*flags, "--data.num_validation=1000", "--trainer.accelerator=cpu"])
+        cli = build_run(parse_settings([*flags, "--data.num_validation=1000", "--trainer.accelerator=cpu"]))
         cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
         train(cli)
         examples = len(cli.datamodule.splits["train"])
         cli.datamodule.scored_split = "train"
         started = time.perf_counter()
-        cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+        cli.trainer.test(cli.module, datamodule=cli.datamodule, verbose=False)
         evaluation_s = time.perf_counter() - started
     record = {"epoch_s": starts[2] - starts[1], "evaluation_s": evaluation_s, "examples": examples}
     print(json.dumps(record | {"memory": peak - before}))

@@ -68,8 +68,9 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
     """Seconds of each epoch of the project's own training, training and validation together."""
     from pytorch_lightning import Callback
 
-    from project.runs.cli import CLI
+    from project.runs.build import build_run
     from project.runs.command import setup_console
+    from project.runs.parser import parse_settings
     from project.runs.train import train
 
     setup_console()
@@ -83,26 +84,28 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
             starts.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        cli = CLI(
-            [
-                f"--data.root={job.root}",
-                f"--data.dataset={job.dataset}",
-                f"--data.batch_size={job.batch_size}",
-                f"--data.num_validation={job.num_validation}",
-                f"--data.num_train={'null' if job.num_train is None else job.num_train}",
-                f"--model.depth={len(job.width)}",
-                f"--model.width={list(job.width)}",
-                f"--model.norm={job.norm}",
-                f"--model.dropout={job.dropout}",
-                f"--model.optimizer={job.optimizer}",
-                f"--model.learning_rate={job.learning_rate}",
-                f"--model.weight_decay={job.weight_decay}",
-                f"--model.schedule={job.schedule}",
-                f"--trainer.max_epochs={job.num_epochs}",
-                f"--trainer.accelerator={'gpu' if device == 'cuda' else 'cpu'}",
-                f"--run_root={folder}",
-                *extra,
-            ]
+        cli = build_run(
+            parse_settings(
+                [
+                    f"--data.root={job.root}",
+                    f"--data.dataset={job.dataset}",
+                    f"--data.batch_size={job.batch_size}",
+                    f"--data.num_validation={job.num_validation}",
+                    f"--data.num_train={'null' if job.num_train is None else job.num_train}",
+                    f"--model.depth={len(job.width)}",
+                    f"--model.width={list(job.width)}",
+                    f"--model.norm={job.norm}",
+                    f"--model.dropout={job.dropout}",
+                    f"--model.optimizer={job.optimizer}",
+                    f"--model.learning_rate={job.learning_rate}",
+                    f"--model.weight_decay={job.weight_decay}",
+                    f"--model.schedule={job.schedule}",
+                    f"--trainer.max_epochs={job.num_epochs}",
+                    f"--trainer.accelerator={'gpu' if device == 'cuda' else 'cpu'}",
+                    f"--run_root={folder}",
+                    *extra,
+                ]
+            )
         )
         cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
         train(cli)

@@ -2,35 +2,56 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-
-def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their flags' names: {"model": {"depth": 2}} gives {"model.depth": 2}."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
-
+from project.errors import InputError
 
 Settings = dict[str, Any]
 """Settings by their flags' names, such as `model.depth`."""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Nested settings by their flags' names: {"model": {"depth": 2}} gives {"model.depth": 2}."""
+    flat: Settings = {}
+    for name, value in config.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def choices_of(hint: Any) -> list[str]:
+    """The names that a type allows, also within a list or beside None; none if it names none."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return [str(part) for part in parts]
+    return list(dict.fromkeys(choice for part in parts for choice in choices_of(part)))
+
+
+def check_choices(section: str, settings: object) -> None:
+    """Check that every name in a dataclass of settings is one of its choices, as the command line's parser does.
+
+    Args:
+        section: The settings' first name, such as `model`.
+        settings: The dataclass; a field's type lists its choices.
+
+    Raises:
+        InputError: With the nearest of the choices.
+    """
+    for name, hint in get_type_hints(type(settings)).items():
+        choices, value = choices_of(hint), getattr(settings, name)
+        for word in value if isinstance(value, list) else [value]:
+            if choices and isinstance(word, str) and word not in choices:
+                raise InputError(
+                    f"{section}.{name} is {word}, which is none of its choices",
+                    f"{did_you_mean(word, choices)}Choices: {', '.join(choices)}",
+                )
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
     """`did you mean …? ` with the nearest of some names, or nothing."""
     nearest = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
     return f"did you mean {nearest[0]}? " if nearest else ""
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Nested settings by their flags' names: {"model": {"depth": 2}} gives {"model.depth": 2}."""
-    flat: Settings = {}
-    for key, value in settings.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def nest(settings: Settings) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """What a network's targets mean: the task, what decides it, and what a model must know of its data."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TaskName = Literal["multiclass", "binary", "regression"]
-Number = TypeVar("Number", float, Tensor)
+Number = TypeVar("Number", float, "Tensor")
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,25 @@ class DataSpec:
         """What a regression's outputs mean, in the target's unit."""
         return outputs * self.target_sd + self.target_mean
 
-    def standardized(self, targets: Tensor) -> Tensor:
+    def standardized(self, targets: "Tensor") -> "Tensor":
         """Regression targets as the loss expects them, mean 0 and sd 1 over the training split."""
         return (targets - self.target_mean) / self.target_sd
 
 
-def decide(logits: Tensor, task: TaskName) -> Tensor:
+def decide(logits: "Tensor", task: TaskName) -> "Tensor":
     """The decision: the largest logit's class, or the sign's for one output, (batch,); for regression the output."""
     if task == "multiclass":
         return logits.argmax(1)
     return (logits[:, 0] > 0).long() if task == "binary" else logits[:, 0]
 
 
-def probabilities(logits: Tensor, task: TaskName) -> Tensor:
+def probabilities(logits: "Tensor", task: TaskName) -> "Tensor":
     """Class probabilities, (n, classes), by softmax; of class 0 and 1 by the logistic function for one output."""
     if task == "binary":
+        from torch import stack  # imported late: the command line reads the tasks' names before torch is loaded
+
         positive = logits[:, 0].sigmoid()
-        return torch.stack((1 - positive, positive), dim=1)
+        return stack((1 - positive, positive), dim=1)
     return logits.softmax(1)
 
 
@@ -61,6 +63,6 @@ def score_name(task: TaskName) -> str:
     return "rmse" if task == "regression" else "accuracy"
 
 
-def target_name(target: Tensor, class_names: tuple[str, ...]) -> str:
+def target_name(target: "Tensor", class_names: tuple[str, ...]) -> str:
     """A class's name; for regression the number."""
     return class_names[int(target)] if class_names else f"{float(target):.1f}"

@@ -3,25 +3,26 @@
 import sys
 from pathlib import Path
 
-from jsonargparse import capture_parser
-from rich.console import Console
-from rich.markup import escape
-
-from project.diagnosis.before_training import examine, layer_diagnosis_table, save_figure, theory_lines
-from project.runs.cli import CLI
 from project.runs.command import run_command
-from project.studies.remedy_trials import trial_table, try_remedies
+from project.runs.parser import RunParser
+from project.runs.settings import settings_from
 
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def main() -> None:
-    parser = capture_parser(CLI, [])
-    parser.description = __doc__
+    parser = RunParser(__doc__ or "")
     parser.add_argument("--suggest", action="store_true", help="Try the remedies out: a few seconds each.")
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="Where the picture goes.")
-    config = parser.parse_args()
-    examined = examine(config)
+    config = parser.read(sys.argv[1:])
+    settings = settings_from(config.as_dict())
+    # imported late: help and refusals do not wait for torch
+    from rich.console import Console
+    from rich.markup import escape
+
+    from project.diagnosis.before_training import examine, layer_diagnosis_table, save_figure, theory_lines
+
+    examined = examine(settings.model, settings.data, settings.seed_everything)
     console = Console(highlight=False)
     console.print(layer_diagnosis_table(examined))
     for line in theory_lines(examined):
@@ -39,6 +40,8 @@ def main() -> None:
     if config.suggest and findings:
         own = ("--suggest", "--figure")
         arguments = [word for word in sys.argv[1:] if not word.startswith(own) and word != str(config.figure)]
+        from project.studies.remedy_trials import trial_table, try_remedies
+
         console.print(trial_table(try_remedies(arguments, findings)))
 
 

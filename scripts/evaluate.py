@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from project.data.splits import SplitName
+from project.data.settings import SplitName
 from project.runs.command import run_command
 from project.runs.parser import Parser
 from project.runs.saving.files import finite
@@ -29,7 +29,7 @@ def main() -> None:
         print(json.dumps(finite(metrics), allow_nan=False))
         return
     console, split = Console(highlight=False), arguments.split
-    console.print(f"{run.checkpoint} on the {split} split of {run.datamodule.dataset_name}", soft_wrap=True)
+    console.print(f"{run.checkpoint} on the {split} split of {run.datamodule.settings.dataset}", soft_wrap=True)
     console.print(results_table(metrics, (split,)))
     if f"{split}/accuracy_interval" in metrics:
         low, high = metrics[f"{split}/accuracy_interval"]

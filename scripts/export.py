@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from project.data.splits import SplitName
+from project.data.settings import SplitName
 from project.runs.command import run_command
 from project.runs.parser import Parser
 from project.serving.export.export import FormatName, PrecisionName, export

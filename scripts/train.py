@@ -1,16 +1,20 @@
 """Train a multilayer perceptron, test it, and say what happened: python scripts/train.py --model.depth 3"""
 
-from project.runs.cli import CLI
 from project.runs.command import run_command
-from project.runs.tables import print_run
-from project.runs.train import train
+from project.runs.parser import parse_settings
 
 
 def main() -> None:
-    cli = CLI(description=__doc__ or "")
-    metrics = train(cli)
+    settings = parse_settings(description=__doc__ or "")
+    # imported late: help and refusals do not wait for torch
+    from project.runs.build import build_run
+    from project.runs.tables import print_run
+    from project.runs.train import train
+
+    run = build_run(settings)
+    metrics = train(run)
     if metrics:
-        print_run(metrics, cli.run_folder, cli.config["run_root"])
+        print_run(metrics, run.folder, settings.run_root)
 
 
 if __name__ == "__main__":

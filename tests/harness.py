@@ -28,12 +28,13 @@ import project.data.loaders
 import project.runs.saving.checkpointing
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import TrainLoader
-from project.runs.cli import CLI
+from project.runs.build import build_run
 from project.runs.command import run_command
+from project.runs.parser import parse_settings
 from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
 from project.runs.train import train
 from project.training.callbacks import EarlyStop
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 TIMES = ("train_seconds", "examples_per_second")
 
@@ -124,11 +125,11 @@ def _arm(kill: Kill) -> None:
         Path.replace = replace_and_strike  # type: ignore[method-assign]
         return
     owner, name = {
-        "step": (MLPModule, "optimizer_step"),
-        "validation": (MLPModule, "validation_step"),
-        "test": (MLPModule, "test_step"),
+        "step": (ImageModule, "optimizer_step"),
+        "validation": (ImageModule, "validation_step"),
+        "test": (ImageModule, "test_step"),
         "saved": (RunCheckpoint, "_save"),
-        "start": (ImageDataModule, "_check_settings"),
+        "start": (ImageDataModule, "__init__"),
     }[kill.moment]
     _after(owner, name, strike)
 
@@ -151,13 +152,13 @@ def without_reseeding() -> None:
 
 
 def without_epoch_sums() -> None:
-    load = MLPModule.on_load_checkpoint
+    load = ImageModule.on_load_checkpoint
 
-    def forget(self: MLPModule, checkpoint: dict[str, Any]) -> None:
+    def forget(self: ImageModule, checkpoint: dict[str, Any]) -> None:
         load(self, checkpoint)
-        self._epoch_sums.zero_()
+        self.epochs.sums.zero_()
 
-    MLPModule.on_load_checkpoint = forget  # type: ignore[method-assign]
+    ImageModule.on_load_checkpoint = forget  # type: ignore[method-assign]
 
 
 def without_whole_epochs() -> None:
@@ -166,20 +167,20 @@ def without_whole_epochs() -> None:
 
 
 def without_purge() -> None:
-    from project.runs import cli
+    from project.runs import build
 
-    logger = cli.TensorBoardLogger
-    cli.TensorBoardLogger = lambda *args, purge_step, **kwargs: logger(*args, **kwargs)  # type: ignore[misc, assignment]
+    logger = build.TensorBoardLogger
+    build.TensorBoardLogger = lambda *args, purge_step, **kwargs: logger(*args, **kwargs)  # type: ignore[misc, assignment]
 
 
 def without_immediate_scalars() -> None:
     """Lightning's way: scalars reach the logger after the batch's end, and so after the checkpoint."""
 
-    def hold_back(self: MLPModule, values: dict[str, float], step: int) -> None:
+    def hold_back(self: ImageModule, values: dict[str, float], step: int) -> None:
         by_step = "train/loss_step" in values
         self.log_dict({f"late/{name}": value for name, value in values.items()}, on_step=by_step, on_epoch=not by_step)
 
-    MLPModule._write = hold_back  # type: ignore[method-assign]
+    ImageModule._write = hold_back  # type: ignore[method-assign]
 
 
 def without_flush() -> None:
@@ -244,7 +245,7 @@ def _child(args: list[str], output: str, kill: Kill | None, changes: Sequence[Ca
         change()
     if kill is not None:
         _arm(kill)
-    run_command(lambda: bool(train(CLI())) and None)
+    run_command(lambda: bool(train(build_run(parse_settings()))) and None)
 
 
 def _warm_context() -> multiprocessing.context.ForkServerContext:
@@ -409,4 +410,4 @@ def compare(folder: Path, unbroken: Path) -> list[str]:
 if __name__ == "__main__":
     if "HARNESS_KILL" in os.environ:
         _arm(Kill(**json.loads(os.environ["HARNESS_KILL"])))
-    run_command(lambda: bool(train(CLI())) and None)
+    run_command(lambda: bool(train(build_run(parse_settings()))) and None)

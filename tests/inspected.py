@@ -9,10 +9,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from project.data.datamodule import ImageDataModule
+from project.data.settings import DataSettings
 from project.diagnosis.monitor import DiagnosticsCallback
 from project.diagnosis.tensorboard.callback import TensorBoardCallback
-from project.settings import flat_settings
-from project.training.module import MLPModule
+from project.settings import flatten
+from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 MODEL: dict[str, Any] = {
     "task": "multiclass",
@@ -34,7 +36,7 @@ class Run:
     """The parts of a run, before or after it."""
 
     trainer: Trainer
-    module: MLPModule
+    module: ImageModule
     datamodule: ImageDataModule
     diagnostics: DiagnosticsCallback
     folder: Path
@@ -70,9 +72,9 @@ def build(
     """A run of 2 epochs of 6 steps that goes into `folder`."""
     model, data = MODEL | (model or {}), DATA | {"root": str(data_folder)} | (data or {})
     seed_everything(1, verbose=False)
-    datamodule = ImageDataModule(**data, task=model["task"], seed=1)
-    module = MLPModule(datamodule.spec, datamodule.normalization, **model)
-    settings = flat_settings({"model": model, "data": data, "trainer": {"max_epochs": 2}, "seed_everything": 1})
+    datamodule = ImageDataModule(DataSettings(**data), task=model["task"], seed=1)
+    module = ImageModule(datamodule.spec, datamodule.normalization, ModelSettings(**model))
+    settings = flatten({"model": model, "data": data, "trainer": {"max_epochs": 2}, "seed_everything": 1})
     diagnostics = DiagnosticsCallback(settings, every_n_steps)
     inspecting = [diagnostics, TensorBoardCallback(settings, diagnostics)] if diagnosed else []
     options = {

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Dirichlet
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from project.errors import InputError
+from project.data.settings import AugmentationName
 
-AugmentationName = Literal["shift", "affine", "erase", "mixup", "cutmix"]
 MAX_SHIFT = 2
 """Pixels by which `shift` moves a picture at most, in each direction."""
 MAX_ROTATION_DEGREES = 10.0
@@ -37,30 +36,17 @@ class Batch(NamedTuple):
 
 
 def build_augmentation(names: Sequence[AugmentationName]) -> Callable[[Batch], Batch]:
-    """One function that augments a batch as a whole, drawing from torch's default generator.
+    """Make one function that augments a batch as a whole, drawing from torch's default generator.
 
-    In the order given, save that mixup or cutmix comes last, so that it mixes finished pictures.
+    The augmentations follow each other in the order given, but mixup or cutmix comes last and mixes finished pictures.
 
     - shift: each picture by up to 2 pixels in each direction.
     - affine: each turned by up to 10°, scaled by up to 10 % and moved by up to 2 pixels.
     - erase: a black rectangle, 2 to 20 % of each picture's area (Zhong et al. 2020).
     - mixup: two pictures and their targets blended (Zhang et al. 2018).
     - cutmix: a rectangle of one picture replaced by another's, targets by area (Yun et al. 2019).
-
-    Raises:
-        InputError: If a name is unknown or comes twice, or mixup and cutmix come together.
     """
-    for name in names:
-        if name not in get_args(AugmentationName):
-            raise InputError(f"unknown augmentation {name!r}", "choose from: " + ", ".join(get_args(AugmentationName)))
-    if len(set(names)) != len(names):
-        raise InputError(f"data.augmentation names one twice: {', '.join(names)}", "name each at most once")
-    if "mixup" in names and "cutmix" in names:
-        raise InputError(
-            "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once",
-            "choose one of the two",
-        )
-    functions: dict[str, Callable[[Batch], Batch]] = {
+    functions: dict[AugmentationName, Callable[[Batch], Batch]] = {
         "shift": _on_images(shift),
         "affine": _on_images(affine),
         "erase": _on_images(erase),

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -12,132 +11,67 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from project.data.augmentation import AugmentationName, Batch, build_augmentation, rotate
+from project.data.augmentation import Batch, build_augmentation, rotate
 from project.data.loaders import EvaluationLoader, TrainLoader, mix_seed
-from project.data.normalization import Normalization, NormalizationName, fit_normalization
-from project.data.sources.known_sets import DatasetName
+from project.data.normalization import Normalization, fit_normalization
+from project.data.settings import DataSettings, SplitName
 from project.data.sources.load import ImageDataset, ImageSplit, load_dataset
-from project.data.splits import SplitName, stratified_split
+from project.data.splits import stratified_split
 from project.errors import InputError
 from project.task import DataSpec, TaskName
 
-TargetName = Literal["label", "rotation"]
 MAX_TARGET_DEGREES = 45.0
 """Target `rotation`: each picture is turned by an angle drawn evenly from ±45°."""
 
 
 class ImageDataModule(LightningDataModule):
-    """MNIST, FashionMNIST or a user's IDX files as splits that never mix and batches that are always the same.
+    """Splits that never mix, and batches that are always the same.
 
     The official test set is only ever the test set. Validation is cut from the official training set, stratified by
     label, by `split_seed` alone.
 
     Args:
-        dataset: Which data: mnist, fashion_mnist, or idx for your own four IDX files directly under `root`.
-        root: Folder that holds the data, or gets it.
-        download: Whether missing data may be fetched.
-        normalization: none keeps gray levels 0–255; unit [0, 1]; symmetric [−1, 1]; standardize mean 0 and sd 1;
-            feature_standardize the same for each pixel. Fitted on the training split alone, applied to all.
-        augmentation: One or a list of shift, affine, erase, mixup, cutmix, on training batches only.
-        num_train: Training examples to use, stratified; all that validation leaves if not given.
-        num_validation: Examples cut from the training set for validation; 0 trains without.
-        split_seed: Decides which examples are validation; apart from the training seed.
-        batch_size: Examples in one optimizer step, over all devices and accumulated parts.
-        classes: Only these classes, by index; two of them for the binary task.
-        target: Regression only: label (the class index as a number), or rotation (the angle in degrees, within ±45,
-            by which each picture was turned).
-        task: multiclass, binary or regression; set by model.task.
-        seed: Decides order, dropout and augmentation; set by seed_everything.
+        settings: Which data, and how they are split, normalized, augmented and batched.
+        task: What the targets are: multiclass, binary or regression.
+        seed: Decides order, dropout and augmentation.
+
+    Raises:
+        InputError: If the settings do not suit the task.
     """
 
-    def __init__(
-        self,
-        dataset: DatasetName = "fashion_mnist",
-        root: str = "data",
-        download: bool = True,
-        normalization: NormalizationName = "standardize",
-        augmentation: AugmentationName | list[AugmentationName] | None = None,
-        num_train: int | None = None,
-        num_validation: int = 5000,
-        split_seed: int = 0,
-        batch_size: int = 256,
-        classes: list[int] | None = None,
-        target: TargetName = "label",
-        task: TaskName = "multiclass",
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, settings: DataSettings | None = None, *, task: TaskName = "multiclass", seed: int = 0) -> None:
         super().__init__()
-        self.dataset_name, self.root, self.download = dataset, Path(root), download
-        self.normalization_name = normalization
-        names: Sequence[AugmentationName] = [augmentation] if isinstance(augmentation, str) else augmentation or []
+        self.settings, self.task, self.seed = settings or DataSettings(), task, seed
+        self.settings.check_task(task)
+        names = self.settings.augmentations
         self.augment = build_augmentation(names) if names else None
-        self.num_train, self.num_validation, self.split_seed = num_train, num_validation, split_seed
-        self.batch_size, self.classes, self.target, self.task, self.seed = batch_size, classes, target, task, seed
         # every rank loads what all have on disk, and Lightning's own hook would only run on one rank
         self.prepare_data_per_node = False
         self.scored_split: SplitName = "test"
         """The split that `test_dataloader` gives: another one only while it is evaluated by itself."""
-        self._check_settings(names)
         self._resident: dict[tuple[str, str], Tensor] = {}
-
-    def _check_settings(self, augmentation: Sequence[AugmentationName]) -> None:
-        if self.batch_size < 1:
-            raise InputError(
-                f"data.batch_size is {self.batch_size}, but must be at least 1",
-                "type for example --data.batch_size 128",
-            )
-        if self.num_validation < 0:
-            raise InputError(
-                f"data.num_validation is {self.num_validation}, but must be 0 (no validation) or more",
-                "type for example --data.num_validation 5000",
-            )
-        if self.split_seed < 0:
-            raise InputError(
-                f"data.split_seed is {self.split_seed}, but must be 0 or more", "type for example --data.split_seed 1"
-            )
-        if self.num_train is not None and self.num_train < 1:
-            raise InputError(
-                f"data.num_train is {self.num_train}, but must be at least 1", "type for example --data.num_train 10000"
-            )
-        if self.task == "binary" and (self.classes is None or len(set(self.classes)) != 2):
-            raise InputError(
-                f"model.task is binary, which needs two different classes, but data.classes is {self.classes}",
-                'type for example --data.classes "[3, 8]"',
-            )
-        if self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
-            raise InputError(
-                f"data.classes is {self.classes}, but must list two or more classes, each once",
-                'type for example --data.classes "[3, 8]"',
-            )
-        if self.task != "regression" and self.target != "label":
-            raise InputError(
-                f"data.target {self.target} is a number, but model.task is {self.task}", "type --model.task regression"
-            )
-        if self.target == "rotation" and "affine" in augmentation:
-            raise InputError(
-                "augmentation affine turns pictures, but with data.target rotation the angle is what is to be learned",
-                "choose --data.augmentation shift or erase",
-            )
 
     @cached_property
     def data(self) -> ImageDataset:
         """The whole data set, loaded and verified once."""
-        return load_dataset(self.dataset_name, self.root, self.download)
+        return load_dataset(self.settings.dataset, Path(self.settings.root), self.settings.download)
 
     @cached_property
     def splits(self) -> dict[SplitName, Tensor]:
         """Indices into the official training set (train, validation) or test set (test), int64, ascending."""
-        labels = self.data.train.labels.numpy()
+        settings, labels = self.settings, self.data.train.labels.numpy()
         available = self._of_chosen_classes(labels)
-        if self.num_validation + (self.num_train or 1) > len(available):
+        if settings.num_validation + (settings.num_train or 1) > len(available):
             raise InputError(
-                f"data.num_validation {self.num_validation} and data.num_train {self.num_train or 'at least 1'} need "
-                f"more than the {len(available)} training examples that there are",
+                f"data.num_validation {settings.num_validation} and data.num_train "
+                f"{settings.num_train or 'at least 1'} need more than the {len(available)} training examples that "
+                "there are",
                 "make one of the two smaller",
             )
-        generator = np.random.Generator(np.random.PCG64(self.split_seed))
-        validation, rest = stratified_split(labels, available, self.num_validation, generator)
-        train = rest if self.num_train is None else stratified_split(labels, rest, self.num_train, generator)[0]
+        generator = np.random.Generator(np.random.PCG64(settings.split_seed))
+        validation, train = stratified_split(labels, available, settings.num_validation, generator)
+        if settings.num_train is not None:
+            train, _ = stratified_split(labels, train, settings.num_train, generator)
         test = self._of_chosen_classes(self.data.test.labels.numpy())
         if not len(test):
             raise InputError("the test set has no example of the chosen classes", "choose other --data.classes")
@@ -149,15 +83,15 @@ class ImageDataModule(LightningDataModule):
         return splits
 
     def _of_chosen_classes(self, labels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        if self.classes is None:
+        classes, known = self.settings.classes, len(self.data.class_names)
+        if classes is None:
             return np.arange(len(labels))
-        known = len(self.data.class_names)
-        if not all(0 <= c < known for c in self.classes):
+        if not all(0 <= c < known for c in classes):
             raise InputError(
-                f"data.classes is {self.classes}, but the classes of {self.dataset_name} are 0 to {known - 1}",
+                f"data.classes is {classes}, but the classes of {self.settings.dataset} are 0 to {known - 1}",
                 f'type for example --data.classes "[0, {known - 1}]"',
             )
-        return np.flatnonzero(np.isin(labels, self.classes))
+        return np.flatnonzero(np.isin(labels, classes))
 
     @property
     def split_sha256(self) -> dict[str, str]:
@@ -170,14 +104,14 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def normalization(self) -> Normalization:
         """Fitted on the training split alone."""
-        return fit_normalization(self.normalization_name, self.data.train.images, self.splits["train"])
+        return fit_normalization(self.settings.normalization, self.data.train.images, self.splits["train"])
 
     @cached_property
     def spec(self) -> DataSpec:
         """What the model must know."""
         height, width = self.data.train.images.shape[1:]
         if self.task == "regression":
-            if self.target == "rotation":
+            if self.settings.target == "rotation":
                 mean, sd = 0.0, MAX_TARGET_DEGREES / 3**0.5  # of the even distribution
             else:
                 train_targets = self.targets("train")[self.splits["train"]].double()
@@ -185,24 +119,25 @@ class ImageDataModule(LightningDataModule):
             return DataSpec(height, width, 1, self.task, (), mean, sd)
         _ = self.splits  # checks the classes
         names = self.data.class_names
-        if self.classes is not None:
-            names = tuple(names[c] for c in self.classes)
+        if self.settings.classes is not None:
+            names = tuple(names[c] for c in self.settings.classes)
         return DataSpec(height, width, 1 if self.task == "binary" else len(names), self.task, names)
 
     def share(self, other: "ImageDataModule") -> None:
         """Take over what another one has loaded, split, fitted and moved to the device, as far as it is the same."""
-        if (self.dataset_name, self.root) != (other.dataset_name, other.root):
+        if (self.settings.dataset, self.settings.root) != (other.settings.dataset, other.settings.root):
             return
         self.data = other.data
-        if (self.classes, self.task) == (other.classes, other.task):
+        if (self.settings.classes, self.task) == (other.settings.classes, other.task):
             self._resident = other._resident
 
         def cut(module: "ImageDataModule") -> tuple[object, ...]:
-            return module.num_train, module.num_validation, module.split_seed, module.classes
+            settings = module.settings
+            return settings.num_train, settings.num_validation, settings.split_seed, settings.classes
 
         if cut(self) == cut(other):
             self.splits = other.splits
-            if self.normalization_name == other.normalization_name:
+            if self.settings.normalization == other.settings.normalization:
                 # it becomes a part of another network, and Lightning wonders at parts that are not in training mode
                 self.normalization = copy.deepcopy(other.normalization).train()
 
@@ -218,10 +153,10 @@ class ImageDataModule(LightningDataModule):
         labels = self.source(split).labels
         if self.task == "regression":
             return labels.float()
-        if self.classes is None:
+        if self.settings.classes is None:
             return labels
         renumber = torch.full((len(self.data.class_names),), -1)
-        renumber[torch.tensor(self.classes)] = torch.arange(len(self.classes))
+        renumber[torch.tensor(self.settings.classes)] = torch.arange(len(self.settings.classes))
         return renumber[labels]
 
     def prepare_data(self) -> None:
@@ -231,7 +166,7 @@ class ImageDataModule(LightningDataModule):
     @property
     def num_steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
-        return len(self.splits["train"]) // self.batch_size
+        return len(self.splits["train"]) // self.settings.batch_size
 
     def check_batches(self, world_size: int = 1, accumulate: int = 1, batch_norm: bool = False) -> None:
         """Check that every batch can be full and evenly shared.
@@ -241,19 +176,19 @@ class ImageDataModule(LightningDataModule):
                 accumulated parts, or if batch norm would see a single example.
         """
         num_train = len(self.splits["train"])
-        if self.batch_size > num_train:
+        if self.settings.batch_size > num_train:
             raise InputError(
-                f"data.batch_size is {self.batch_size}, but there are only {num_train} training examples",
+                f"data.batch_size is {self.settings.batch_size}, but there are only {num_train} training examples",
                 f"type --data.batch_size {num_train} or less",
             )
         parts = world_size * accumulate
-        if self.batch_size % parts:
+        if self.settings.batch_size % parts:
             raise InputError(
-                f"data.batch_size {self.batch_size} cannot be shared evenly by {world_size} processes with "
+                f"data.batch_size {self.settings.batch_size} cannot be shared evenly by {world_size} processes with "
                 f"trainer.accumulate_grad_batches {accumulate}",
-                f"type --data.batch_size {max(self.batch_size // parts, 1) * parts}",
+                f"type --data.batch_size {max(self.settings.batch_size // parts, 1) * parts}",
             )
-        if batch_norm and self.batch_size // parts == 1:
+        if batch_norm and self.settings.batch_size // parts == 1:
             raise InputError(
                 "model.norm batch needs at least 2 examples in each part of a batch, but there is 1",
                 f"type --data.batch_size {2 * parts} or more, or --model.norm layer",
@@ -263,12 +198,12 @@ class ImageDataModule(LightningDataModule):
         rank, world_size, device = self._place()
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         self.check_batches(world_size, accumulate)
-        transform = self._rotate_at_random if self.target == "rotation" else self.augment
+        transform = self._rotate_at_random if self.settings.target == "rotation" else self.augment
         return TrainLoader(
             self._on(device, "train", "images"),
             self._on(device, "train", "targets"),
             self.splits["train"],
-            self.batch_size,
+            self.settings.batch_size,
             self.seed,
             rank,
             world_size,
@@ -285,10 +220,10 @@ class ImageDataModule(LightningDataModule):
         """Every example of a split once, shared among the processes there are."""
         rank, world_size, device = self._place()
         indices = self.splits[split]
-        if self.target == "rotation":
+        if self.settings.target == "rotation":
             # angles that depend on the split alone: the same for every model and every run
             generator = torch.Generator().manual_seed(
-                mix_seed(self.split_seed, ("train", "validation", "test").index(split))
+                mix_seed(self.settings.split_seed, ("train", "validation", "test").index(split))
             )
             degrees = (torch.rand(len(indices), generator=generator) * 2 - 1) * MAX_TARGET_DEGREES
             return EvaluationLoader(
@@ -298,7 +233,7 @@ class ImageDataModule(LightningDataModule):
         return EvaluationLoader(self._on(device, split, "images"), targets, indices, rank, world_size)
 
     def val_dataloader(self) -> EvaluationLoader | list[Any]:
-        return self.evaluation_loader("validation") if self.num_validation else []
+        return self.evaluation_loader("validation") if self.settings.num_validation else []
 
     def test_dataloader(self) -> EvaluationLoader:
         return self.evaluation_loader(self.scored_split)

@@ -1,14 +1,13 @@
 """Normalization of gray levels, fitted on the training split alone (N4)."""
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from project.data.settings import NormalizationName
 from project.errors import InputError
 
-NormalizationName = Literal["none", "unit", "symmetric", "standardize", "feature_standardize"]
 FIT_CHUNK = 512
 """Images whose statistics are summed at once, which bounds the memory used."""
 
@@ -50,8 +49,6 @@ def fit_normalization(mode: NormalizationName, images: Tensor, indices: Tensor) 
         InputError: If the name is unknown, or if no pixel differs between the pictures (standardize: from any other
             pixel), where the sd is 0.
     """
-    if mode not in get_args(NormalizationName):
-        raise InputError(f"unknown normalization {mode!r}", "choose one of: " + ", ".join(get_args(NormalizationName)))
     fixed = {"none": (0.0, 1.0), "unit": (0.0, 1 / 255), "symmetric": (127.5, 1 / 127.5)}
     if mode in fixed:
         shift, factor = fixed[mode]

@@ -1,10 +1,8 @@
 """How the training set is cut, stratified by class."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-
-SplitName = Literal["train", "validation", "test"]
 
 
 def stratified_split(

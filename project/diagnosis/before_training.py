@@ -1,7 +1,7 @@
 """Judge a network before it trains: what is measured and what theory expects, layer by layer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,7 +10,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from project.data.datamodule import ImageDataModule
-from project.diagnosis.examples import probe_examples
+from project.data.settings import DataSettings
+from project.diagnosis.examples import chance_loss, probe_examples
 from project.diagnosis.judgement.findings import Finding
 from project.diagnosis.judgement.network import judge_network
 from project.diagnosis.judgement.thresholds import (
@@ -27,14 +28,14 @@ from project.diagnosis.theory import (
     born_dead_bound,
     born_dead_fraction,
     depth_scale,
-    initial_loss,
     predict,
     variances,
 )
 from project.errors import InputError
 from project.network.mlp import MLP, HiddenLayer
-from project.settings import flat_settings
-from project.training.module import MLPModule
+from project.settings import flatten
+from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,28 +70,26 @@ class Examined:
         chance_loss: Loss of uniform guesses, for cross-entropies; else None.
     """
 
-    module: MLPModule
+    module: ImageModule
     diagnosis: Diagnosis
     chance_loss: float | None
 
 
-def examine(config: Any) -> Examined:
+def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
     """Build the network that the settings describe, push validation examples through it, and judge it.
 
     Args:
-        config: Settings as the command line gives them, by their names: seed_everything, model and data.
+        model: The network and its loss.
+        data: The data that it looks at.
+        seed: Decides the order of the data.
     """
-    model, data = dict(config["model"]), dict(config["data"])
-    datamodule = ImageDataModule(**data, task=model["task"], seed=config["seed_everything"])
-    module = MLPModule(datamodule.spec, datamodule.normalization, **model)
+    datamodule = ImageDataModule(data, task=model.task, seed=seed)
+    module = ImageModule(datamodule.spec, datamodule.normalization, model)
     inputs, targets = probe_examples(module, datamodule)
-    # what uniform guesses cost is known for the loss of one decision, not for one loss per class
-    usual_loss = "binary_cross_entropy" if model["task"] == "binary" else "cross_entropy"
-    with_chance = model["task"] != "regression" and model["loss"] in ("auto", "cross_entropy", usual_loss)
-    chance_loss = initial_loss(len(module.spec.class_names)) if with_chance else None
-    settings = flat_settings({"model": model, "data": data})
-    found = diagnose(module.mlp, inputs, targets, module.loss, settings, chance_loss)
-    return Examined(module, found, chance_loss)
+    settings = flatten({"model": asdict(model), "data": asdict(data)})
+    loss_of_guessing = chance_loss(settings, module.spec)
+    found = diagnose(module.mlp, inputs, targets, module.loss, settings, loss_of_guessing)
+    return Examined(module, found, loss_of_guessing)
 
 
 def layer_diagnosis_table(examined: Examined) -> Table:

@@ -12,7 +12,7 @@ from project.data.datamodule import ImageDataModule
 from project.data.loaders import EvaluationLoader
 from project.diagnosis.theory import initial_loss
 from project.task import DataSpec
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 PROBE_EXAMPLES = 256
 """Validation examples that every probe looks at: the same ones each time."""
@@ -39,13 +39,13 @@ def spread_examples(loader: EvaluationLoader, most: int) -> tuple[Tensor, Batch]
     return positions, Batch(images, loader.targets[positions.to(loader.targets.device)])
 
 
-def probe_examples(module: MLPModule, datamodule: ImageDataModule) -> tuple[Tensor, Tensor]:
+def probe_examples(module: ImageModule, datamodule: ImageDataModule) -> tuple[Tensor, Tensor]:
     """The examples of a run's probes, from validation, or from training where there is none.
 
     Returns:
         Normalized inputs, (n, features), and targets as the loss expects them, (n,), on the data's device.
     """
-    loader = datamodule.evaluation_loader("validation" if datamodule.num_validation else "train")
+    loader = datamodule.evaluation_loader("validation" if datamodule.settings.num_validation else "train")
     batch = spread_examples(loader, PROBE_EXAMPLES)[1]
     with torch.no_grad():
         inputs = module.normalization(batch.images)

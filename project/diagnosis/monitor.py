@@ -16,7 +16,8 @@ from project.diagnosis.judgement.network import judge_network
 from project.diagnosis.judgement.training import judge_training
 from project.diagnosis.probe import LayerProbe, Probe, probe, saturation_bounds, summarise_data, update_to_weight_ratio
 from project.network.mlp import HiddenLayer
-from project.training.module import MLPModule
+from project.training.callbacks import stopped_early
+from project.training.module import ImageModule
 
 DATA_EXAMPLES = 4096
 """Training examples on which the data are judged."""
@@ -66,14 +67,14 @@ class DiagnosticsCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:  # before the clock starts
-            self._examples = probe_examples(cast(MLPModule, pl_module), _datamodule(trainer))
+            self._examples = probe_examples(cast(ImageModule, pl_module), _datamodule(trainer))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         # with accumulated parts, several batches belong to one step
         if not trainer.is_global_zero or step % self.every_n_steps or (self.steps and self.steps[-1] == step):
             return
-        module = cast(MLPModule, pl_module)
+        module = cast(ImageModule, pl_module)
         measured = self.probe(module)
         self._first = self._first or measured
         self._remember(measured, step)
@@ -85,7 +86,7 @@ class DiagnosticsCallback(Callback):
     ) -> None:
         if not self._before or trainer.global_step == self.steps[-1]:
             return
-        ratios = update_to_weight_ratio(self._before, _weights(cast(MLPModule, pl_module)))
+        ratios = update_to_weight_ratio(self._before, _weights(cast(ImageModule, pl_module)))
         self._before = []
         self.update_ratios.append(ratios)
         names = layer_tags(len(ratios) - 1)
@@ -95,7 +96,7 @@ class DiagnosticsCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        module, step = cast(MLPModule, pl_module), trainer.global_step - 1
+        module, step = cast(ImageModule, pl_module), trainer.global_step - 1
         measured = self.probe(module, with_effective_rank=True)
         values = scalars(measured, module)
         if self.steps and self.steps[-1] == step:  # probed before this very step: only what is new
@@ -106,21 +107,20 @@ class DiagnosticsCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            module = cast(MLPModule, pl_module)
-            stopped = trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
-            self.judge(trainer, module, "early_stopped" if stopped else "completed")
+            module = cast(ImageModule, pl_module)
+            self.judge(trainer, module, "early_stopped" if stopped_early(trainer, module) else "completed")
 
-    def examples(self, module: MLPModule) -> tuple[Tensor, Tensor]:
+    def examples(self, module: ImageModule) -> tuple[Tensor, Tensor]:
         """Inputs, normalized and of the weights' type, and targets that every probe of this run looks at."""
         assert self._examples is not None
         inputs, targets = self._examples
         return inputs.to(module.mlp.output.weight.dtype), targets
 
-    def probe(self, module: MLPModule, with_effective_rank: bool = False) -> Probe:
+    def probe(self, module: ImageModule, with_effective_rank: bool = False) -> Probe:
         """Probe the network as it is, on the examples that every probe of this run looks at."""
         return probe(module.mlp, *self.examples(module), module.loss, with_effective_rank=with_effective_rank)
 
-    def judge(self, trainer: Trainer, module: MLPModule, status: str) -> list[Finding]:
+    def judge(self, trainer: Trainer, module: ImageModule, status: str) -> list[Finding]:
         """Judge network, training and data as they stand into `findings`.
 
         Args:
@@ -169,7 +169,7 @@ class DiagnosticsCallback(Callback):
             logger.log_metrics(values, step)
 
 
-def scalars(measured: Probe, module: MLPModule) -> dict[str, float]:
+def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
     """A probe's numbers for the Scalars tab: QUANTITY/LAYER, in a group for each quantity.
 
     Saturation is told of activations that saturate, silent units of those that do not.
@@ -200,7 +200,7 @@ def _layers(measured: Probe) -> list[LayerProbe]:
     return [*measured.hidden, measured.output]
 
 
-def _weights(module: MLPModule) -> list[Tensor]:
+def _weights(module: ImageModule) -> list[Tensor]:
     return [*(cast(HiddenLayer, layer).linear.weight for layer in module.mlp.hidden), module.mlp.output.weight]
 
 

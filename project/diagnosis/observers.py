@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from project.errors import InputError
+from project.errors import check_at_least
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from project.diagnosis.monitor import DiagnosticsCallback
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DiagnosticsSettings:
     """What is measured and drawn beside the training.
 
@@ -25,11 +25,7 @@ class DiagnosticsSettings:
     every_n_steps: int = 200
 
     def __post_init__(self) -> None:
-        if self.every_n_steps < 1:
-            raise InputError(
-                f"diagnostics.every_n_steps is {self.every_n_steps}, but must be at least 1",
-                "type for example --diagnostics.every_n_steps 200, or --diagnostics.enabled false",
-            )
+        check_at_least("diagnostics.every_n_steps", self.every_n_steps, 1, "200, or --diagnostics.enabled false")
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,16 @@ import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
-from pytorch_lightning.utilities import rank_zero_only
-
-from project.errors import InputError, RunError
-from project.runs.saving.checkpointing import DivergenceError
+from project.errors import DivergenceError, InputError, RunError
 from project.runs.saving.signals import Interrupted, die_with_first_process, is_launched, stop_signals
 
 log = logging.getLogger("project")
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that owns the run folder."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
+    """Whether this is the process that owns the run folder, by what its launcher wrote into the environment."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"))
+    return int(next((rank for rank in ranks if rank), 0)) == 0
 
 
 def setup_console() -> None:
@@ -29,8 +27,6 @@ def setup_console() -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     log.propagate = False
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
     # batches are made on the device: no worker processes are missing; and epoch values are the same on every rank
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")

@@ -1,29 +1,61 @@
-"""The parser: a short help, the nearest name for a misspelt one, and errors in two lines."""
+"""From what is typed to settings: a short help, the nearest name for a misspelt one, and errors in two lines.
+
+`parse_settings(sys.argv[1:])` gives a `RunSettings`. Help and most refusals come before torch and Lightning are loaded,
+which takes seconds: names, types and ranges of the project's own settings need neither.
+"""
 
 import argparse
+import ast
 import difflib
 import re
 import shutil
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn, Union, get_args, get_origin
 
-from pytorch_lightning.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
+from project.data.settings import DataSettings
+from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
+from project.runs.saving.files import read_yaml
+from project.runs.settings import RunSettings, settings_from
+from project.settings import choices_of
+from project.training.settings import ModelSettings
 
-COMMON_TRAINER_SETTINGS = ("max_epochs", "accelerator", "devices", "precision", "gradient_clip_val")
-"""The Trainer's settings that the short help shows."""
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 15,
+    "devices": 1,
+    # the loaders shard by themselves, without padding
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
+COMMON_TRAINER_SETTINGS = {
+    "max_epochs": "Epochs after which the training ends at the latest.",
+    "accelerator": "cpu, gpu, mps, …; auto takes what the machine has.",
+    "devices": "How many devices, or which, as a list.",
+    "precision": "32, bf16-mixed, 16-mixed, …",
+    "gradient_clip_val": "Norm to which gradients are clipped.",
+}
+"""The Trainer's settings that the short help shows, in the project's words."""
 
 
-class Parser(LightningArgumentParser):
-    """Lightning's parser with the nearest name for a misspelt one, two-line errors and no abbreviations."""
+class Parser(ArgumentParser):
+    """jsonargparse's parser with the nearest name for a misspelt one, two-line errors and no abbreviations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, allow_abbrev=False, default_env=False, **kwargs)
+
+    def names(self) -> list[str]:
+        """The settings' names as they are typed, without the dashes."""
+        return [option.lstrip("-") for action in self._actions for option in action.option_strings]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if isinstance(ex, InputError):
@@ -32,16 +64,12 @@ class Parser(LightningArgumentParser):
 
     def _explain(self, message: str) -> InputError:
         """Turn the parser's message into one line of cause and one of remedy."""
-        names = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-        ask_help = "type --help for all settings"
-        unknown = re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", message, re.IGNORECASE)
+        names = self.names()
         # the same mistake in a file of settings, in a section and outside all of them
+        unknown = re.match(r"unrecognized arguments: (?:--)?([^\s=]*)", message, re.IGNORECASE)
         unknown = unknown or re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
         if unknown:
-            name = ".".join(group for group in unknown.groups() if group)
-            nearest = nearest_name(name, names)
-            remedy = f"did you mean {nearest}? Or {ask_help}" if nearest else ask_help
-            return InputError(f"there is no setting {name!r}", remedy)
+            return unknown_setting(".".join(group for group in unknown.groups() if group), names)
         key_error = re.match(r'Parser key "([\w.]+)":\s*(.*)', message, re.DOTALL)
         if key_error:
             key, detail = key_error.groups()
@@ -62,11 +90,74 @@ class Parser(LightningArgumentParser):
                 remedy = f"type for example --{key} {shown}" if shown else f"leave --{key} out"
                 return InputError(f"{key} is {value}, but must be {kind}", remedy)
         lines = [line.strip() for line in message.strip().splitlines()]
-        return InputError(" ".join(lines)[:500], ask_help)
+        return InputError(" ".join(lines)[:500], ASK_HELP)
 
 
-class TrainParser(Parser):
-    """The parser of a run's settings, with a help that fits on two screens."""
+ASK_HELP = "type --help for all settings"
+
+
+def unknown_setting(name: str, names: Sequence[str]) -> InputError:
+    """The refusal of a setting that does not exist, with the one that was probably meant."""
+    nearest = nearest_name(name, names)
+    return InputError(
+        f"there is no setting {name!r}", f"did you mean {nearest}? Or {ASK_HELP}" if nearest else ASK_HELP
+    )
+
+
+def model_and_data_parser() -> Parser:
+    """A parser of the settings that a model and its data have, and of nothing else: no class can be named."""
+    parser = Parser()
+    parser.add_argument("--seed_everything", type=int, default=0)
+    _add_own_sections(parser)
+    return parser
+
+
+def _add_own_sections(parser: Parser) -> None:
+    parser.add_class_arguments(ModelSettings, "model", instantiate=False)
+    parser.add_class_arguments(DataSettings, "data", instantiate=False)
+
+
+class RunParser(Parser):
+    """The parser of a run's settings, with a help that fits on two screens.
+
+    Args:
+        description: First line of the help.
+        with_trainer: Whether it knows the Trainer's settings by their types, for which Lightning is loaded.
+    """
+
+    def __init__(self, description: str = "", with_trainer: bool = False) -> None:
+        super().__init__(description=description)
+        self.add_argument("-c", "--config", action="config")
+        own = ("model", "data", "diagnostics", "trainer", "seed_everything", "debug")
+        self.add_class_arguments(RunSettings, instantiate=False, skip={*own} - {"seed_everything"})
+        if with_trainer:
+            from pytorch_lightning import Trainer
+
+            self.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
+            self.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+        else:
+            self.add_argument("--trainer", type=dict, default={}, help=argparse.SUPPRESS)
+        _add_own_sections(self)
+        self.add_class_arguments(DiagnosticsSettings, "diagnostics", instantiate=False)
+        self.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+        self.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
+
+    def names(self) -> list[str]:
+        return [*super().names(), *(f"trainer.{name}" for name in trainer_settings())]
+
+    def read(self, args: Sequence[str]) -> Namespace:
+        """Answer `--help`, and refuse what is wrong, before Lightning is loaded; the Trainer's values are not checked.
+
+        Raises:
+            InputError: If a setting does not exist or has a wrong value.
+        """
+        for path in config_files(args):
+            read_yaml(path)  # says what is wrong with which file, which the parser does not
+        config = self.parse_args(list(args))
+        for name in config["trainer"]:
+            if name.split(".")[0].rstrip("+") not in trainer_settings():
+                raise unknown_setting(f"trainer.{name}", self.names())
+        return config
 
     def format_help(self, formatter: Any = None) -> str:
         """The project's own settings, then the commonest of the Trainer's."""
@@ -80,23 +171,27 @@ class TrainParser(Parser):
             ("The model", "model."),
             ("The data", "data."),
             ("Looking inside", "diagnostics."),
-            ("The Trainer", "trainer."),
         ):
             lines += ["", title]
-            for action in self._settings(prefix):
-                if prefix != "trainer." or action.dest.removeprefix(prefix) in COMMON_TRAINER_SETTINGS:
-                    lines += describe_setting(action, columns)
+            for action in self.settings(prefix):
+                lines += describe_setting(action, columns)
+        lines += ["", "The Trainer"]
+        defaults = trainer_settings() | TRAINER_DEFAULTS
+        for name, meaning in COMMON_TRAINER_SETTINGS.items():
+            default = "" if defaults.get(name) is None else f" [{defaults[name]}]"
+            lines += wrap_setting(f"--trainer.{name}{default}  {meaning}", columns)
         return "\n".join(lines) + "\n"
 
-    def _settings(self, prefix: str) -> list[argparse.Action]:
-        skip = ("help", "config", "print_config", "help.trainer")
+    def settings(self, prefix: str) -> list[argparse.Action]:
+        """The settings of one section; those outside all sections for an empty prefix."""
+        skip = ("help", "config", "print_config", "help.trainer", "model", "data", "trainer", "diagnostics")
         return [
             action
             for action in self._actions
             if action.option_strings
             and action.option_strings[-1].startswith("--" + prefix)
             and (prefix or "." not in action.dest)
-            and action.dest not in (*skip, "model", "data", "trainer")
+            and action.dest not in skip
             and action.help != argparse.SUPPRESS
         ]
 
@@ -108,11 +203,102 @@ class TrainerHelp(argparse.Action):
         super().__init__(nargs=0, default=argparse.SUPPRESS, **kwargs)
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
-        assert isinstance(parser, TrainParser)
         columns = min(shutil.get_terminal_size().columns, 140)
-        for action in parser._settings("trainer."):
+        for action in full_parser().settings("trainer."):
             print("\n".join(describe_setting(action, columns)))  # noqa: T201
         parser.exit()
+
+
+@cache
+def full_parser() -> RunParser:
+    """The parser of all settings, the Trainer's too. Making it takes longer than most of what it is asked."""
+    return RunParser(with_trainer=True)
+
+
+@cache
+def trainer_settings() -> dict[str, Any]:
+    """The names of the Trainer's settings, with those defaults that are plain values.
+
+    They are read from the source of Lightning's Trainer, because importing it takes seconds.
+    """
+    spec = find_spec("pytorch_lightning")
+    assert spec is not None
+    assert spec.origin is not None
+    source = (Path(spec.origin).parent / "trainer" / "trainer.py").read_text(encoding="utf-8")
+    trainer = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Trainer")
+    start = next(node for node in trainer.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    return {
+        argument.arg: default.value if isinstance(default, ast.Constant) else None
+        for argument, default in zip(start.args.kwonlyargs, start.args.kw_defaults, strict=True)
+    }
+
+
+def parse_settings(args: Sequence[str] | None = None, description: str = "") -> RunSettings:
+    """Read a run's settings from defaults, `--config` files and flags; with `--resume`, from the run to go on with.
+
+    Args:
+        args: Flags; None takes the command line.
+        description: First line of the help.
+
+    Raises:
+        InputError: If a setting does not exist or has a wrong value, or the run cannot be resumed.
+        SystemExit: For `--help`, `--print_config`, or `--resume auto` of a finished run.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    early = RunParser(description).read([word for word in given if not word.startswith("--print_config")])
+    settings_from(early.as_dict())
+    parser = full_parser()
+    config = parser.parse_args(given)
+    settings = settings_from(config.as_dict())
+    folder = folder_to_resume(settings)
+    if folder is None:
+        return settings
+    from project.runs.saving.resumption import FinishedRunError, find_resumption, resumed_settings
+
+    try:
+        config = resumed_settings(parser, find_resumption(folder), parser.parse_args(given, defaults=False))
+    except FinishedRunError as finished:
+        if settings.resume != "auto":
+            raise
+        parser.exit(0, f"{finished.cause}\n{finished.remedy}\n")  # a job that was queued once too often
+    return settings_from(config.as_dict() | {"resume": str(folder), "run_name": None})
+
+
+def settings_of(sections: Mapping[str, Any]) -> RunSettings:
+    """Check nested plain data, such as a notebook's, as the command line's settings are checked.
+
+    Args:
+        sections: What differs from the defaults: {"model": {"depth": 3}, "trainer": {"max_epochs": 2}}.
+
+    Raises:
+        InputError: If a setting does not exist or has a wrong value.
+    """
+    return settings_from(full_parser().parse_object(dict(sections)).as_dict())
+
+
+def trainer_arguments(settings: RunSettings) -> dict[str, Any]:
+    """The Trainer's arguments, with the objects of those that name a class."""
+    parser = full_parser()
+    config = parser.parse_object({"trainer": dict(settings.trainer)})
+    return dict(parser.instantiate(config)["trainer"])
+
+
+def folder_to_resume(settings: RunSettings) -> Path | None:
+    """The run folder that `--resume` means; None if a new run is to be started."""
+    resume, name = settings.resume, settings.run_name
+    if resume is None:
+        return None
+    if resume != "auto":
+        if name is not None:
+            raise InputError("--resume names the run already", "leave --run_name out, or type --resume auto")
+        folder = Path(resume)
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"{folder} is no run folder: it has no config.yaml", "name a folder RUN_ROOT/DATASET/NAME")
+        return folder
+    if name is None:
+        raise InputError("--resume auto has to know which run", "add --run_name NAME")
+    folder = Path(settings.run_root) / settings.data.dataset / name
+    return folder if (folder / "config.yaml").is_file() else None
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
@@ -133,18 +319,15 @@ def nearest_name(name: str, names: Sequence[str]) -> str | None:
 
 def describe_type(hint: Any) -> tuple[list[str], str]:
     """The choices that a type allows, if it names them, and the type in words."""
-    if get_origin(hint) is Literal:
-        choices = [str(choice) for choice in get_args(hint)]
-        return choices, "one of " + ", ".join(choices)
+    choices = choices_of(hint)
     if get_origin(hint) in (Union, UnionType):
-        parts = [describe_type(part) for part in get_args(hint) if part is not NoneType]
-        choices = list(dict.fromkeys(choice for part in parts for choice in part[0]))
-        return choices, " or ".join(dict.fromkeys(kind for _, kind in parts))
+        kinds = [describe_type(part)[1] for part in get_args(hint) if part is not NoneType]
+        return choices, " or ".join(dict.fromkeys(kinds))
     if get_origin(hint) is list:
-        choices, kind = describe_type(get_args(hint)[0])
-        return choices, f"a list of {kind.removeprefix('a ')}s" if not choices else "a list"
+        kind = describe_type(get_args(hint)[0])[1]
+        return choices, "a list" if choices else f"a list of {kind.removeprefix('a ')}s"
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return [], words.get(hint, str(getattr(hint, "__name__", hint)))
+    return choices, "one of " + ", ".join(choices) if choices else words.get(hint, str(getattr(hint, "__name__", hint)))
 
 
 def example(action: argparse.Action, kind: str) -> str | None:
@@ -173,6 +356,11 @@ def describe_setting(action: argparse.Action, columns: int) -> list[str]:
         sentence += f" {{{'|'.join(choices)}}}"
     elif not choices and not meaning:
         sentence += kind
+    return wrap_setting(sentence, columns)
+
+
+def wrap_setting(sentence: str, columns: int) -> list[str]:
+    """A setting's sentence as lines of the help."""
     return textwrap.wrap(sentence, columns, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 from pytorch_lightning import Trainer
 from scipy.stats import binomtest
 
-from project.data.splits import SplitName
+from project.data.settings import SplitName
 from project.errors import InputError
 from project.serving.restore import RestoredRun
+from project.training.internals import quieten_lightning
 
 
 def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "auto") -> dict[str, Any]:
@@ -25,11 +26,12 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
     Raises:
         InputError: If the run has no such split.
     """
-    if split == "validation" and not run.datamodule.num_validation:
+    if split == "validation" and not run.datamodule.settings.num_validation:
         raise InputError(
             "this run has no validation split: data.num_validation is 0", "type --split test or --split train"
         )
     run.datamodule.scored_split = split
+    quieten_lightning()
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,

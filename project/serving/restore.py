@@ -1,6 +1,6 @@
 """A trained network and its data settings from a run folder, read as data: nothing in it is imported or run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,15 +11,16 @@ from torch import Tensor
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import EVALUATION_BATCH
 from project.data.normalization import Normalization
+from project.data.settings import DataSettings
 from project.errors import InputError
-from project.runs.cli import add_settings
-from project.runs.parser import Parser
+from project.runs.parser import model_and_data_parser
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json, read_yaml
 from project.runs.saving.run_folder import find_run_folder
 from project.serving.predict.image_files import Polarity, fit_image, read_image
 from project.task import DataSpec, probabilities
-from project.training.module import MLPModule
+from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class RestoredRun:
 
     folder: Path
     checkpoint: Path
-    module: MLPModule
+    module: ImageModule
     datamodule: ImageDataModule
     precision: Any
 
     @property
-    def model(self) -> MLPModule:
+    def model(self) -> ImageModule:
         """The network, for use: gray levels 0–255 (batch, height, width), uint8 or float, to logits (batch, outputs).
 
         Its first step is the training split's normalization, so that nothing else must be done to the pictures.
@@ -73,7 +74,7 @@ class RestoredRun:
 
         That is so of MNIST and FashionMNIST. Of data of a user's own it is not known, and pictures stay as they are.
         """
-        return "as_is" if self.datamodule.dataset_name == "idx" else "auto"
+        return "as_is" if self.datamodule.settings.dataset == "idx" else "auto"
 
     def read(self, source: str | Path | BinaryIO, polarity: Polarity | None = None, center: bool = False) -> Tensor:
         """Read a picture file as the network takes it, uint8 (height, width).
@@ -115,16 +116,8 @@ class RestoredRun:
         return probabilities(outputs, spec.task)
 
 
-def settings_parser() -> Parser:
-    """A parser of the settings that a model and its data have, and of nothing else: no class can be named."""
-    parser = Parser()
-    add_settings(parser)
-    parser.add_argument("--seed_everything", type=int, default=0)
-    return parser
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The model's and the data's settings of a run, checked, with `seed_everything`.
+def read_settings(folder: Path) -> tuple[ModelSettings, DataSettings, int]:
+    """The model's and the data's settings of a run, checked, and `seed_everything`.
 
     Raises:
         InputError: If config.yaml is missing, unreadable, or holds a setting that does not exist.
@@ -136,8 +129,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
             raise InputError(
                 f"{folder / 'config.yaml'}: {name} must be a mapping", "restore the file that the run wrote"
             )
-    settings = settings_parser().parse_object({**known, "seed_everything": config.get("seed_everything", 0)})
-    return dict(settings.as_dict())
+    parsed = model_and_data_parser().parse_object({**known, "seed_everything": config.get("seed_everything", 0)})
+    settings = parsed.as_dict()
+    return ModelSettings(**settings["model"]), DataSettings(**settings["data"]), settings["seed_everything"]
 
 
 def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
@@ -159,14 +153,14 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
         if not existing:
             raise InputError(f"{folder} has no checkpoint yet", "train it first, or name another run")
         checkpoint_path = existing[0]
-    settings, checkpoint = read_settings(folder), load_checkpoint(checkpoint_path)
+    (model, data, seed), checkpoint = read_settings(folder), load_checkpoint(checkpoint_path)
     if data_root is not None:
-        settings["data"]["root"] = str(data_root)
-    model, state = settings["model"], checkpoint["state_dict"]
+        data = replace(data, root=str(data_root))
+    state = checkpoint["state_dict"]
     try:
         spec = DataSpec(**checkpoint["spec"])
         normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
-        module = MLPModule(spec, normalization, **model)
+        module = ImageModule(spec, normalization, model)
         module.load_state_dict(state)
     except InputError:
         raise
@@ -176,7 +170,7 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
             f"{checkpoint_path} does not fit the settings in {folder / 'config.yaml'}: {last}",
             "use a checkpoint and a config.yaml of the same run",
         ) from None
-    datamodule = ImageDataModule(**settings["data"], task=model["task"], seed=settings["seed_everything"])
+    datamodule = ImageDataModule(data, task=model.task, seed=seed)
     trainer_settings = read_yaml(folder / "config.yaml").get("trainer")
     precision = trainer_settings.get("precision") if isinstance(trainer_settings, dict) else None
     return RestoredRun(folder, checkpoint_path, module, datamodule, precision)

@@ -9,7 +9,9 @@ from rich.table import Table
 
 from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
+from project.runs.train import train
 
 TRIAL_EXAMPLES = 10_000
 """Most training examples of a remedy's trial."""
@@ -47,9 +49,6 @@ def try_remedies(arguments: Sequence[str], findings: Sequence[Finding]) -> list[
 
 
 def _trial(arguments: Sequence[str], flags: list[str]) -> Trial:
-    # imported late: only --suggest trains
-    from project.runs.train import train
-
     folder = tempfile.mkdtemp()
     words = [word for flag in flags for word in flag.split(maxsplit=1)]
     short = [
@@ -62,10 +61,11 @@ def _trial(arguments: Sequence[str], flags: list[str]) -> Trial:
         "--patience=0",
     ]
     try:
-        cli = CLI([*arguments, *words, *short])
-        if cli.datamodule.num_train is None and len(cli.datamodule.splits["train"]) > TRIAL_EXAMPLES:
-            cli = CLI([*arguments, *words, *short, "--run_name=short", f"--data.num_train={TRIAL_EXAMPLES}"])
-        metrics = train(cli)
+        run = build_run(parse_settings([*arguments, *words, *short]))
+        if run.settings.data.num_train is None and len(run.datamodule.splits["train"]) > TRIAL_EXAMPLES:
+            few = f"--data.num_train={TRIAL_EXAMPLES}"
+            run = build_run(parse_settings([*arguments, *words, *short, "--run_name=short", few]))
+        metrics = train(run)
         return Trial(flags, metrics.get("validation/accuracy", metrics["test/accuracy"]))
     except InputError as error:
         return Trial(flags, None, error.cause)

@@ -2,15 +2,13 @@
 
 import logging
 import time
-from contextlib import nullcontext
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
-from pytorch_lightning.profilers import PassThroughProfiler
 
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 log = logging.getLogger("project")
 
@@ -44,13 +42,9 @@ class EarlyStop(EarlyStopping):
             trainer.should_stop = True
 
 
-class NoProfiler(PassThroughProfiler):
-    """Measure nothing, as Lightning's own does, but without making a context anew some forty times a step."""
-
-    _nothing = nullcontext()
-
-    def profile(self, action_name: str) -> "nullcontext[None]":  # type: ignore[override]
-        return self._nothing
+def stopped_early(trainer: Trainer, module: ImageModule) -> bool:
+    """Whether the training ended before its last epoch because nothing improved any more."""
+    return trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
 
 
 class EpochLog(Callback):
@@ -96,7 +90,7 @@ class EpochLog(Callback):
         self._seconds_before, self._started = self.train_seconds, None
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, MLPModule)
+        assert isinstance(pl_module, ImageModule)
         for record in pl_module.history[self.num_reported :]:
             values = ", ".join(f"{name} {value:.4f}" for name, value in record.items() if "/" in name)
             log.info("epoch %d of %s: %s", record["epoch"] + 1, trainer.max_epochs, values)

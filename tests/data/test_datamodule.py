@@ -19,11 +19,17 @@ from torch import Tensor
 from project.data.augmentation import Batch, rotate
 from project.data.datamodule import MAX_TARGET_DEGREES, ImageDataModule
 from project.data.loaders import EvaluationLoader, TrainLoader, mix_seed
+from project.data.settings import DataSettings
 from project.data.sources.load import ImageDataset, ImageSplit
 from project.errors import InputError
+from project.task import TaskName
 
 COUNTS = (101, 57, 33, 9)
 """Training examples of each class: no common divisor, so that no share is a whole number."""
+
+
+def made(task: TaskName = "multiclass", seed: int = 0, **settings: Any) -> ImageDataModule:
+    return ImageDataModule(DataSettings(**{"dataset": "idx"} | settings), task=task, seed=seed)
 
 
 def in_memory(
@@ -38,7 +44,7 @@ def in_memory(
         torch.randint(0, 256, (len(labels), 4, 5), dtype=torch.uint8, generator=generator)
         for labels in (train_labels, test_labels)
     )
-    datamodule = ImageDataModule("idx", **{"num_validation": 40, "batch_size": 16} | settings)
+    datamodule = made(**{"num_validation": 40, "batch_size": 16} | settings)
     names = tuple(f"class {i}" for i in range(max(train_labels) + 1))
     datamodule.data = ImageDataset(
         "idx",
@@ -113,7 +119,7 @@ def test_fewer_training_examples_are_some_of_the_more() -> None:
 
 def test_the_split_depends_on_its_own_seed_alone(idx_folder: Path) -> None:
     def splits(**settings: Any) -> dict[Any, Tensor]:
-        return ImageDataModule("idx", str(idx_folder), num_validation=40, batch_size=32, **settings).splits
+        return made(root=str(idx_folder), num_validation=40, batch_size=32, **settings).splits
 
     first = splits(seed=0)
     for again in (splits(seed=0), splits(seed=7), splits(seed=0, normalization="unit", augmentation="shift")):
@@ -124,7 +130,7 @@ def test_the_split_depends_on_its_own_seed_alone(idx_folder: Path) -> None:
 
 
 def test_setting_up_twice_changes_nothing(idx_folder: Path) -> None:
-    datamodule = ImageDataModule("idx", str(idx_folder), num_validation=40, batch_size=32)
+    datamodule = made(root=str(idx_folder), num_validation=40, batch_size=32)
     datamodule.prepare_data()
     datamodule.setup("fit")
     before = {name: indices.clone() for name, indices in datamodule.splits.items()}
@@ -189,7 +195,7 @@ def test_statistics_come_from_the_training_split_alone(mode: Any) -> None:
 
 
 def test_real_data(real_data: Path) -> None:
-    datamodule = ImageDataModule("fashion_mnist", str(real_data), download=False)
+    datamodule = ImageDataModule(DataSettings(root=str(real_data), download=False))
     assert {name: len(indices) for name, indices in datamodule.splits.items()} == {
         "train": 55_000,
         "validation": 5_000,
@@ -467,7 +473,9 @@ def test_no_validation() -> None:
         ({"split_seed": -1}, "data.split_seed is -1"),
         ({"num_train": 0}, "data.num_train is 0"),
         ({"task": "binary"}, "needs two different classes, but data.classes is None"),
-        ({"task": "binary", "classes": [1, 1]}, "needs two different classes"),
+        ({"task": "binary", "classes": [1, 1]}, "two or more classes"),
+        ({"normalization": "zscore"}, "none of its choices"),
+        ({"augmentation": ["shift", "flip"]}, "data.augmentation is flip"),
         ({"task": "binary", "classes": [0, 1, 2]}, "needs two different classes"),
         ({"classes": [1]}, "two or more classes"),
         ({"classes": []}, "two or more classes"),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from jsonargparse import capture_parser
 
 from project.diagnosis.before_training import Examined, diagnosis_figure, examine, theory_lines
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import RunParser, parse_settings
+from project.runs.settings import settings_from
 from project.runs.train import train
 from project.studies.remedy_trials import try_remedies
 
@@ -19,7 +20,12 @@ NARROW = "--model.depth 20 --model.width 3 --model.norm none"
 
 
 def examined(flags: str, real_data: Path) -> Examined:
-    return examine(capture_parser(CLI, []).parse_args([*shlex.split(flags), f"--data.root={real_data}"]))
+    return examined_with([*shlex.split(flags), f"--data.root={real_data}"])
+
+
+def examined_with(arguments: list[str]) -> Examined:
+    settings = settings_from(RunParser().read(arguments).as_dict())
+    return examine(settings.model, settings.data, settings.seed_everything)
 
 
 def codes(found: Examined) -> set[str]:
@@ -91,7 +97,7 @@ def test_suggest_ranks_remedies(idx_folder: Path) -> None:
     arguments = shlex.split(
         f"{flags} --model.width 32 --model.activation sigmoid --model.norm none --trainer.accelerator cpu"
     )
-    found = examine(capture_parser(CLI, []).parse_args(arguments))
+    found = examined_with(arguments)
     trials = try_remedies(arguments, found.diagnosis.findings)
     reached = [trial.accuracy for trial in trials]
     assert None not in reached
@@ -110,4 +116,4 @@ def test_the_remedy_for_deep_sigmoid_trains(real_data: Path, tmp_path: Path) -> 
         f"--run_root={tmp_path}",
         "--trainer.accelerator=cpu",
     ]
-    assert train(CLI([*shlex.split(SIGMOID), *remedy, *short]))["test/accuracy"] >= 0.85
+    assert train(build_run(parse_settings([*shlex.split(SIGMOID), *remedy, *short])))["test/accuracy"] >= 0.85

@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 from project.diagnosis.examples import chance_loss, layer_tags, probe_examples, spread
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
-from project.settings import flat_settings
+from project.settings import flatten
 from project.task import DataSpec
 
 
@@ -240,7 +240,7 @@ def test_layer_tags_sort_as_they_lie(num_hidden: int) -> None:
 def test_flat_settings() -> None:
     nested = {"model": {"depth": 2, "width": [3, 4]}, "seed_everything": 0, "a": {"b": {"c": None}}}
     flat = {"model.depth": 2, "model.width": [3, 4], "seed_everything": 0, "a.b.c": None}
-    assert flat_settings(nested) == flat
+    assert flatten(nested) == flat
 
 
 def test_chance_loss_is_that_of_uniform_guesses() -> None:

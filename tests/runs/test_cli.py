@@ -16,11 +16,11 @@ from conftest import ROOT
 from project.data.datamodule import ImageDataModule
 from project.errors import InputError, RunError
 from project.network.mlp import MLP
-from project.runs.cli import CLI
+from project.runs.build import build_run
 from project.runs.command import run_command
-from project.runs.parser import describe_type, nearest_name
+from project.runs.parser import describe_type, nearest_name, parse_settings
 from project.runs.train import train
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 GIVEN_ELSEWHERE = {"spec", "normalization", "task", "seed"}
 """Parameters that no flag sets: they come from the data, from model.task and from seed_everything."""
@@ -40,25 +40,25 @@ def write(path: Path, **content: Any) -> str:
 def test_defaults_then_files_in_their_order_then_flags(quick_run: list[str], tmp_path: Path) -> None:
     first = write(tmp_path / "first.yaml", model={"depth": 5, "dropout": 0.5, "init": "orthogonal"}, patience=3)
     second = write(tmp_path / "second.yaml", model={"depth": 4, "dropout": 0.4}, seed_everything=9)
-    config = CLI(["--config", first, f"--config={second}", "--model.depth=3", *quick_run]).config
+    config = build_run(parse_settings(["--config", first, f"--config={second}", "--model.depth=3", *quick_run])).config
     assert (config.model.depth, config.model.dropout, config.model.init) == (3, 0.4, "orthogonal")
     assert (config.patience, config.seed_everything) == (3, 9)
     # what nothing set is what the signature says
-    defaults = inspect.signature(MLPModule).parameters
+    defaults = inspect.signature(ImageModule).parameters
     for name in ("activation", "learning_rate", "label_smoothing"):
         assert config.model[name] == defaults[name].default
-    assert CLI(["--config", second, "--config", first, *quick_run]).config.model.depth == 5
+    assert build_run(parse_settings(["--config", second, "--config", first, *quick_run])).config.model.depth == 5
 
 
 def test_settings_reach_what_they_describe(quick_run: list[str]) -> None:
     flags = ["--model.depth=3", "--model.width=[7, 6, 5]", "--model.activation=elu", "--model.activation_parameter=0.5"]
     more = ["--model.norm=layer", "--data.num_train=96", "--data.augmentation=[shift, erase]", "--seed_everything=4"]
-    cli = CLI([*quick_run, *flags, *more, "--trainer.gradient_clip_val=0.5"])
+    cli = build_run(parse_settings([*quick_run, *flags, *more, "--trainer.gradient_clip_val=0.5"]))
     torch.manual_seed(4)
     expected = MLP(72, 3, 3, [7, 6, 5], "elu", 0.5, norm="layer", dropout=0.2)
-    assert repr(cli.model.mlp) == repr(expected)
-    assert cli.model.mlp.state_dict().keys() == expected.state_dict().keys()
-    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in cli.model.mlp.state_dict().items())
+    assert repr(cli.module.mlp) == repr(expected)
+    assert cli.module.mlp.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in cli.module.mlp.state_dict().items())
     assert len(cli.datamodule.splits["train"]) == 96
     assert cli.datamodule.seed == 4
     assert cli.trainer.gradient_clip_val == 0.5
@@ -69,31 +69,34 @@ def test_printed_settings_are_accepted_back(
 ) -> None:
     flags = ["--model.width=[8, 9]", "--data.classes=[0, 2]", "--model.task=binary"]
     with pytest.raises(SystemExit) as stopped:
-        CLI([*quick_run, *flags, "--print_config"])
+        build_run(parse_settings([*quick_run, *flags, "--print_config"]))
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
     path = tmp_path / "printed.yaml"
     path.write_text(printed)
-    again, straight = CLI(["--config", str(path)]), CLI([*quick_run, *flags])
+    again, straight = (
+        build_run(parse_settings(["--config", str(path)])),
+        build_run(parse_settings([*quick_run, *flags])),
+    )
     assert again.saved_config() == straight.saved_config()
     content = yaml.safe_load(printed)
-    assert set(content["model"]) == set(inspect.signature(MLPModule).parameters) - {"spec", "normalization"}
+    assert set(content["model"]) == set(inspect.signature(ImageModule).parameters) - {"spec", "normalization"}
     assert set(content["data"]) == set(inspect.signature(ImageDataModule).parameters) - {"task", "seed"}
 
 
 def test_a_runs_saved_settings_repeat_it(small_run: list[str], tmp_path: Path) -> None:
     flags = ["--data.augmentation=[affine, mixup]", "--model.optimizer=nesterov", "--run_name=first"]
-    first = CLI([*small_run, *flags])
+    first = build_run(parse_settings([*small_run, *flags]))
     numbers = train(first)
-    saved = first.run_folder / "config.yaml"
-    again = CLI(["--config", str(saved), f"--run_root={tmp_path / 'again'}"])
+    saved = first.folder / "config.yaml"
+    again = build_run(parse_settings(["--config", str(saved), f"--run_root={tmp_path / 'again'}"]))
     repeated = train(again)
     timed = ("train_seconds", "examples_per_second")
     assert {k: v for k, v in repeated.items() if k not in timed} == {k: v for k, v in numbers.items() if k not in timed}
-    assert again.run_folder.parent == tmp_path / "again" / "idx"
+    assert again.folder.parent == tmp_path / "again" / "idx"
     assert first.config.run_name == "first"
     assert again.config.run_name is None  # or the second run could not have its folder
-    two = [yaml.safe_load(path.read_text()) for path in (saved, again.run_folder / "config.yaml")]
+    two = [yaml.safe_load(path.read_text()) for path in (saved, again.folder / "config.yaml")]
     del two[0]["run_root"], two[1]["run_root"]
     assert two[0] == two[1]
 
@@ -102,7 +105,7 @@ def test_a_runs_saved_settings_repeat_it(small_run: list[str], tmp_path: Path) -
 def help_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as stopped:
-        CLI(["--help"])
+        build_run(parse_settings(["--help"]))
     assert stopped.value.code == 0
     return capsys.readouterr().out
 
@@ -113,7 +116,7 @@ def test_help_fits_on_two_screens(help_text: str) -> None:
     assert max(map(len, lines)) <= 100
 
 
-@pytest.mark.parametrize(("prefix", "owner"), [("model", MLPModule), ("data", ImageDataModule)])
+@pytest.mark.parametrize(("prefix", "owner"), [("model", ImageModule), ("data", ImageDataModule)])
 def test_help_lists_every_setting_with_its_default_and_choices(help_text: str, prefix: str, owner: type) -> None:
     hints = get_type_hints(owner.__init__)
     for name, parameter in inspect.signature(owner).parameters.items():
@@ -135,7 +138,7 @@ def test_help_leaves_lightnings_settings_one_step_away(
     assert "--trainer.profiler" not in help_text
     assert "--help.trainer" in help_text
     with pytest.raises(SystemExit):
-        CLI(["--help.trainer"])
+        build_run(parse_settings(["--help.trainer"]))
     text = capsys.readouterr().out
     for name in ("profiler", "max_epochs", "strategy", "precision"):
         assert f"--trainer.{name}" in text
@@ -161,7 +164,7 @@ def test_help_leaves_lightnings_settings_one_step_away(
 def test_a_misspelt_flag_gets_the_nearest(small_run: list[str], typed: str, meant: str) -> None:
     for args in ([f"{typed}=3"], [typed, "3"]):
         with pytest.raises(InputError) as caught:
-            CLI([*small_run, *args])
+            build_run(parse_settings([*small_run, *args]))
         assert caught.value.cause == f"there is no setting {typed[2:]!r}"
         assert f"did you mean {meant}?" in caught.value.remedy
 
@@ -175,7 +178,7 @@ def test_a_misspelt_key_in_a_file_gets_the_nearest(small_run: list[str], tmp_pat
     }[section]
     path = write(tmp_path / "wrong.yaml", **{section: {key: 3}})
     with pytest.raises(InputError) as caught:
-        CLI([*small_run, "--config", path])
+        build_run(parse_settings([*small_run, "--config", path]))
     assert caught.value.cause == f"there is no setting '{section}.{key}'"
     assert f"did you mean {section}.{meant}?" in caught.value.remedy
 
@@ -183,7 +186,7 @@ def test_a_misspelt_key_in_a_file_gets_the_nearest(small_run: list[str], tmp_pat
 def test_a_misspelt_section_in_a_file_gets_the_nearest(small_run: list[str], tmp_path: Path) -> None:
     path = write(tmp_path / "wrong.yaml", modle={"depth": 3})
     with pytest.raises(InputError, match=r"modle\.depth.*\n.*did you mean model\.depth"):
-        CLI([*small_run, "--config", path])
+        build_run(parse_settings([*small_run, "--config", path]))
 
 
 @pytest.mark.parametrize(
@@ -206,10 +209,10 @@ def test_a_misspelt_choice_gets_the_nearest(
     path = write(tmp_path / "wrong.yaml", **{section: {name: value}})
     for args in ([f"--{setting}={value}"], ["--config", path]):
         with pytest.raises(InputError) as caught:
-            CLI([*small_run, *args])
+            build_run(parse_settings([*small_run, *args]))
         assert caught.value.cause == f"{setting} is {value}, which is none of its choices"
         assert f"did you mean {meant}?" in caught.value.remedy
-        owner = MLPModule if section == "model" else ImageDataModule
+        owner = ImageModule if section == "model" else ImageDataModule
         for choice in describe_type(get_type_hints(owner.__init__)[name])[0]:
             assert choice in caught.value.remedy
 
@@ -217,13 +220,13 @@ def test_a_misspelt_choice_gets_the_nearest(
 @pytest.mark.parametrize("flag", ["--model.dep=3", "--data.batch=3", "--seed_every=3", "--trainer.max_ep=3"])
 def test_abbreviations_are_refused(small_run: list[str], flag: str) -> None:
     with pytest.raises(InputError, match="there is no setting"):
-        CLI([*small_run, flag])
+        build_run(parse_settings([*small_run, flag]))
 
 
 def test_no_class_can_be_named(small_run: list[str]) -> None:
     for flag in ("--model.class_path=os.system", "--model.activation=torch.nn.ReLU", "--model=os.path"):
         with pytest.raises(InputError):
-            CLI([*small_run, flag])
+            build_run(parse_settings([*small_run, flag]))
 
 
 def test_nearest_name() -> None:
@@ -273,9 +276,11 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_debug_is_a_switch(quick_run: list[str], tmp_path: Path) -> None:
-    assert CLI([*quick_run, "--debug"]).config.debug is True
-    assert CLI(quick_run).config.debug is False
-    assert CLI([*quick_run, "--config", write(tmp_path / "a.yaml", debug=True)]).config.debug is True
+    assert build_run(parse_settings([*quick_run, "--debug"])).config.debug is True
+    assert build_run(parse_settings(quick_run)).config.debug is False
+    assert (
+        build_run(parse_settings([*quick_run, "--config", write(tmp_path / "a.yaml", debug=True)])).config.debug is True
+    )
 
 
 def test_what_the_terminal_shows(small_run: list[str], tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from project.data.loaders import EVALUATION_BATCH
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.serving.evaluation import evaluate
 from project.serving.restore import restore
@@ -37,11 +38,13 @@ def run(request: pytest.FixtureRequest, idx_folder: Path, tmp_path_factory: pyte
     flags = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
     more = ["--model.width=16", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", f"--run_root={base / 'runs'}"]
     more += ["--trainer.log_every_n_steps=2"]
-    cli = CLI([*flags, *more, *TASKS[request.param], "--seed_everything=3", "--data.split_seed=4"])
+    cli = build_run(
+        parse_settings([*flags, *more, *TASKS[request.param], "--seed_everything=3", "--data.split_seed=4"])
+    )
     train(cli)
     moved = base / "elsewhere" / "renamed"
     moved.parent.mkdir()
-    shutil.move(cli.run_folder, moved)
+    shutil.move(cli.folder, moved)
     shutil.rmtree(base / "runs")
     return moved
 
@@ -86,13 +89,13 @@ def test_a_checkpoint_inside_the_run(run: Path) -> None:
 def test_data_that_have_moved(run: Path, idx_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(idx_folder, tmp_path / "there")
     again = restore(run, data_root=tmp_path / "there")
-    assert again.datamodule.root == tmp_path / "there"
+    assert again.datamodule.settings.root == str(tmp_path / "there")
     assert evaluate(again, "test", "cpu")["test/loss"] == written(run)["test/loss"]
 
 
 def test_all_settings_come_back(run: Path) -> None:
     restored = restore(run)
-    assert restored.datamodule.split_seed == 4
+    assert restored.datamodule.settings.split_seed == 4
     assert restored.datamodule.seed == 3
     assert restored.folder == run
     assert restored.checkpoint == run / "checkpoints" / "best.ckpt"
@@ -165,39 +168,47 @@ def test_interval(run: Path) -> None:
 
 
 def test_a_run_without_validation(small_run: list[str]) -> None:
-    cli = CLI([*small_run, "--data.num_validation=0", "--trainer.max_epochs=1"])
+    cli = build_run(parse_settings([*small_run, "--data.num_validation=0", "--trainer.max_epochs=1"]))
     train(cli)
-    restored = restore(cli.run_folder)
+    restored = restore(cli.folder)
     with pytest.raises(InputError, match="no validation split"):
         evaluate(restored, "validation", "cpu")
-    assert evaluate(restored, "test", "cpu")["test/loss"] == written(cli.run_folder)["test/loss"]
+    assert evaluate(restored, "test", "cpu")["test/loss"] == written(cli.folder)["test/loss"]
 
 
 def test_precision_comes_back(small_run: list[str]) -> None:
-    cli = CLI([*small_run, "--trainer.precision=bf16-mixed", "--trainer.max_epochs=1"])
+    cli = build_run(parse_settings([*small_run, "--trainer.precision=bf16-mixed", "--trainer.max_epochs=1"]))
     train(cli)
-    restored = restore(cli.run_folder)
+    restored = restore(cli.folder)
     assert restored.precision == "bf16-mixed"
     found = evaluate(restored, "test", "cpu")
-    assert found["test/loss"] == written(cli.run_folder)["test/loss"]
+    assert found["test/loss"] == written(cli.folder)["test/loss"]
 
 
 def test_a_split_larger_than_one_forward_pass(real_data: Path, tmp_path: Path) -> None:
     flags = ["--data.dataset=fashion_mnist", f"--data.root={real_data}", "--data.download=false"]
-    cli = CLI(
-        [*flags, "--trainer.max_steps=20", "--model.width=32", "--trainer.accelerator=cpu", f"--run_root={tmp_path}"]
+    cli = build_run(
+        parse_settings(
+            [
+                *flags,
+                "--trainer.max_steps=20",
+                "--model.width=32",
+                "--trainer.accelerator=cpu",
+                f"--run_root={tmp_path}",
+            ]
+        )
     )
     train(cli)
-    found = evaluate(restore(cli.run_folder), "test", "cpu")
+    found = evaluate(restore(cli.folder), "test", "cpu")
     assert num_test(found) == 10_000 > EVALUATION_BATCH
-    assert found["test/accuracy"] == written(cli.run_folder)["test/accuracy"]
-    assert found["test/loss"] == written(cli.run_folder)["test/loss"]
+    assert found["test/accuracy"] == written(cli.folder)["test/accuracy"]
+    assert found["test/loss"] == written(cli.folder)["test/loss"]
 
 
 def test_the_command_prints_nothing_else(small_run: list[str], tmp_path: Path) -> None:
-    cli = CLI([*small_run, "--trainer.max_epochs=1"])
+    cli = build_run(parse_settings([*small_run, "--trainer.max_epochs=1"]))
     train(cli)
-    command = [sys.executable, str(SCRIPT), str(cli.run_folder), "--json", "--accelerator", "cpu"]
+    command = [sys.executable, str(SCRIPT), str(cli.folder), "--json", "--accelerator", "cpu"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
-    assert json.loads(said.stdout)["test/accuracy"] == written(cli.run_folder)["test/accuracy"]
+    assert json.loads(said.stdout)["test/accuracy"] == written(cli.folder)["test/accuracy"]
     assert said.stderr == ""

@@ -22,10 +22,12 @@ from project.errors import InputError
 from project.network.losses import LossName
 from project.network.optimizers import OptimizerName
 from project.network.schedules import ScheduleName
-from project.runs.cli import CLI
+from project.runs.build import Run, build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.task import DataSpec, TaskName
-from project.training.module import MLPModule
+from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 BINARY = ["--model.task=binary", "--data.classes=[0, 2]"]
 REGRESSION = ["--model.task=regression"]
@@ -42,8 +44,8 @@ class BareLoop:
     It has the initial weights, the batches and the settings of a run that was set up but not started.
     """
 
-    def __init__(self, cli: CLI, clip: float | None = None, bf16: bool = False) -> None:
-        module, self.datamodule = cli.model, cli.datamodule
+    def __init__(self, cli: Run, clip: float | None = None, bf16: bool = False) -> None:
+        module, self.datamodule = cli.module, cli.datamodule
         self.task, self.clip, self.bf16 = module.task, clip, bf16
         self.num_epochs = cli.trainer.max_epochs
         spec = self.datamodule.spec
@@ -141,30 +143,30 @@ class BareLoop:
 def test_a_whole_training_is_a_bare_pytorch_loop(
     small_run: list[str], flags: list[str], options: dict[str, Any]
 ) -> None:
-    cli = CLI([*small_run, *flags])
+    cli = build_run(parse_settings([*small_run, *flags]))
     bare = BareLoop(cli, **options)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    cli.trainer.fit(cli.module, datamodule=cli.datamodule)
     bare.run()
-    ours = [value for name, value in cli.model.state_dict().items() if name.startswith("mlp.")]
+    ours = [value for name, value in cli.module.state_dict().items() if name.startswith("mlp.")]
     for theirs, value in zip(bare.net.state_dict().values(), ours, strict=True):
         assert torch.equal(value, theirs)
 
-    assert [record["steps"] for record in cli.model.history] == [
+    assert [record["steps"] for record in cli.module.history] == [
         (epoch + 1) * cli.datamodule.num_steps_per_epoch for epoch in range(2)
     ]
-    name = "rmse" if cli.model.task == "regression" else "accuracy"
-    for record, (loss, score) in zip(cli.model.history, bare.epochs, strict=True):
+    name = "rmse" if cli.module.task == "regression" else "accuracy"
+    for record, (loss, score) in zip(cli.module.history, bare.epochs, strict=True):
         assert record["train/loss"] == pytest.approx(loss, rel=1e-4)
         assert record[f"train/{name}"] == pytest.approx(score, rel=1e-5)
 
     outputs, targets = bare.scored("validation")
-    last = cli.model.history[-1]
-    if cli.model.task == "regression":
+    last = cli.module.history[-1]
+    if cli.module.task == "regression":
         assert last["validation/rmse"] == pytest.approx(
             float((outputs[:, 0] - targets).square().mean().sqrt()), rel=1e-4
         )
     else:
-        two = cli.model.task == "binary"
+        two = cli.module.task == "binary"
         decided = (outputs[:, 0] > 0).long() if two else outputs.argmax(1)
         shares = outputs.double().sigmoid() if two else outputs.double().softmax(1)
         assert last["validation/accuracy"] == accuracy_score(targets, decided)
@@ -174,20 +176,20 @@ def test_a_whole_training_is_a_bare_pytorch_loop(
 def test_the_whole_training_is_the_same_to_the_last_bit_twice(small_run: list[str]) -> None:
     states = []
     for _ in range(2):
-        cli = CLI([*small_run, "--data.augmentation=[affine, cutmix]"])
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-        states.append(cli.model.state_dict())
+        cli = build_run(parse_settings([*small_run, "--data.augmentation=[affine, cutmix]"]))
+        cli.trainer.fit(cli.module, datamodule=cli.datamodule)
+        states.append(cli.module.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 @pytest.mark.parametrize("flags", [[], BINARY, REGRESSION, ROTATION], ids=["multiclass", "binary", "label", "rotation"])
 def test_test_metrics_are_scikit_learns(small_run: list[str], flags: list[str]) -> None:
-    cli = CLI([*small_run, *flags, "--monitor=train/loss"])
+    cli = build_run(parse_settings([*small_run, *flags, "--monitor=train/loss"]))
     metrics = train(cli)
-    outputs, targets = cli.model.evaluated
+    outputs, targets = cli.module.evaluated
     assert len(targets) == len(cli.datamodule.splits["test"])
-    again = torch.cat([cli.model.eval()(batch.images) for batch, _ in cli.datamodule.evaluation_loader("test")])
-    if cli.model.task == "regression":
+    again = torch.cat([cli.module.eval()(batch.images) for batch, _ in cli.datamodule.evaluation_loader("test")])
+    if cli.module.task == "regression":
         spec = cli.datamodule.spec
         torch.testing.assert_close(outputs, again * spec.target_sd + spec.target_mean)
         assert metrics["test/mae"] == pytest.approx(float((outputs[:, 0] - targets).abs().mean()), rel=1e-5)
@@ -196,7 +198,7 @@ def test_test_metrics_are_scikit_learns(small_run: list[str], flags: list[str]) 
         assert metrics["test/loss"] == pytest.approx((metrics["test/rmse"] / spec.target_sd) ** 2, rel=1e-4)
         return
     torch.testing.assert_close(outputs, again)
-    two = cli.model.task == "binary"
+    two = cli.module.task == "binary"
     decided = (outputs[:, 0] > 0).long() if two else outputs.argmax(1)
     assert metrics["test/accuracy"] == accuracy_score(targets, decided)
     assert metrics["test/confusion_matrix"] == confusion_matrix(targets, decided).tolist()
@@ -208,17 +210,19 @@ def test_test_metrics_are_scikit_learns(small_run: list[str], flags: list[str]) 
 
 
 def test_the_epoch_with_the_best_validation_is_tested(small_run: list[str]) -> None:
-    cli = CLI(
-        [
-            *small_run,
-            "--monitor=validation/loss",
-            "--trainer.max_epochs=6",
-            "--model.schedule=constant",
-            "--model.learning_rate=0.1",
-        ]
+    cli = build_run(
+        parse_settings(
+            [
+                *small_run,
+                "--monitor=validation/loss",
+                "--trainer.max_epochs=6",
+                "--model.schedule=constant",
+                "--model.learning_rate=0.1",
+            ]
+        )
     )
     metrics = train(cli)
-    losses = [record["validation/loss"] for record in cli.model.history]
+    losses = [record["validation/loss"] for record in cli.module.history]
     assert len(losses) == 6
     assert metrics["best"]["epoch"] == losses.index(min(losses)) + 1
     assert metrics["validation/loss"] == pytest.approx(min(losses), rel=1e-6)
@@ -227,9 +231,9 @@ def test_the_epoch_with_the_best_validation_is_tested(small_run: list[str]) -> N
 
 def test_early_stopping(small_run: list[str]) -> None:
     flags = ["--trainer.max_epochs=200", "--patience=2", "--model.learning_rate=0.1", "--model.schedule=constant"]
-    cli = CLI([*small_run, *flags, "--monitor=validation/loss"])
+    cli = build_run(parse_settings([*small_run, *flags, "--monitor=validation/loss"]))
     metrics = train(cli)
-    losses = [record["validation/loss"] for record in cli.model.history]
+    losses = [record["validation/loss"] for record in cli.module.history]
     best = losses.index(min(losses))
     assert metrics["status"] == "early_stopped"
     assert metrics["epochs"] == len(losses) == best + 1 + 2
@@ -240,22 +244,24 @@ def test_accumulated_parts_make_the_same_step(small_run: list[str]) -> None:
     weights = []
     for parts in (1, 2, 4):
         flags = ["--model.norm=none", "--model.dropout=0", f"--trainer.accumulate_grad_batches={parts}"]
-        cli = CLI([*small_run, *flags])
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        cli = build_run(parse_settings([*small_run, *flags]))
+        cli.trainer.fit(cli.module, datamodule=cli.datamodule)
         assert cli.trainer.global_step == 12
-        weights.append(torch.cat([p.detach().flatten() for p in cli.model.parameters()]))
-        assert cli.model.history[-1]["train/loss"] == pytest.approx(0.9, abs=0.3)
+        weights.append(torch.cat([p.detach().flatten() for p in cli.module.parameters()]))
+        assert cli.module.history[-1]["train/loss"] == pytest.approx(0.9, abs=0.3)
     assert float((weights[0] - weights[1]).abs().max()) <= 1e-6
     assert float((weights[0] - weights[2]).abs().max()) <= 1e-6
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
 def test_other_precisions_train(small_run: list[str], precision: str) -> None:
-    cli = CLI([*small_run, *ROTATION, "--data.augmentation=mixup", f"--trainer.precision={precision}"])
+    cli = build_run(
+        parse_settings([*small_run, *ROTATION, "--data.augmentation=mixup", f"--trainer.precision={precision}"])
+    )
     train(cli)
     kind = torch.float64 if precision == "64-true" else torch.bfloat16
-    assert {p.dtype for p in cli.model.parameters()} == {kind}
-    assert all(p.isfinite().all() for p in cli.model.parameters())
+    assert {p.dtype for p in cli.module.parameters()} == {kind}
+    assert all(p.isfinite().all() for p in cli.module.parameters())
 
 
 @pytest.mark.parametrize("schedule", get_args(ScheduleName))
@@ -263,13 +269,15 @@ def test_other_precisions_train(small_run: list[str], precision: str) -> None:
 def test_every_optimizer_trains_with_every_schedule(small_run: list[str], optimizer: str, schedule: str) -> None:
     if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
-    cli = CLI(
-        [*small_run, f"--model.optimizer={optimizer}", f"--model.schedule={schedule}", "--trainer.fast_dev_run=4"]
+    cli = build_run(
+        parse_settings(
+            [*small_run, f"--model.optimizer={optimizer}", f"--model.schedule={schedule}", "--trainer.fast_dev_run=4"]
+        )
     )
-    before = [p.detach().clone() for p in cli.model.parameters()]
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    before = [p.detach().clone() for p in cli.module.parameters()]
+    cli.trainer.fit(cli.module, datamodule=cli.datamodule)
     assert cli.trainer.global_step == 4
-    for old, new in zip(before, cli.model.parameters(), strict=True):
+    for old, new in zip(before, cli.module.parameters(), strict=True):
         assert new.isfinite().all()
         assert not torch.equal(old, new)
 
@@ -284,7 +292,7 @@ ALLOWED = [
 @pytest.mark.parametrize(("task", "loss"), ALLOWED)
 def test_every_task_runs_to_its_end_with_every_loss(small_run: list[str], task: str, loss: str) -> None:
     flags = {"multiclass": [], "binary": BINARY, "regression": ROTATION}[task]
-    cli = CLI([*small_run, *flags, f"--model.loss={loss}", "--trainer.max_epochs=1"])
+    cli = build_run(parse_settings([*small_run, *flags, f"--model.loss={loss}", "--trainer.max_epochs=1"]))
     metrics = train(cli)
     assert metrics["status"] == "completed"
     # a constant answer has the error 45/√3 = 26°; 3 and 2 classes are guessed right in 1/3 and 1/2
@@ -292,7 +300,7 @@ def test_every_task_runs_to_its_end_with_every_loss(small_run: list[str], task: 
         assert metrics["test/rmse"] < 40
     else:
         assert metrics["test/accuracy"] > 0.2
-    written = json.loads((cli.run_folder / "metrics.json").read_text())
+    written = json.loads((cli.folder / "metrics.json").read_text())
     assert written["test/loss"] == metrics["test/loss"]
 
 
@@ -307,11 +315,11 @@ def kinds(value: Any) -> set[type]:
 
 
 def test_checkpoints_are_plain_data(small_run: list[str]) -> None:
-    cli = CLI([*small_run, "--data.augmentation=cutmix", "--model.optimizer=muon"])
+    cli = build_run(parse_settings([*small_run, "--data.augmentation=cutmix", "--model.optimizer=muon"]))
     train(cli)
-    found = sorted(path.name for path in (cli.run_folder / "checkpoints").iterdir())
+    found = sorted(path.name for path in (cli.folder / "checkpoints").iterdir())
     assert {"best.ckpt", "last.ckpt"} <= set(found)
-    for path in (cli.run_folder / "checkpoints").iterdir():
+    for path in (cli.folder / "checkpoints").iterdir():
         assert torch.serialization.get_unsafe_globals_in_checkpoint(path) == []
         checkpoint = torch.load(path, weights_only=True)
         names = {kind.__name__ for kind in kinds(checkpoint)}
@@ -325,8 +333,9 @@ def spec(**settings: Any) -> DataSpec:
     )
 
 
-def small_module(**settings: Any) -> MLPModule:
-    return MLPModule(spec(), Normalization(torch.tensor(127.5), torch.tensor(0.01)), depth=1, width=4, **settings)
+def small_module(**settings: Any) -> ImageModule:
+    model = ModelSettings(depth=1, width=4, **settings)
+    return ImageModule(spec(), Normalization(torch.tensor(127.5), torch.tensor(0.01)), model)
 
 
 def test_logits_are_the_normalized_pictures_through_the_network() -> None:
@@ -360,12 +369,12 @@ def test_logits_are_the_normalized_pictures_through_the_network() -> None:
 def test_wrong_settings_are_refused_before_any_data_are_loaded(wrong: dict[str, Any]) -> None:
     settings: dict[str, Any] = {"depth": 1, "width": 4} | wrong
     with pytest.raises(InputError) as caught:
-        MLPModule(spec(), Normalization(torch.tensor(0.0), torch.tensor(1.0)), **settings)
+        ImageModule(spec(), Normalization(torch.tensor(0.0), torch.tensor(1.0)), ModelSettings(**settings))
     assert next(iter(wrong)) in caught.value.cause
 
 
 def test_no_validation(small_run: list[str]) -> None:
-    cli = CLI([*small_run, "--data.num_validation=0"])
+    cli = build_run(parse_settings([*small_run, "--data.num_validation=0"]))
     metrics = train(cli)
     assert not any(name.startswith("validation/") for name in metrics)
     assert metrics["steps"] == 2 * (240 // 32)
@@ -373,20 +382,20 @@ def test_no_validation(small_run: list[str]) -> None:
 
 @pytest.mark.parametrize("flag", ["--trainer.logger=false", "--trainer.enable_checkpointing=false"])
 def test_less_is_written_on_request(small_run: list[str], flag: str) -> None:
-    cli = CLI([*small_run, flag])
+    cli = build_run(parse_settings([*small_run, flag]))
     metrics = train(cli)
     assert metrics["test/accuracy"] >= 0
-    written = {path.name for path in cli.run_folder.iterdir()}
+    written = {path.name for path in cli.folder.iterdir()}
     assert any(name.startswith("events.") for name in written) == ("logger" not in flag)
     assert ("checkpoints" in written) == ("checkpointing" not in flag)
 
 
 @pytest.mark.parametrize("steps", [3, 8])
 def test_training_may_end_within_an_epoch(small_run: list[str], steps: int) -> None:
-    cli = CLI([*small_run, f"--trainer.max_steps={steps}"])
+    cli = build_run(parse_settings([*small_run, f"--trainer.max_steps={steps}"]))
     metrics = train(cli)
     assert metrics["steps"] == steps
-    assert (cli.run_folder / "checkpoints" / "last.ckpt").is_file()
+    assert (cli.folder / "checkpoints" / "last.ckpt").is_file()
     # the schedule ends with the training: one_cycle at 1/250,000 of the rate
     rate = cli.trainer.optimizers[0].param_groups[0]["lr"]
     assert rate <= 0.004 / 1000

@@ -24,8 +24,9 @@ import yaml
 from conftest import ROOT
 
 from project.data.sources import known_sets
-from project.runs.cli import CLI
+from project.runs.build import build_run
 from project.runs.command import run_command
+from project.runs.parser import parse_settings
 from project.runs.train import train
 
 PAGE = ROOT / "docs" / "bad_input.md"
@@ -594,8 +595,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with good data and a good run."""
     folder = tmp_path_factory.mktemp("good")
     make_data(folder / "data")
-    cli = CLI([*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}", "--run_name=run"])
-    train(cli)
+    run = build_run(
+        parse_settings(
+            [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}", "--run_name=run"]
+        )
+    )
+    train(run)
     shutil.move(folder / "runs" / "idx" / "run", folder / "run")
     shutil.rmtree(folder / "runs")
     return folder

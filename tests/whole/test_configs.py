@@ -9,14 +9,14 @@ import yaml
 from conftest import ROOT
 from jsonargparse import ArgumentParser, capture_parser
 
-from project.runs.cli import CLI
+from project.runs.build import Run
 
 CONFIGS = ROOT / "configs"
 
 
 @pytest.fixture(scope="module")
 def parser() -> ArgumentParser:
-    return capture_parser(CLI, [])
+    return capture_parser(Run, [])
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, make_idx_folder
 from harness import Kill, checkpoint, compare, metrics, next_second, run_processes
-
-from project.runs.saving.run_folder import new_run_folder
+from project.runs.saving.folder import new_run_folder
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
@@ -198,12 +197,17 @@ def test_epoch_sums_are_shared_out_anew(idx_folder: Path, tmp_path: Path) -> Non
 
     from pytorch_lightning.trainer.states import TrainerFn
 
-    from project.runs.cli import CLI
+    from project.runs.build import build_run
+    from project.runs.parser import parse_settings
 
-    cli = CLI(["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"])
+    cli = build_run(
+        parse_settings(
+            ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
+        )
+    )
     cli.trainer.state = SimpleNamespace(fn=TrainerFn.FITTING)
-    cli.model.trainer = cli.trainer
+    cli.module.trainer = cli.trainer
     sums = torch.tensor([[1.0, 2.0], [3.0, 6.0]], dtype=torch.float64)
     saved = {"history": [], "epoch_sums": sums, "epoch_batches": 4, "epoch_validation": {}}
-    cli.model.on_load_checkpoint(saved)
-    assert cli.model._epoch_sums.tolist() == [2.0, 4.0]
+    cli.module.on_load_checkpoint(saved)
+    assert cli.module.epochs.sums.tolist() == [2.0, 4.0]

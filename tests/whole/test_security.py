@@ -17,7 +17,8 @@ from conftest import ROOT
 from harness import run
 
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.serving.restore import restore
 
@@ -88,7 +89,9 @@ def evaluate_it(folder: Path) -> None:
 
 
 def resume_it(folder: Path) -> None:
-    train(CLI(["--resume", str(folder), "--trainer.max_epochs=2", "--trainer.log_every_n_steps=2"]))
+    train(
+        build_run(parse_settings(["--resume", str(folder), "--trainer.max_epochs=2", "--trainer.log_every_n_steps=2"]))
+    )
 
 
 USES: list[Callable[[Path], None]] = [evaluate_it, resume_it]
@@ -110,7 +113,7 @@ def test_the_trap_works(trap: Trap, tmp_path: Path) -> None:
 
 def test_what_you_type_is_trusted(trap: Trap, small_run: list[str]) -> None:
     """A class named on the command line is imported: that the same name in a run folder is not, is no accident."""
-    CLI([*small_run, f"--trainer.callbacks+={MODULE}.Thing"])
+    build_run(parse_settings([*small_run, f"--trainer.callbacks+={MODULE}.Thing"]))
     assert trap.sprung
 
 

@@ -28,12 +28,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from project.data.settings import DatasetName
 from project.data.sources.download import DEBIAN_PACKAGE, fetch_with_apt, fetch_with_torchvision, locked
 from project.data.sources.idx import idx_header, last_line, own_or_again, read_idx, size_text, write_idx
 from project.data.sources.known_sets import (
     FILES,
     KNOWN_SETS,
-    DatasetName,
     KnownSet,
     file_list,
     find_file,

@@ -33,7 +33,7 @@ from project.network.layer_table import layer_table_markdown
 from project.network.mlp import HiddenLayer
 from project.task import probabilities
 from project.training.metrics import confusion_matrix
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ class TensorBoardCallback(Callback):
         writer = _writer(trainer)
         if writer is None or self._introduced:
             return
-        module, datamodule = cast(MLPModule, pl_module), _datamodule(trainer)
+        module, datamodule = cast(ImageModule, pl_module), _datamodule(trainer)
         writer.add_text("2_network", layer_table_markdown(module.mlp))
         writer.add_text("3_settings", settings_markdown(self.settings))
         origin = Path(cast(TensorBoardLogger, trainer.logger).log_dir) / "provenance.json"
@@ -94,14 +94,14 @@ class TensorBoardCallback(Callback):
         writer = _writer(trainer) if trainer.is_last_batch else None
         if writer is None:
             return
-        module, step = cast(MLPModule, pl_module), trainer.global_step - 1
+        module, step = cast(ImageModule, pl_module), trainer.global_step - 1
         if _is_shown(trainer, SHOWN_HISTOGRAMS):
             self._add_histograms(writer, module, step)
         if _is_shown(trainer, SHOWN_TILES):
             tiles = pictures.first_layer_tiles(module)
             writer.add_image("pictures/first_layer_weights", tiles, step, dataformats="HWC")
 
-    def _add_histograms(self, writer: "SummaryWriter", module: MLPModule, step: int) -> None:
+    def _add_histograms(self, writer: "SummaryWriter", module: ImageModule, step: int) -> None:
         names = layer_tags(len(module.mlp.hidden))
         linears = [*(cast(HiddenLayer, layer).linear for layer in module.mlp.hidden), module.mlp.output]
         values: dict[str, Tensor] = {}
@@ -132,7 +132,7 @@ class TensorBoardCallback(Callback):
         writer = _writer(trainer)
         if writer is None:
             return
-        module, datamodule, step = cast(MLPModule, pl_module), _datamodule(trainer), trainer.global_step
+        module, datamodule, step = cast(ImageModule, pl_module), _datamodule(trainer), trainer.global_step
         outputs, targets = cast(tuple[Tensor, Tensor], module.evaluated)
         loader = datamodule.test_dataloader()
         # an evaluation that a Trainer limit cut short scored the first of the split
@@ -151,7 +151,7 @@ class TensorBoardCallback(Callback):
             mistakes = pictures.mistakes_figure(images, shares, targets, names)
         _add_picture(writer, "pictures/most_confident_mistakes", mistakes, step)
         write_projector(Path(cast(TensorBoardLogger, trainer.logger).log_dir), module, datamodule)
-        add_hparams(writer, self.settings, module, validated=datamodule.num_validation > 0)
+        add_hparams(writer, self.settings, module, validated=datamodule.settings.num_validation > 0)
         writer.flush()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from project.data.augmentation import Batch
 from project.network.mlp import HiddenLayer
 from project.task import target_name
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def _grid(images: Tensor, captions: Sequence[str], title: str, limits: tuple[flo
     return figure
 
 
-def sample_batch_figure(batch: Batch, module: MLPModule) -> "Figure":
+def sample_batch_figure(batch: Batch, module: ImageModule) -> "Figure":
     """The first pictures of a training batch as the network gets them: augmented and normalized, with their targets."""
     spec, num = module.spec, min(SHOWN_PICTURES, len(batch.targets))
     with torch.no_grad():
@@ -212,7 +212,7 @@ def _color_limits(logarithms: "np.ma.MaskedArray[Any, Any]") -> tuple[float, flo
     return low - margin, high + margin
 
 
-def first_layer_tiles(module: MLPModule) -> Picture:
+def first_layer_tiles(module: ImageModule) -> Picture:
     """The weights of the first layer's first units as pictures: red for positive, blue for negative, white for 0.
 
     The deepest colour is the largest weight among those drawn. Every tile has the input's shape, with a gray frame.

@@ -16,7 +16,8 @@ from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.probe import saturation_bounds
 from project.network.mlp import HiddenLayer
 from project.task import decide, score_name, target_name
-from project.training.module import MLPModule
+from project.training.internals import event_file_writer
+from project.training.module import ImageModule
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -47,11 +48,6 @@ TEXT_SETTINGS = ("model.width", "data.augmentation", "data.classes", "trainer.pr
 """Settings that may be a list: shown as text in every run, so that a column has one type."""
 HEADLINE_SETTINGS = ("model.activation", "model.depth", "model.learning_rate", "model.width", "model.norm")
 SHOWN_TRAINER_SETTINGS = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches")
-
-
-def _event_file(writer: "SummaryWriter") -> Any:
-    """What the writer writes to, for what its own methods cannot say."""
-    return cast(Any, writer)._get_file_writer()
 
 
 def settings_markdown(settings: Mapping[str, Any]) -> str:
@@ -88,7 +84,7 @@ def judgement_markdown(findings: Sequence[Finding]) -> str:
     return "\n".join([*lines, "", f"All together: `{' '.join(flags)}`" if len(findings) > 1 and flags else ""])
 
 
-def chart_layout(module: MLPModule) -> dict[str, dict[str, list[Any]]]:
+def chart_layout(module: ImageModule) -> dict[str, dict[str, list[Any]]]:
     """The Custom Scalars tab: training beside validation, and all layers in one chart for each quantity."""
     score = score_name(module.task)
     training = {
@@ -108,7 +104,7 @@ def chart_layout(module: MLPModule) -> dict[str, dict[str, list[Any]]]:
     return {"1 Training": training, "2 Layer by layer": layers}
 
 
-def add_graph(writer: "SummaryWriter", module: MLPModule, loss: str) -> None:
+def add_graph(writer: "SummaryWriter", module: ImageModule, loss: str) -> None:
     """Write the network as a graph whose nodes are its layers, with shapes on the edges.
 
     Made from the layers themselves: torch's own way traces the network, which is deprecated, and shows dozens of
@@ -134,7 +130,7 @@ def add_graph(writer: "SummaryWriter", module: MLPModule, loss: str) -> None:
     nodes.append(_node("targets", "Input", [], []))
     nodes.append(_node("loss", loss, [last, "targets"], None))
     graph = GraphDef(node=nodes, versions=VersionDef(producer=22))
-    _event_file(writer).add_event(Event(graph_def=graph.SerializeToString()))
+    event_file_writer(writer).add_event(Event(graph_def=graph.SerializeToString()))
 
 
 def _add_part(nodes: list[Any], name: str, part: nn.Module, before: str, features: int) -> str:
@@ -179,7 +175,7 @@ def add_histogram(writer: "SummaryWriter", tag: str, values: Tensor, step: int) 
     writer.add_histogram_raw(tag, low, high, flat.numel(), total, squares, limits, counts, step)
 
 
-def write_projector(folder: Path, module: MLPModule, datamodule: ImageDataModule) -> None:
+def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModule) -> None:
     """Write the last hidden layer's representation of test pictures where the projector looks for it.
 
     Its first principal components go into `folder`/projector, with true and decided classes and a sheet of the pictures
@@ -243,7 +239,7 @@ def principal_components(points: Tensor, most: int) -> Tensor:
     return components
 
 
-def add_hparams(writer: "SummaryWriter", settings: Mapping[str, Any], module: MLPModule, validated: bool) -> None:
+def add_hparams(writer: "SummaryWriter", settings: Mapping[str, Any], module: ImageModule, validated: bool) -> None:
     """Write the settings that matter, and which scalars are the run's final metrics, into the run's own event file.
 
     torch's `add_hparams` starts a folder of its own, so that the table shows each run twice.
@@ -288,4 +284,4 @@ def add_hparams(writer: "SummaryWriter", settings: Mapping[str, Any], module: ML
     for tag, content in contents.items():
         described = metadata.create_summary_metadata(content)
         part = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
-        _event_file(writer).add_summary(Summary(value=[part]))
+        event_file_writer(writer).add_summary(Summary(value=[part]))

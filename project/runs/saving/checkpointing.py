@@ -15,20 +15,16 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from project.errors import InputError, RunError
+from project.errors import DivergenceError, InputError
 from project.runs.saving.files import part_of, replace_durably
 from project.runs.saving.signals import Interrupted, stop_signals
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 log = logging.getLogger("project")
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 NEVER = 2**62
 """A step that no training reaches."""
-
-
-class DivergenceError(RunError):
-    """The loss or a weight is NaN or infinite."""
 
 
 class PlainCheckpointIO(CheckpointIO):
@@ -178,7 +174,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check_losses()
         signum = self._agree(trainer, at_once=True)
-        record = cast(MLPModule, pl_module).history[-1]
+        record = cast(ImageModule, pl_module).history[-1]
         if not all(math.isfinite(value) for value in record.values()):
             self._stop_diverged(trainer, "the validation loss", trainer.global_step)
         self._save(trainer, score=record.get(self.monitor))

@@ -198,6 +198,6 @@ def check_same_data(folder: Path, datamodule: ImageDataModule) -> None:
     now = {"sha256": datamodule.data.sha256, "split_sha256": datamodule.split_sha256}
     if any(data.get(name) != value for name, value in now.items()):
         raise InputError(
-            f"the data under {datamodule.root} are not those that {folder} was trained with",
+            f"the data under {datamodule.settings.root} are not those that {folder} was trained with",
             "name the right ones by --data.root, or start a new run",
         )

@@ -2,12 +2,24 @@
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from project.data.datamodule import ImageDataModule
 from project.errors import InputError
+from project.network.layer_table import format_layer_table
+from project.network.mlp import MLP
+from project.runs.saving.files import read_json, write_json, write_text
+from project.runs.saving.provenance import provenance
+from project.runs.saving.resumption import Resumption
+from project.runs.settings import RunSettings
+
+log = logging.getLogger("project")
 
 
 def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = False) -> Path:
@@ -83,3 +95,49 @@ def lock_run_folder(folder: Path) -> int:
             f"another process is training {folder} at this moment", "wait until it has ended, or choose another run"
         ) from None
     return descriptor
+
+
+class RunLog(logging.FileHandler):
+    """A log file whose disk, when full, stops the run as any other file's does."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        raise  # logging calls this where it handles the error
+
+
+@contextmanager
+def log_file(folder: Path | None) -> Iterator[None]:
+    """Keep what is logged meanwhile in the run folder's train.log too, if there is a folder."""
+    if folder is None:
+        yield
+        return
+    handler = RunLog(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def start_run_folder(
+    folder: Path, settings: RunSettings, datamodule: ImageDataModule, mlp: MLP, resumption: Resumption | None
+) -> None:
+    """Write down settings, origin and network before anything can go wrong, or that the run goes on."""
+    metrics = resumption.metrics if resumption else {}
+    if metrics.get("status") in ("completed", "early_stopped"):
+        write_json(folder / "metrics.json", metrics | {"status": "interrupted"})  # it is being trained longer
+    data = {
+        "name": datamodule.data.name,
+        "source": datamodule.data.source,
+        "sha256": datamodule.data.sha256,
+        "split_sha256": datamodule.split_sha256,
+    }
+    origin = provenance(settings.seed_everything, settings.data.split_seed, data)
+    first = read_json(folder / "provenance.json") if resumption else {}
+    if first:
+        now = {name: origin[name] for name in ("command", "started", "git_commit", "versions", "hardware")}
+        origin = first | {"resumed": [*first.get("resumed", []), now]}
+    write_json(folder / "provenance.json", origin)
+    write_text(folder / "model.txt", format_layer_table(mlp))
+    write_text(folder / "config.yaml", settings.as_yaml())  # the last: a folder that has it is a run

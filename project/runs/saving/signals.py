@@ -13,10 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
-from pytorch_lightning import Trainer
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
-
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """The system's request to end, Ctrl-C, and the warning that SLURM gives before it ends a job."""
 LONGEST_WAIT_S = 3.0
@@ -134,14 +130,3 @@ def die_with_first_process() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def end_other_processes(trainer: Trainer) -> None:
-    """End the processes that this one started, if any, whatever they wait for."""
-    launcher = trainer.strategy.launcher
-    if not isinstance(launcher, _SubprocessScriptLauncher):
-        return
-    for thread in threading.enumerate():
-        if isinstance(thread, _ChildProcessObserver):
-            thread._run = lambda: True  # type: ignore[method-assign] # or it takes their end for a crash, and ends this one
-    launcher.kill(signal.SIGKILL)

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -108,7 +108,7 @@ class Contender:
             center,
             shares,
             value,
-            "degrees" if self.run.datamodule.target == "rotation" else "",
+            "degrees" if self.run.datamodule.settings.target == "rotation" else "",
             decision,
             [layer[0] for layer in hidden],
             weights,
@@ -121,7 +121,7 @@ class Contender:
             InputError: If the data are no longer where they were.
         """
         datamodule = self.run.datamodule
-        datamodule.download = False
+        datamodule.settings = replace(datamodule.settings, download=False)
         loader = datamodule.evaluation_loader("test")
         position = generator.randrange(len(loader.indices))
         image = loader.images[loader.indices[position]]
@@ -266,7 +266,7 @@ def build_page(contenders: Sequence[Contender], seed: int | None = None) -> "Blo
                 canvas = gradio.HTML("", html_template=CANVAS, js_on_load=CANVAS_SCRIPT, **canvas_size)
                 choose = gradio.Button("Show me a picture of the test set", size="sm", elem_id="example")
                 center = gradio.Checkbox(
-                    first.datamodule.dataset_name == "mnist",
+                    first.datamodule.settings.dataset == "mnist",
                     label="Centre the ink by its mass",
                     info="As was done to MNIST's digits; other data sets rarely need it.",
                     elem_id="center",

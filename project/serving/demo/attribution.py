@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from project.errors import InputError
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 AttributionName = Literal["integrated_gradients", "gradient_times_input"]
 NUM_STEPS = 24
 """Points between black and the picture at which integrated gradients asks for the gradient (Gauss-Legendre)."""
 
 
-def layer_outputs(module: MLPModule, images: Tensor) -> list[Tensor]:
+def layer_outputs(module: ImageModule, images: Tensor) -> list[Tensor]:
     """Each hidden layer's outputs after its activation, (n, units), then the logits, (n, outputs); all float32.
 
     Args:
@@ -36,7 +36,7 @@ def layer_outputs(module: MLPModule, images: Tensor) -> list[Tensor]:
     return outputs
 
 
-def evidence(module: MLPModule, images: Tensor, decision: int) -> Tensor:
+def evidence(module: ImageModule, images: Tensor, decision: int) -> Tensor:
     """The number that a picture's pixels are to explain, (n,).
 
     That is the decided class's logit; with one output the logit's distance from 0 on the decided class's side; for
@@ -56,7 +56,7 @@ def evidence(module: MLPModule, images: Tensor, decision: int) -> Tensor:
 
 
 def pixel_attribution(
-    module: MLPModule, images: Tensor, decision: int, method: AttributionName = "integrated_gradients"
+    module: ImageModule, images: Tensor, decision: int, method: AttributionName = "integrated_gradients"
 ) -> Tensor:
     """How much each pixel added to the `evidence`, or took from it, float32 (n, height, width).
 

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 import project
 from project.data.normalization import Normalization
-from project.data.splits import SplitName
+from project.data.settings import SplitName
 from project.errors import InputError, RunError
 from project.runs.parser import COMMON_TRAINER_SETTINGS
 from project.runs.saving.files import finite, part_of, read_json, read_yaml, replace_durably
 from project.serving.export.model_card import Check, model_card, run_metrics
-from project.serving.restore import RestoredRun, read_settings
+from project.serving.restore import RestoredRun
 from project.task import DataSpec, probabilities
-from project.training.module import MLPModule
+from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 FormatName = Literal["onnx", "torch_export", "safetensors"]
 PrecisionName = Literal["float32", "float64"]
@@ -54,7 +55,7 @@ class ExportedNetwork(nn.Module):
         module: With the weights; this shares them.
     """
 
-    def __init__(self, module: MLPModule) -> None:
+    def __init__(self, module: ImageModule) -> None:
         super().__init__()
         self.spec, self.normalization, self.mlp = module.spec, module.normalization, module.mlp
 
@@ -199,7 +200,7 @@ def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
     size = tuple(data.data.test.images.shape[1:])
     if size != (spec.height, spec.width):
         raise InputError(
-            f"the pictures under {data.root} are {size[0]}×{size[1]}, but the network was trained on "
+            f"the pictures under {data.settings.root} are {size[0]}×{size[1]}, but the network was trained on "
             f"{spec.height}×{spec.width}",
             "type --data_root FOLDER with the data that the run was trained on",
         )
@@ -256,9 +257,8 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
     provenance (command, commit, versions, hardware, seeds), exported_with.
     """
     spec = run.module.spec
-    settings = read_settings(run.folder)
     # where the data lie on one machine is nobody else's matter
-    data = {name: value for name, value in settings["data"].items() if name not in ("root", "download")}
+    data = {name: value for name, value in asdict(run.datamodule.settings).items() if name not in ("root", "download")}
     origin = read_json(run.folder / "provenance.json")
     changed = bool(origin.pop("git_diff", ""))
     metrics = {name: value for name, value in run_metrics(run).items() if isinstance(value, float)}
@@ -269,7 +269,7 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
     texts: dict[str, Any] = {
         "class_names": spec.class_names,
         "spec": asdict(spec),
-        "settings": {"model": settings["model"], "data": data, "trainer": _trainer_settings(run)},
+        "settings": {"model": asdict(run.module.settings), "data": data, "trainer": _trainer_settings(run)},
         "metrics": {name: value for name, value in metrics.items() if name.startswith("test/")},
         "data": origin.pop("data", {}),
         "provenance": origin | {"uncommitted_changes": changed} if origin else {},
@@ -308,7 +308,7 @@ def rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwo
     spec = json.loads(metadata["spec"])
     spec["class_names"] = tuple(spec["class_names"])
     normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
-    module = MLPModule(DataSpec(**spec), normalization, **model)
+    module = ImageModule(DataSpec(**spec), normalization, ModelSettings(**model))
     module.load_state_dict(state)
     precision = {"float32": torch.float32, "float64": torch.float64}[metadata["precision"]]
     return ExportedNetwork(module).to(precision).eval()

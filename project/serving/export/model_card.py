@@ -152,14 +152,18 @@ def _kind(run: RestoredRun) -> str:
     spec = run.module.spec
     picture = f"{spec.height}×{spec.width} gray picture"
     if spec.task == "regression":
-        what = "its angle of rotation in degrees" if run.datamodule.target == "rotation" else "its label as a number"
+        what = (
+            "its angle of rotation in degrees"
+            if run.datamodule.settings.target == "rotation"
+            else "its label as a number"
+        )
         return f"estimates, from a {picture}, {what}"
     return f"tells which of {len(spec.class_names)} classes a {picture} shows"
 
 
 def _summary(run: RestoredRun, file: str, to: str, metadata: dict[str, str]) -> str:
     lines = [
-        f"# {run.datamodule.dataset_name}, run {metadata['run']}",
+        f"# {run.datamodule.settings.dataset}, run {metadata['run']}",
         f"`{file}` ({to}) is a multilayer perceptron that {_kind(run)}. It was exported from "
         f"`{metadata['checkpoint']}` of the run by {metadata['project']} {metadata['version']}.",
     ]
@@ -249,7 +253,7 @@ def _results(metrics: dict[str, Any]) -> str:
 
 def _limits(run: RestoredRun, metadata: dict[str, str], metrics: dict[str, Any]) -> str:
     spec, settings = run.module.spec, json.loads(metadata["settings"])
-    data, loss = run.datamodule.dataset_name, settings["model"]["loss"]
+    data, loss = run.datamodule.settings.dataset, settings["model"]["loss"]
     lines = [
         f"For teaching, for research on multilayer perceptrons, and as a baseline on {data}. "
         "Not made for, and not tested for, any decision about people or safety.",
@@ -271,7 +275,7 @@ def _limits(run: RestoredRun, metadata: dict[str, str], metrics: dict[str, Any])
             lines.append(
                 f"Its probabilities are off by {error:.1%} on average (expected calibration error on the test split)."
             )
-    elif run.datamodule.target == "label":
+    elif run.datamodule.settings.target == "label":
         lines.append("The label is the number of a class: a value between two classes means nothing by itself.")
     shares = {name: share for name, share in metrics.get("test/class_accuracy", {}).items() if share is not None}
     if len(shares) > 1:

@@ -14,16 +14,17 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.examples import probe_examples
 from project.diagnosis.probe import Probe, probe
-from project.errors import InputError
-from project.runs.cli import CLI
-from project.runs.saving.checkpointing import DivergenceError
+from project.errors import DivergenceError, InputError
+from project.runs.build import build_run
+from project.runs.parser import settings_of
 from project.runs.saving.files import read_json
 from project.runs.saving.provenance import origin_of
 from project.runs.saving.run_folder import new_run_folder
+from project.runs.settings import RunSettings
 from project.runs.train import train
 from project.settings import Settings, nest
 from project.studies.study import Range, Study
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 LAYER_NUMBERS = (
     "pre_activation_sd",
@@ -36,42 +37,18 @@ LAYER_NUMBERS = (
 """What is kept of each layer, before and after training."""
 
 
-class StudyRun(CLI):
-    """A run's settings and objects, made without what runs of one process can share: the parser and the data."""
-
-    _parser: Any = None
-    _loaded: dict[tuple[str, Path], ImageDataModule] = {}  # noqa: RUF012 - the process's own
-
-    def __init__(self, settings: Settings, folder: Path | None = None) -> None:
-        self._folder = folder
-        super().__init__(nest(settings))
-
-    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        if StudyRun._parser is None:
-            super().setup_parser(*args, **kwargs)
-            StudyRun._parser = self.parser
-        self.parser = StudyRun._parser
-
-    def build_datamodule(self) -> ImageDataModule:
-        datamodule = super().build_datamodule()
-        key = (datamodule.dataset_name, datamodule.root)
-        if key in self._loaded:
-            datamodule.share(self._loaded[key])
-        self._loaded[key] = datamodule
-        return datamodule
-
-    def _make_run_folder(self) -> Path:
-        assert self._folder is not None
-        # what a killed worker left of the same run; the study's claim is the lock
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return new_run_folder(self._folder.parent.parent, self._folder.parent.name, self._folder.name)
+_loaded: dict[tuple[str, str], ImageDataModule] = {}
+"""The data that this process has loaded, by data set and root: its runs share them."""
 
 
-class CheckedSettings(StudyRun):
-    """Settings that are checked by the parser and make nothing."""
-
-    def instantiate_classes(self) -> None:
-        return
+def shared_datamodule(settings: RunSettings) -> ImageDataModule:
+    """The data that the settings describe, with what an earlier run of this process has loaded of them."""
+    datamodule = ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
+    key = (settings.data.dataset, settings.data.root)
+    if key in _loaded:
+        datamodule.share(_loaded[key])
+    _loaded[key] = datamodule
+    return datamodule
 
 
 def check_settings(study: Study) -> None:
@@ -91,7 +68,7 @@ def check_settings(study: Study) -> None:
     # the points are the same for all arms: one arm is enough to check them all
     for arm, point in [*((arm, points[0]) for arm in study.arms), *((first, point) for point in points[1:])]:
         try:
-            CheckedSettings(study.settings(arm, 0) | point)
+            settings_of(nest(study.settings(arm, 0) | point))
         except InputError as error:
             raise InputError(f"study {study.name}, arm {arm}: {error.cause}", error.remedy) from None
 
@@ -132,15 +109,19 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
         Interrupted: If a signal asked for it.
     """
     started = time.monotonic()
-    run = StudyRun(settings, folder)
+    # what a killed worker left of the same run; the study's claim is the lock
+    shutil.rmtree(folder, ignore_errors=True)
+    new_run_folder(folder.parent.parent, folder.parent.name, folder.name)
+    checked = settings_of(nest(settings))
+    run = build_run(checked, datamodule=shared_datamodule(checked), folder=folder)
     run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    examples = probe_examples(run.model, run.datamodule)
-    first = _look_inside(run.model, examples)
+    examples = probe_examples(run.module, run.datamodule)
+    first = _look_inside(run.module, examples)
     try:
         results, status = train(run), ""
     except DivergenceError:
         results, status = read_json(folder / "metrics.json"), "diverged"
-    module, history = run.model, run.model.history
+    module, history = run.module, run.module.history
     if not all(math.isfinite(value) for record in history for value in record.values()):
         status = "diverged"
     last = _look_inside(module, examples)
@@ -169,7 +150,7 @@ def _is_finite_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _look_inside(module: MLPModule, examples: tuple[Any, Any]) -> Probe:
+def _look_inside(module: ImageModule, examples: tuple[Any, Any]) -> Probe:
     inputs, targets = (tensor.to(module.device) for tensor in examples)
     return probe(module.mlp, inputs, targets, module.loss, with_effective_rank=False)
 

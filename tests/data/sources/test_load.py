@@ -26,10 +26,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import datasets as published
 
+from project.data.settings import DatasetName
 from project.data.sources import download, known_sets, load
 from project.data.sources import idx as idx_files
 from project.data.sources.idx import read_idx, write_idx
-from project.data.sources.known_sets import DatasetName, KnownSet
+from project.data.sources.known_sets import KnownSet
 from project.data.sources.load import load_dataset
 from project.errors import InputError
 

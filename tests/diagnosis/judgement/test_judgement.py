@@ -23,7 +23,7 @@ from project.diagnosis.judgement.training import judge_training
 from project.diagnosis.probe import DataSummary, Probe, probe
 from project.diagnosis.theory import initial_loss
 from project.network.mlp import MLP
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 FEATURES, CLASSES = 64, 10
 CHANCE = initial_loss(CLASSES)
@@ -472,7 +472,7 @@ def test_remedies_are_flags_of_the_command_line() -> None:
     """A remedy is worth nothing if it cannot be typed: every one above names a setting of the network or the data."""
     source = judgement_source()
     names = set(re.findall(r'"(?:--)?(model\.\w+|data\.\w+|trainer\.\w+)', source))
-    model, data = (set(inspect.signature(cls).parameters) for cls in (MLPModule, ImageDataModule))
+    model, data = (set(inspect.signature(cls).parameters) for cls in (ImageModule, ImageDataModule))
     for name in names:
         group, _, setting = name.partition(".")
         assert group == "trainer" or setting in (model if group == "model" else data), name

@@ -15,10 +15,11 @@ from harness import Kill, compare, metrics, next_second, run, save_forever, star
 
 import project.runs.saving.files
 from project.errors import InputError, RunError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.saving.checkpointing import DivergenceError, PlainCheckpointIO, load_checkpoint, newest_checkpoint
 from project.runs.train import train
-from project.training.module import MLPModule
+from project.training.module import ImageModule
 
 DATA_SPEC = {"spec": {}, "history": [], "global_step": 0}
 
@@ -165,34 +166,34 @@ def test_a_full_disk_in_mid_run_loses_nothing(tmp_path: Path, idx_folder: Path) 
 
 
 def _fill_the_disk_at_step_5() -> None:
-    step = MLPModule.optimizer_step
+    step = ImageModule.optimizer_step
     count = 0
 
-    def step_and_fill(self: MLPModule, *args: Any, **kwargs: Any) -> None:
+    def step_and_fill(self: ImageModule, *args: Any, **kwargs: Any) -> None:
         nonlocal count
         step(self, *args, **kwargs)
         count += 1
         if count == 5:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
 
-    MLPModule.optimizer_step = step_and_fill  # type: ignore[method-assign]
+    ImageModule.optimizer_step = step_and_fill  # type: ignore[method-assign]
 
 
 def test_a_loss_that_becomes_nan_stops_the_run_at_that_step(
     small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = MLPModule.training_step
+    step = ImageModule.training_step
     seen: list[float] = []
 
-    def poisoned(self: MLPModule, *args: Any) -> torch.Tensor:
+    def poisoned(self: ImageModule, *args: Any) -> torch.Tensor:
         loss = step(self, *args)
         if len(seen) == 8:
             loss = loss * float("nan")
         seen.append(loss.item())
         return loss
 
-    monkeypatch.setattr(MLPModule, "training_step", poisoned)
-    cli = CLI([*small_run, "--run_name=x"])
+    monkeypatch.setattr(ImageModule, "training_step", poisoned)
+    cli = build_run(parse_settings([*small_run, "--run_name=x"]))
     with pytest.raises(DivergenceError) as caught:
         train(cli)
     assert len(seen) == 9
@@ -225,7 +226,7 @@ def test_a_real_divergence(tmp_path: Path, idx_folder: Path) -> None:
 
 def test_losses_are_looked_at_together_on_a_gpu(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, where reading one makes it wait: the first bad step is found among those since the last look."""
-    cli = CLI([*small_run, "--run_name=x"])
+    cli = build_run(parse_settings([*small_run, "--run_name=x"]))
     assert cli.checkpoint is not None
     losses = torch.tensor([1.0, 2.0, math.inf, math.nan, 3.0]).unbind()
     cli.checkpoint._unchecked = list(zip(range(11, 16), losses, strict=True))
@@ -236,10 +237,10 @@ def test_losses_are_looked_at_together_on_a_gpu(small_run: list[str], monkeypatc
 
 def test_weights_that_are_no_numbers_are_never_saved(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the loss does not show it yet: the step itself made them so."""
-    step = MLPModule.optimizer_step
+    step = ImageModule.optimizer_step
     count = 0
 
-    def poisoned(self: MLPModule, *args: Any, **kwargs: Any) -> None:
+    def poisoned(self: ImageModule, *args: Any, **kwargs: Any) -> None:
         nonlocal count
         step(self, *args, **kwargs)
         count += 1
@@ -247,12 +248,12 @@ def test_weights_that_are_no_numbers_are_never_saved(small_run: list[str], monke
             with torch.no_grad():
                 self.mlp.output.weight[0, 0] = math.inf
 
-    monkeypatch.setattr(MLPModule, "optimizer_step", poisoned)
-    cli = CLI([*small_run, "--data.num_validation=0", "--run_name=x"])
+    monkeypatch.setattr(ImageModule, "optimizer_step", poisoned)
+    cli = build_run(parse_settings([*small_run, "--data.num_validation=0", "--run_name=x"]))
     with pytest.raises(DivergenceError, match="at step"):
         train(cli)
-    assert cli.run_folder is not None
-    assert not list((cli.run_folder / "checkpoints").glob("*.ckpt"))
+    assert cli.folder is not None
+    assert not list((cli.folder / "checkpoints").glob("*.ckpt"))
 
 
 def test_a_failure_is_a_run_error_with_a_remedy(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +261,8 @@ def test_a_failure_is_a_run_error_with_a_remedy(small_run: list[str], monkeypatc
         raise OSError(28, "No space left on device", "last.ckpt")
 
     monkeypatch.setattr(PlainCheckpointIO, "save_checkpoint", full)
-    cli = CLI([*small_run, "--run_name=x"])
+    cli = build_run(parse_settings([*small_run, "--run_name=x"]))
     with pytest.raises(RunError) as caught:
         train(cli)
     assert "No space left on device (last.ckpt)" in caught.value.cause
-    assert f"--resume {cli.run_folder}" in caught.value.remedy
+    assert f"--resume {cli.folder}" in caught.value.remedy

@@ -13,11 +13,12 @@ import harness
 import pytest
 import yaml
 from harness import Kill, compare, metrics, next_second, run
+from project.runs.saving.folder import lock_run_folder
 
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.saving.resumption import MAY_CHANGE
-from project.runs.saving.run_folder import lock_run_folder
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # says of every resumption what it purges
 
@@ -260,7 +261,7 @@ def test_go_on_after_early_stopping(runs: Runs) -> None:
 
 def refusal(*arguments: str) -> InputError:
     with pytest.raises(InputError) as caught:
-        CLI(list(arguments))
+        build_run(parse_settings(list(arguments)))
     return caught.value
 
 
@@ -291,7 +292,7 @@ def test_other_data_are_refused(copied: Path, tmp_path: Path, idx_folder: Path) 
     other = tmp_path / "data"
     shutil.copytree(idx_folder, other)
     (copied / "metrics.json").unlink()
-    moved = CLI(["--resume", str(copied), f"--data.root={other}"])
+    moved = build_run(parse_settings(["--resume", str(copied), f"--data.root={other}"]))
     assert moved.resumption is not None
     assert moved.resumption.step == 18
     del moved

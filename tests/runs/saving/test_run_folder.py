@@ -14,18 +14,19 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
+from project.runs.saving.folder import find_run_folder, new_run_folder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from project.data.sources.load import load_dataset
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import Run, build_run
+from project.runs.parser import parse_settings
 from project.runs.saving.files import finite, write_json
-from project.runs.saving.run_folder import find_run_folder, new_run_folder
 from project.runs.train import train
 
 
 @pytest.fixture(scope="module")
-def run(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CLI:
+def run(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run."""
     flags = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
     more = ["--model.width=[16, 8]", "--model.norm=layer", "--trainer.max_epochs=3", "--trainer.accelerator=cpu"]
@@ -36,7 +37,7 @@ def run(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CLI:
     logger.setLevel(logging.INFO)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["scripts/train.py", "--model.width", "[16, 8]"])
-        cli = CLI([*flags, *more, *seeds])
+        cli = build_run(parse_settings([*flags, *more, *seeds]))
         train(cli)
     logger.setLevel(level)
     return cli
@@ -51,18 +52,18 @@ def strictly(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_what_is_in_it(run: CLI) -> None:
-    names = {path.name for path in run.run_folder.iterdir() if not path.name.startswith("events.")}
+def test_what_is_in_it(run: Run) -> None:
+    names = {path.name for path in run.folder.iterdir() if not path.name.startswith("events.")}
     expected = {"config.yaml", "provenance.json", "metrics.json", "model.txt", "train.log", "checkpoints"}
     assert expected <= names
-    assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (run.run_folder / "checkpoints").iterdir()}
+    assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (run.folder / "checkpoints").iterdir()}
     assert not [name for name in names if name.endswith(".part")]
-    assert run.run_folder.parent.name == "idx"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{6}", run.run_folder.name)
+    assert run.folder.parent.name == "idx"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{6}", run.folder.name)
 
 
-def test_metrics(run: CLI) -> None:
-    metrics = strictly((run.run_folder / "metrics.json").read_text())
+def test_metrics(run: Run) -> None:
+    metrics = strictly((run.folder / "metrics.json").read_text())
     assert metrics["status"] == "completed"
     assert (metrics["epochs"], metrics["steps"]) == (3, 18)
     assert metrics["train_seconds"] > 0
@@ -82,8 +83,8 @@ def test_metrics(run: CLI) -> None:
     assert metrics["verdict"].endswith(".")
 
 
-def test_provenance(run: CLI, idx_folder: Path) -> None:
-    origin = strictly((run.run_folder / "provenance.json").read_text())
+def test_provenance(run: Run, idx_folder: Path) -> None:
+    origin = strictly((run.folder / "provenance.json").read_text())
     assert origin["command"].endswith("scripts/train.py --model.width '[16, 8]'")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", origin["started"])
     assert origin["seeds"] == {"seed_everything": 6, "split_seed": 2}
@@ -102,9 +103,9 @@ def test_provenance(run: CLI, idx_folder: Path) -> None:
         assert isinstance(origin["git_diff"], str)
 
 
-def test_layer_table(run: CLI) -> None:
-    lines = (run.run_folder / "model.txt").read_text().splitlines()
-    total = sum(p.numel() for p in run.model.parameters())
+def test_layer_table(run: Run) -> None:
+    lines = (run.folder / "model.txt").read_text().splitlines()
+    total = sum(p.numel() for p in run.module.parameters())
     assert re.fullmatch(rf"total +{total:,}", lines[-1])
     counts = [int(re.search(r"\) +([\d,]+)", line)[1].replace(",", "")) for line in lines[1:-1]]
     assert sum(counts) == total
@@ -116,38 +117,38 @@ def test_layer_table(run: CLI) -> None:
     ]
 
 
-def test_settings_are_complete(run: CLI) -> None:
-    saved = yaml.safe_load((run.run_folder / "config.yaml").read_text())
+def test_settings_are_complete(run: Run) -> None:
+    saved = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert saved["model"]["width"] == [16, 8]
     assert saved["model"]["dropout"] == 0.2  # a default
     assert saved["trainer"]["max_epochs"] == 3
     assert saved["seed_everything"] == 6
 
 
-def test_log(run: CLI) -> None:
-    text = (run.run_folder / "train.log").read_text()
+def test_log(run: Run) -> None:
+    text = (run.folder / "train.log").read_text()
     assert [int(n) for n in re.findall(r"epoch (\d+) of 3", text)] == [1, 2, 3]
 
 
-def test_tensorboard_has_what_was_measured(run: CLI) -> None:
-    events = EventAccumulator(str(run.run_folder))
+def test_tensorboard_has_what_was_measured(run: Run) -> None:
+    events = EventAccumulator(str(run.folder))
     events.Reload()
     tags = events.Tags()["scalars"]
     for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
         values = [event.value for event in events.Scalars(name)]
-        assert values == pytest.approx([record[name] for record in run.model.history], rel=1e-6)
+        assert values == pytest.approx([record[name] for record in run.module.history], rel=1e-6)
     steps = [event.step for event in events.Scalars("train/loss_step")]
     assert len(steps) == 9
     assert len(set(steps)) == 9
     assert any(tag.startswith("learning_rate") for tag in tags)
-    metrics = json.loads((run.run_folder / "metrics.json").read_text())
+    metrics = json.loads((run.folder / "metrics.json").read_text())
     assert events.Scalars("test/accuracy")[-1].value == pytest.approx(metrics["test/accuracy"])
 
 
-def test_find_run_folder(run: CLI, tmp_path: Path) -> None:
+def test_find_run_folder(run: Run, tmp_path: Path) -> None:
     for inside in (".", "checkpoints", "checkpoints/best.ckpt", "config.yaml"):
-        assert find_run_folder(run.run_folder / inside).resolve() == run.run_folder.resolve()
-    for wrong in (tmp_path, tmp_path / "nothing", run.run_folder.parent):
+        assert find_run_folder(run.folder / inside).resolve() == run.folder.resolve()
+    for wrong in (tmp_path, tmp_path / "nothing", run.folder.parent):
         with pytest.raises(InputError, match="is no run folder"):
             find_run_folder(wrong)
 

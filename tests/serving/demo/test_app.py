@@ -32,7 +32,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.serving.demo.app import Contender, Drawing, load_contenders
 from project.serving.demo.page import (
@@ -72,7 +73,7 @@ def runs(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         common = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
         common += ["--model.width=16", "--trainer.max_epochs=8", "--trainer.accelerator=cpu", "--model.dropout=0"]
         common += ["--trainer.log_every_n_steps=2", f"--run_root={folder}", f"--run_name={name}"]
-        train(CLI([*common, *flags]))
+        train(build_run(parse_settings([*common, *flags])))
     return {name: folder / "idx" / name for name in TASKS}
 
 
@@ -132,7 +133,7 @@ def test_test_pictures_get_the_answers_that_evaluation_scored(contender: Contend
 
 
 def test_a_test_picture_arrives_untouched_and_with_its_name(contender: Contender) -> None:
-    if contender.run.datamodule.target == "rotation":
+    if contender.run.datamodule.settings.target == "rotation":
         image, truth = contender.example(chance())
         assert abs(float(truth)) <= 45
     else:

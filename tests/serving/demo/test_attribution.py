@@ -15,7 +15,8 @@ from project.data.normalization import Normalization
 from project.errors import InputError
 from project.serving.demo.attribution import AttributionName, evidence, layer_outputs, pixel_attribution
 from project.task import DataSpec
-from project.training.module import MLPModule
+from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 HEIGHT, WIDTH = 5, 4
 TASKS = ("multiclass", "binary", "regression")
@@ -24,13 +25,14 @@ if importlib.util.find_spec("captum") is None and os.environ.get("CI") != "true"
     pytest.skip("captum is not installed (pip install -e '.[demo]')", allow_module_level=True)
 
 
-def network(task: Any = "multiclass", **settings: Any) -> MLPModule:
+def network(task: Any = "multiclass", **settings: Any) -> ImageModule:
     """A network with random weights, a different normalization for each pixel, and norms that have seen data."""
     torch.manual_seed(0)
     names = {"multiclass": ("a", "b", "c"), "binary": ("a", "b"), "regression": ()}[task]
     spec = DataSpec(HEIGHT, WIDTH, len(names) if task == "multiclass" else 1, task, names, 3.0, 7.0)
     normalization = Normalization(torch.rand(HEIGHT * WIDTH) * 99, torch.rand(HEIGHT * WIDTH) / 50)
-    module = MLPModule(spec, normalization, task, **{"width": 6, "dropout": 0.3} | settings)
+    model = ModelSettings(task=task, **{"width": 6, "dropout": 0.3} | settings)
+    module = ImageModule(spec, normalization, model)
     with torch.no_grad():
         for _ in range(3):
             module(pictures(16))

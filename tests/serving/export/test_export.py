@@ -22,14 +22,17 @@ from torch import Tensor, nn
 
 import project.serving.export.export as exporting
 from project.data.datamodule import ImageDataModule
+from project.data.settings import DataSettings
 from project.errors import InputError, RunError
 from project.network.activations import ActivationName
 from project.network.mlp import NormName
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.serving.export.export import FormatName, export, load_network
 from project.serving.restore import RestoredRun, restore
-from project.training.module import MLPModule
+from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime has no release for Python 3.15 yet")
 
@@ -53,9 +56,9 @@ def make_run(folder: Path, idx_folder: Path, task: str = "multiclass", **model: 
     model = {"task": name, "depth": 2, "width": 16, **model}
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"model": model, "data": data}))
-    datamodule = ImageDataModule(**data, task=name)
+    datamodule = ImageDataModule(DataSettings(**data), task=name)
     torch.manual_seed(0)
-    module = MLPModule(datamodule.spec, datamodule.normalization, **model)
+    module = ImageModule(datamodule.spec, datamodule.normalization, ModelSettings(**model))
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     for buffer_name, buffer in module.named_buffers():
@@ -216,7 +219,13 @@ def finished(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     data = ["--data.dataset=idx", f"--data.root={idx_folder}", f"--run_root={root}", "--run_name=first"]
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
-        train(CLI([*data, *FLAGS, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=2", "--seed_everything=3"]))
+        train(
+            build_run(
+                parse_settings(
+                    [*data, *FLAGS, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=2", "--seed_everything=3"]
+                )
+            )
+        )
     return root / "idx" / "first"
 
 
@@ -584,13 +593,13 @@ def test_the_pages_own_code(
 def test_real_pictures(to: FormatName, real_data: Path, tmp_path: Path) -> None:
     flags = ["--data.dataset=fashion_mnist", f"--data.root={real_data}", "--data.download=false"]
     flags += ["--trainer.max_steps=30", "--model.width=64", "--trainer.accelerator=cpu", f"--run_root={tmp_path}"]
-    cli = CLI(flags)
+    cli = build_run(parse_settings(flags))
     train(cli)
-    run = restore(cli.run_folder)
+    run = restore(cli.folder)
     exported = export(run, to)
     assert exported.check.num_pictures == 10_000
     assert exported.check.max_difference <= 1e-5
-    metrics = json.loads((cli.run_folder / "metrics.json").read_text())
+    metrics = json.loads((cli.folder / "metrics.json").read_text())
     with torch.no_grad():
         decided = load(exported.path)(run.datamodule.data.test.images).argmax(1)
     hits = (decided == run.datamodule.data.test.labels).double().mean().item()

@@ -25,8 +25,9 @@ from project import load_run
 from project.data.sources.idx import read_idx
 from project.data.sources.known_sets import KNOWN_SETS
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import build_run
 from project.runs.command import run_command
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.serving.evaluation import evaluate
 from project.serving.predict.picture_reader import PictureReader, find_files, suitable_threads
@@ -45,9 +46,9 @@ def trained(folder: Path, *flags: str) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
         more = ["--trainer.accelerator=cpu", "--trainer.log_every_n_steps=2", f"--run_root={folder}"]
-        cli = CLI([*flags, *more])
+        cli = build_run(parse_settings([*flags, *more]))
         train(cli)
-    return Path(cli.run_folder)
+    return Path(cli.folder)
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +122,12 @@ def test_from_python(runs: dict[str, Path], pictures: Path, idx_folder: Path) ->
     assert run.metrics == json.loads((runs["multiclass"] / "metrics.json").read_text())
     assert run.class_names == ("0", "1", "2")
     assert run.normalization is run.module.normalization
-    assert not run.model.training
+    assert not run.module.training
     images = read_idx(idx_folder / "t10k-images-idx3-ubyte", (None, None, None))
     assert torch.equal(run.read(pictures / "07.png"), images[7])
     assert torch.equal(run.read(str(pictures / "07.png"), "invert"), 255 - images[7])
-    logits = run.model(images)
-    assert torch.equal(run.model(images.float()), logits)
+    logits = run.module(images)
+    assert torch.equal(run.module(images.float()), logits)
     assert run.predict(images).numpy() == pytest.approx(torch.softmax(logits.double(), 1).detach().numpy(), abs=1e-6)
     assert torch.allclose(run.predict(images[7]), run.predict(images)[7:8], atol=1e-6)
     assert run.predict(images[:0]).shape == (0, 3)

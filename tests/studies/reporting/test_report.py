@@ -13,7 +13,8 @@ from rich.console import Console
 from scipy import stats
 
 from project.errors import InputError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.studies.read_study import parse_study
 from project.studies.reporting.formats import format_difference, format_p, format_value
@@ -315,11 +316,13 @@ def test_single_runs_are_compared_by_what_their_settings_differ_in(small_run: li
     folders = []
     for width in (8, 16):
         for seed in (0, 1):
-            cli = CLI(
-                [*small_run, f"--model.width={width}", f"--seed_everything={seed}", "--diagnostics.enabled=false"]
+            run = build_run(
+                parse_settings(
+                    [*small_run, f"--model.width={width}", f"--seed_everything={seed}", "--diagnostics.enabled=false"]
+                )
             )
-            train(cli)
-            folders.append(cli.run_folder)
+            train(run)
+            folders.append(run.folder)
     study, records = compare_runs(folders, "test/accuracy")
     assert list(study.arms) == ["width=8", "width=16"]
     assert study.seeds == (0, 1)

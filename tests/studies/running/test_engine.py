@@ -27,7 +27,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from project.errors import InputError, RunError
-from project.runs.cli import CLI
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.settings import nest
 from project.studies.read_study import parse_study
@@ -83,7 +84,9 @@ def test_a_studys_run_is_the_run_that_train_py_makes(idx_folder: Path, tmp_path:
     records = run_study(study, tmp_path / "s")
     assert len(records) == 8
     record = next(r for r in records if r.arm == "depth=2,dropout=0.3" and r.seed == 1)
-    alone = train(CLI(nest({**study.settings(record.arm, 1), "run_root": str(tmp_path / "alone")})))
+    alone = train(
+        build_run(parse_settings(nest({**study.settings(record.arm, 1), "run_root": str(tmp_path / "alone")})))
+    )
     for name in ("test/accuracy", "test/loss", "validation/loss", "parameters", "steps"):
         assert record.metrics[name] == alone[name], name
     assert [layer["name"] for layer in record.layers["end"]] == ["hidden 1", "hidden 2", "output"]
@@ -140,7 +143,7 @@ def test_an_error_that_nobody_thought_of_ends_one_run_only(
     idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = study_run.train
-    monkeypatch.setattr(study_run, "train", lambda run: real(run) if run.model.mlp.hidden else 1 / 0)
+    monkeypatch.setattr(study_run, "train", lambda run: real(run) if run.module.mlp.hidden else 1 / 0)
     records = run_study(small_study(idx_folder), tmp_path)
     assert [r.status for r in records] == ["failed", "completed"] * 2
     assert "ZeroDivisionError" in records[0].error
@@ -214,7 +217,7 @@ def test_a_search_prunes_and_refits_its_best_over_fresh_seeds(idx_folder: Path, 
     assert all(records[1].settings[name] == value for name, value in best.items())
     # what the search ends with is a file for train.py, and makes the very same run
     flags = [f"--config={tmp_path / 'best.yaml'}", "--seed_everything=0", f"--run_root={tmp_path / 'alone'}"]
-    alone = train(CLI([*flags, "--trainer.logger=false", "--trainer.enable_checkpointing=false"]))
+    alone = train(build_run(parse_settings([*flags, "--trainer.logger=false", "--trainer.enable_checkpointing=false"])))
     assert alone["test/loss"] == records[1].metrics["test/loss"]
     assert outcome(run_study(study, tmp_path)) == outcome(records)
     assert len(storage.search.get_trials()) == 12

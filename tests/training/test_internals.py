@@ -8,11 +8,11 @@ from harness import compare
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import LambdaCallback
 
-from project.runs.cli import CLI
+from project.runs.build import Run, build_run
+from project.runs.parser import parse_settings
 from project.runs.train import train
-from project.training.callbacks import NoProfiler
-from project.training.epoch_loop import STEP_HOOKS, EpochLoop
-from project.training.module import MLPModule
+from project.training.internals import STEP_HOOKS, EpochLoop, NoProfiler
+from project.training.module import ImageModule
 
 DIRECT: dict[str, list[str]] = {
     "default": [],
@@ -60,11 +60,11 @@ for _name in STEP_HOOKS:
     setattr(Witness, _name, _note(_name))
 
 
-def trained(flags: list[str]) -> tuple[CLI, list[tuple[Any, ...]]]:
-    cli, witness = CLI(flags), Witness()
-    cli.trainer.callbacks.append(witness)  # type: ignore[attr-defined]
-    train(cli)
-    return cli, witness.calls
+def trained(flags: list[str]) -> tuple[Run, list[tuple[Any, ...]]]:
+    run, witness = build_run(parse_settings(flags)), Witness()
+    run.trainer.callbacks.append(witness)  # type: ignore[attr-defined]
+    train(run)
+    return run, witness.calls
 
 
 @pytest.mark.parametrize("flags", DIRECT.values(), ids=DIRECT)
@@ -79,9 +79,9 @@ def test_both_ways_are_the_same(flags: list[str], small_run: list[str], monkeypa
     assert not taken
     assert calls == expected_calls
     assert {name for name, *_ in calls} == set(STEP_HOOKS)
-    assert ours.run_folder is not None
-    assert theirs.run_folder is not None
-    assert compare(ours.run_folder, theirs.run_folder) == []
+    assert ours.folder is not None
+    assert theirs.folder is not None
+    assert compare(ours.folder, theirs.folder) == []
     assert ours.trainer.callback_metrics == theirs.trainer.callback_metrics
 
 
@@ -104,34 +104,34 @@ def test_everything_else_goes_lightnings_way(
 @pytest.mark.parametrize("hook", ["on_before_optimizer_step", "optimizer_step", "lr_scheduler_step"])
 def test_a_hook_of_the_modules_own_is_called(hook: str, small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    inherited = getattr(MLPModule, hook)
+    inherited = getattr(ImageModule, hook)
 
-    def own(self: MLPModule, *arguments: Any, **options: Any) -> Any:
+    def own(self: ImageModule, *arguments: Any, **options: Any) -> Any:
         called.append(hook)
         return inherited(self, *arguments, **options)
 
-    monkeypatch.setattr(MLPModule, hook, own)
+    monkeypatch.setattr(ImageModule, hook, own)
     trained(small_run)
     assert called
 
 
 def test_nobody_is_asked_who_has_nothing_to_say(small_run: list[str]) -> None:
-    cli = CLI(small_run)
-    train(cli)
-    loop = cli.trainer.fit_loop.epoch_loop
+    run = build_run(parse_settings(small_run))
+    train(run)
+    loop = run.trainer.fit_loop.epoch_loop
     assert isinstance(loop, EpochLoop)
-    assert isinstance(cli.trainer.profiler, NoProfiler)  # type: ignore[attr-defined]
+    assert isinstance(run.trainer.profiler, NoProfiler)  # type: ignore[attr-defined]
     assert not loop._hooks["on_before_backward"]
-    assert len(loop._hooks["on_train_batch_end"]) < len(cli.trainer.callbacks)  # type: ignore[attr-defined]
+    assert len(loop._hooks["on_train_batch_end"]) < len(run.trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def test_a_hook_given_to_an_instance_is_called(small_run: list[str]) -> None:
-    cli, steps = CLI(small_run), []
-    cli.trainer.callbacks.append(  # type: ignore[attr-defined]
+    run, steps = build_run(parse_settings(small_run)), []
+    run.trainer.callbacks.append(  # type: ignore[attr-defined]
         LambdaCallback(on_before_optimizer_step=lambda trainer, *_: steps.append(trainer.global_step))
     )
-    train(cli)
-    assert steps == list(range(cli.trainer.global_step))
+    train(run)
+    assert steps == list(range(run.trainer.global_step))
 
 
 class NeverWaiting(Callback):
@@ -152,7 +152,10 @@ class NeverWaiting(Callback):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("flags", [[], ["--trainer.precision=bf16-mixed"], ["--data.augmentation=[shift, cutmix]"]])
 def test_no_step_waits_for_a_gpu(flags: list[str], small_run: list[str]) -> None:
-    cli, watch = CLI([*small_run, *flags, "--trainer.accelerator=gpu", "--trainer.log_every_n_steps=3"]), NeverWaiting()
-    cli.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
-    train(cli)
+    run, watch = (
+        build_run(parse_settings([*small_run, *flags, "--trainer.accelerator=gpu", "--trainer.log_every_n_steps=3"])),
+        NeverWaiting(),
+    )
+    run.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    train(run)
     assert watch.num_steps

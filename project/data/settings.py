@@ -1,0 +1,97 @@
+"""The settings of the data: what they are, how they are split, and what a batch of them is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from project.errors import InputError, check_at_least
+from project.settings import check_choices
+from project.task import TaskName
+
+DatasetName = Literal["mnist", "fashion_mnist", "idx"]
+NormalizationName = Literal["none", "unit", "symmetric", "standardize", "feature_standardize"]
+AugmentationName = Literal["shift", "affine", "erase", "mixup", "cutmix"]
+TargetName = Literal["label", "rotation"]
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which data a run uses, and how.
+
+    Args:
+        dataset: Which data: mnist, fashion_mnist, or idx for your own four IDX files directly under `root`.
+        root: Folder that holds the data, or gets it.
+        download: Whether missing data may be fetched.
+        normalization: none keeps gray levels 0–255; unit [0, 1]; symmetric [−1, 1]; standardize mean 0 and sd 1;
+            feature_standardize the same for each pixel. Fitted on the training split alone, applied to all.
+        augmentation: One or a list of shift, affine, erase, mixup, cutmix, on training batches only.
+        num_train: Training examples to use, stratified; all that validation leaves if not given.
+        num_validation: Examples cut from the training set for validation; 0 trains without.
+        split_seed: Decides which examples are validation; apart from the training seed.
+        batch_size: Examples in one optimizer step, over all devices and accumulated parts.
+        classes: Only these classes, by index; two of them for the binary task.
+        target: Regression only: label (the class index as a number), or rotation (the angle in degrees, within ±45,
+            by which each picture was turned).
+
+    Raises:
+        InputError: If a number is out of range, or two settings contradict each other.
+    """
+
+    dataset: DatasetName = "fashion_mnist"
+    root: str = "data"
+    download: bool = True
+    normalization: NormalizationName = "standardize"
+    augmentation: AugmentationName | list[AugmentationName] | None = None
+    num_train: int | None = None
+    num_validation: int = 5000
+    split_seed: int = 0
+    batch_size: int = 256
+    classes: list[int] | None = None
+    target: TargetName = "label"
+
+    def __post_init__(self) -> None:
+        check_choices("data", self)
+        check_at_least("data.batch_size", self.batch_size, 1, "128")
+        check_at_least("data.num_validation", self.num_validation, 0, "5000")
+        check_at_least("data.split_seed", self.split_seed, 0, "1")
+        check_at_least("data.num_train", self.num_train, 1, "10000")
+        if self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
+            raise InputError(
+                f"data.classes is {self.classes}, but must list two or more classes, each once",
+                'type for example --data.classes "[3, 8]"',
+            )
+        names = self.augmentations
+        if len(set(names)) != len(names):
+            raise InputError(f"data.augmentation names one twice: {', '.join(names)}", "name each at most once")
+        if {"mixup", "cutmix"} <= set(names):
+            raise InputError(
+                "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once",
+                "choose one of the two",
+            )
+        if self.target == "rotation" and "affine" in names:
+            raise InputError(
+                "augmentation affine turns pictures, but with data.target rotation the angle is what is to be learned",
+                "choose --data.augmentation shift or erase",
+            )
+
+    @property
+    def augmentations(self) -> Sequence[AugmentationName]:
+        """The augmentations as a list, which is empty for none."""
+        return [self.augmentation] if isinstance(self.augmentation, str) else self.augmentation or []
+
+    def check_task(self, task: TaskName) -> None:
+        """Check that the targets suit the task.
+
+        Raises:
+            InputError: If the binary task does not have two classes, or a task with classes gets numbers as targets.
+        """
+        if task == "binary" and (self.classes is None or len(set(self.classes)) != 2):
+            raise InputError(
+                f"model.task is binary, which needs two different classes, but data.classes is {self.classes}",
+                'type for example --data.classes "[3, 8]"',
+            )
+        if task != "regression" and self.target != "label":
+            raise InputError(
+                f"data.target {self.target} is a number, but model.task is {task}", "type --model.task regression"
+            )

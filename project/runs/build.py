@@ -1,0 +1,179 @@
+"""From a run's settings to its parts: data, network, Trainer and run folder."""
+
+import logging
+import os
+import shutil
+import sys
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+
+from project.data.datamodule import ImageDataModule
+from project.diagnosis.observers import Observers, build_observers
+from project.errors import InputError
+from project.runs.command import is_first_process
+from project.runs.parser import settings_of, trainer_arguments
+from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
+from project.runs.saving.resumption import Resumption, check_same_data, find_resumption
+from project.runs.saving.run_folder import lock_run_folder, new_run_folder
+from project.runs.saving.signals import MAIN_PROCESS
+from project.runs.settings import RunSettings
+from project.runs.trainer_checks import check_limits, check_trainer_settings, explain_trainer_error
+from project.settings import flatten
+from project.training.callbacks import EarlyStop, EpochLog, ProgressBar
+from project.training.internals import NoProfiler, quieten_lightning
+from project.training.module import ImageModule
+
+log = logging.getLogger("project")
+
+
+@dataclass(eq=False)
+class Run:
+    """A run that is ready to be trained.
+
+    Args:
+        settings: What decides it.
+        datamodule: Its data.
+        module: Its network.
+        folder: Where it is kept; None for a trial that leaves nothing (trainer.fast_dev_run).
+        resumption: The run that it goes on with, if any.
+        observers: What looks inside it while it trains; None if that is switched off.
+        checkpoint: What saves it; None if that is switched off.
+        epoch_log: Its clock, and the line per epoch.
+    """
+
+    settings: RunSettings
+    datamodule: ImageDataModule
+    module: ImageModule
+    folder: Path | None = None
+    resumption: Resumption | None = None
+    observers: Observers | None = None
+    checkpoint: RunCheckpoint | None = None
+    epoch_log: EpochLog = field(default_factory=EpochLog)
+    trainer: Trainer = field(init=False)
+
+
+def build_run(
+    settings: RunSettings | Mapping[str, Any],
+    *,
+    datamodule: ImageDataModule | None = None,
+    folder: Path | None = None,
+) -> Run:
+    """Make everything that a run's settings describe, and its folder.
+
+    Args:
+        settings: All of them, or what differs from the defaults as nested plain data: {"model": {"depth": 3}}.
+        datamodule: Data that are loaded already, in place of those that the settings describe.
+        folder: An existing, empty folder for the run, in place of RUN_ROOT/DATASET/RUN_NAME.
+
+    Raises:
+        InputError: If the settings, the data and the machine do not fit together.
+    """
+    settings = settings if isinstance(settings, RunSettings) else settings_of(settings)
+    quieten_lightning()
+    seed_everything(settings.seed_everything, workers=True, verbose=False)
+    datamodule = datamodule or ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
+    run = Run(settings, datamodule, ImageModule(datamodule.spec, datamodule.normalization, settings.model))
+    arguments = trainer_arguments(settings)
+    check_trainer_settings(arguments, validated=settings.data.num_validation > 0)
+    batch_norm = settings.model.norm == "batch"
+    datamodule.check_batches(batch_norm=batch_norm)
+    check_limits(arguments, datamodule)
+    if settings.resume not in (None, "auto"):
+        run.resumption = find_resumption(Path(str(settings.resume)))
+    if not arguments.get("fast_dev_run"):
+        run.folder = folder or _run_folder(run)
+    callbacks = _callbacks(run, arguments)
+    try:
+        run.trainer = _build_trainer(arguments, callbacks)
+        # only now is it known how many processes share a batch
+        datamodule.check_batches(run.trainer.world_size, run.trainer.accumulate_grad_batches, batch_norm)
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        if run.folder is not None and run.resumption is None and is_first_process():
+            shutil.rmtree(run.folder)
+        raise error if isinstance(error, InputError) else explain_trainer_error(error) from error
+    return run
+
+
+def _run_folder(run: Run) -> Path:
+    """Make the run's folder, or find that of the run to go on with, and lock it."""
+    settings, root = run.settings, Path(run.settings.run_root)
+    if run.resumption is not None:
+        folder = run.resumption.folder
+        check_same_data(folder, run.datamodule)
+    elif not is_first_process():
+        # Lightning starts a run's other processes by running the same command again
+        inherited = os.environ.get("MLP_RUN_FOLDER")
+        return Path(inherited) if inherited else root / settings.data.dataset / (settings.run_name or "other-rank")
+    else:
+        folder = new_run_folder(root, settings.data.dataset, settings.run_name, auto=settings.resume == "auto")
+    if is_first_process():
+        if not {"LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys():
+            # left over in the shell, where it may be in use: Lightning finds a free one for the processes it starts
+            os.environ.pop("MASTER_PORT", None)
+        # for as long as the run lives
+        weakref.finalize(run, os.close, lock_run_folder(folder))
+        os.environ["MLP_RUN_FOLDER"] = str(folder)
+        os.environ[MAIN_PROCESS] = str(os.getpid())
+    return folder
+
+
+def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:
+    """Make the callbacks and the logger that the settings ask for; the Trainer's arguments get what belongs to them."""
+    settings, monitor = run.settings, run.settings.watched
+    if not settings.data.num_validation:
+        arguments["limit_val_batches"] = 0
+        if monitor != settings.monitor:
+            log.warning("data.num_validation is 0: no validation, so %s decides the best epoch", monitor)
+    mode: Literal["min", "max"] = "max" if monitor.endswith("accuracy") else "min"
+    callbacks: list[Callback] = [run.epoch_log]
+    arguments["enable_progress_bar"] = arguments.get("enable_progress_bar") is not False and sys.stderr.isatty()
+    if arguments["enable_progress_bar"]:
+        callbacks.append(ProgressBar())
+    arguments["profiler"] = arguments.get("profiler") or NoProfiler()
+    if run.folder is None:
+        return callbacks
+    if arguments.get("logger") in (None, True):
+        # what was logged after the checkpoint is logged again
+        purge_step = run.resumption.step if run.resumption else None
+        arguments["logger"] = TensorBoardLogger(
+            str(run.folder.parent), name="", version=run.folder.name, purge_step=purge_step, default_hp_metric=False
+        )
+    if arguments.get("logger"):
+        callbacks.append(LearningRateMonitor(logging_interval="step"))
+    if settings.patience:
+        # asked where its number is made: an epoch that max_steps cuts short has no validation
+        at_epoch_end = monitor.startswith("train/")
+        callbacks.append(
+            EarlyStop(monitor=monitor, mode=mode, patience=settings.patience, check_on_train_epoch_end=at_epoch_end)
+        )
+    if settings.diagnostics.enabled:
+        run.observers = build_observers(flatten(settings.as_dict()), settings.diagnostics.every_n_steps)
+        callbacks += run.observers.callbacks
+    if arguments.get("enable_checkpointing") is not False:
+        every = settings.checkpoint_every_n_steps
+        run.checkpoint = RunCheckpoint(run.folder / "checkpoints", monitor, mode, every)
+        callbacks.append(run.checkpoint)
+        arguments["plugins"] = [*_as_list(arguments.get("plugins")), PlainCheckpointIO()]
+    return callbacks
+
+
+def _build_trainer(arguments: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+    if not torch.cuda.is_available():
+        # Lightning has torch look for a GPU driver on disk at every step of Adam, 65 µs each: once was enough
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+    return Trainer(**{**arguments, "callbacks": [*_as_list(arguments.get("callbacks")), *callbacks]})
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
