@@ -14,7 +14,8 @@ import pytest
 import torch
 from conftest import ROOT, make_idx_folder
 from harness import Kill, checkpoint, compare, metrics, next_second, run_processes
-from project.runs.saving.folder import new_run_folder
+
+from project.runs.saving.run_folder import new_run_folder
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 

@@ -13,12 +13,12 @@ import harness
 import pytest
 import yaml
 from harness import Kill, compare, metrics, next_second, run
-from project.runs.saving.folder import lock_run_folder
 
 from project.errors import InputError
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.saving.resumption import MAY_CHANGE
+from project.runs.saving.run_folder import lock_run_folder
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # says of every resumption what it purges
 

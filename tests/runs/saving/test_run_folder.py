@@ -14,7 +14,6 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from project.runs.saving.folder import find_run_folder, new_run_folder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from project.data.sources.load import load_dataset
@@ -22,6 +21,7 @@ from project.errors import InputError
 from project.runs.build import Run, build_run
 from project.runs.parser import parse_settings
 from project.runs.saving.files import finite, write_json
+from project.runs.saving.run_folder import find_run_folder, new_run_folder
 from project.runs.train import train
 
 

@@ -1,10 +1,10 @@
 """Layers of settings, the help, what is printed and accepted back, and the nearest name for a misspelt one."""
 
-import inspect
 import json
 import re
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,17 +13,18 @@ import torch
 import yaml
 from conftest import ROOT
 
-from project.data.datamodule import ImageDataModule
+from project.data.settings import DataSettings
+from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError, RunError
 from project.network.mlp import MLP
 from project.runs.build import build_run
 from project.runs.command import run_command
-from project.runs.parser import describe_type, nearest_name, parse_settings
+from project.runs.parser import nearest_name, parse_settings
 from project.runs.train import train
-from project.training.module import ImageModule
+from project.settings import choices_of
+from project.training.settings import ModelSettings
 
-GIVEN_ELSEWHERE = {"spec", "normalization", "task", "seed"}
-"""Parameters that no flag sets: they come from the data, from model.task and from seed_everything."""
+SECTIONS: dict[str, Any] = {"model": ModelSettings, "data": DataSettings, "diagnostics": DiagnosticsSettings}
 
 
 @pytest.fixture
@@ -40,14 +41,12 @@ def write(path: Path, **content: Any) -> str:
 def test_defaults_then_files_in_their_order_then_flags(quick_run: list[str], tmp_path: Path) -> None:
     first = write(tmp_path / "first.yaml", model={"depth": 5, "dropout": 0.5, "init": "orthogonal"}, patience=3)
     second = write(tmp_path / "second.yaml", model={"depth": 4, "dropout": 0.4}, seed_everything=9)
-    config = build_run(parse_settings(["--config", first, f"--config={second}", "--model.depth=3", *quick_run])).config
+    config = parse_settings(["--config", first, f"--config={second}", "--model.depth=3", *quick_run])
     assert (config.model.depth, config.model.dropout, config.model.init) == (3, 0.4, "orthogonal")
     assert (config.patience, config.seed_everything) == (3, 9)
-    # what nothing set is what the signature says
-    defaults = inspect.signature(ImageModule).parameters
-    for name in ("activation", "learning_rate", "label_smoothing"):
-        assert config.model[name] == defaults[name].default
-    assert build_run(parse_settings(["--config", second, "--config", first, *quick_run])).config.model.depth == 5
+    # what nothing set is what the dataclass says
+    assert replace(config.model, depth=2, dropout=0.2, init="auto", width=512) == ModelSettings()
+    assert parse_settings(["--config", second, "--config", first, *quick_run]).model.depth == 5
 
 
 def test_settings_reach_what_they_describe(quick_run: list[str]) -> None:
@@ -74,14 +73,10 @@ def test_printed_settings_are_accepted_back(
     printed = capsys.readouterr().out
     path = tmp_path / "printed.yaml"
     path.write_text(printed)
-    again, straight = (
-        build_run(parse_settings(["--config", str(path)])),
-        build_run(parse_settings([*quick_run, *flags])),
-    )
-    assert again.saved_config() == straight.saved_config()
+    assert parse_settings(["--config", str(path)]) == parse_settings([*quick_run, *flags])
     content = yaml.safe_load(printed)
-    assert set(content["model"]) == set(inspect.signature(ImageModule).parameters) - {"spec", "normalization"}
-    assert set(content["data"]) == set(inspect.signature(ImageDataModule).parameters) - {"task", "seed"}
+    for section, owner in SECTIONS.items():
+        assert set(content[section]) == {setting.name for setting in fields(owner)}
 
 
 def test_a_runs_saved_settings_repeat_it(small_run: list[str], tmp_path: Path) -> None:
@@ -94,8 +89,8 @@ def test_a_runs_saved_settings_repeat_it(small_run: list[str], tmp_path: Path) -
     timed = ("train_seconds", "examples_per_second")
     assert {k: v for k, v in repeated.items() if k not in timed} == {k: v for k, v in numbers.items() if k not in timed}
     assert again.folder.parent == tmp_path / "again" / "idx"
-    assert first.config.run_name == "first"
-    assert again.config.run_name is None  # or the second run could not have its folder
+    assert first.settings.run_name == "first"
+    assert again.settings.run_name is None  # or the second run could not have its folder
     two = [yaml.safe_load(path.read_text()) for path in (saved, again.folder / "config.yaml")]
     del two[0]["run_root"], two[1]["run_root"]
     assert two[0] == two[1]
@@ -105,7 +100,7 @@ def test_a_runs_saved_settings_repeat_it(small_run: list[str], tmp_path: Path) -
 def help_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as stopped:
-        build_run(parse_settings(["--help"]))
+        parse_settings(["--help"])
     assert stopped.value.code == 0
     return capsys.readouterr().out
 
@@ -116,20 +111,18 @@ def test_help_fits_on_two_screens(help_text: str) -> None:
     assert max(map(len, lines)) <= 100
 
 
-@pytest.mark.parametrize(("prefix", "owner"), [("model", ImageModule), ("data", ImageDataModule)])
-def test_help_lists_every_setting_with_its_default_and_choices(help_text: str, prefix: str, owner: type) -> None:
-    hints = get_type_hints(owner.__init__)
-    for name, parameter in inspect.signature(owner).parameters.items():
-        if name in GIVEN_ELSEWHERE and (prefix, name) != ("model", "task"):
-            continue
-        entry = re.search(rf"^  --{prefix}\.{name}\b(.*?)(?=^  --|^\S|\Z)", help_text, re.MULTILINE | re.DOTALL)
-        assert entry, f"{prefix}.{name} is not in the help"
+@pytest.mark.parametrize("section", ["model", "data", "diagnostics"])
+def test_help_lists_every_setting_with_its_default_and_choices(help_text: str, section: str) -> None:
+    hints = get_type_hints(SECTIONS[section])
+    for setting in fields(SECTIONS[section]):
+        entry = re.search(rf"^  --{section}\.{setting.name}\b(.*?)(?=^  --|^\S|\Z)", help_text, re.M | re.S)
+        assert entry, f"{section}.{setting.name} is not in the help"
         text = " ".join(entry[1].split())
-        if parameter.default is not None:
-            assert f"[{str(parameter.default).lower()}]" in text.lower(), name
-        assert len(re.sub(r"\[.*?\]|\{.*?\}", "", text).split()) >= 3, f"{prefix}.{name} is not explained"
-        for choice in describe_type(hints[name])[0]:
-            assert re.search(rf"\b{choice}\b", text), f"{choice} is missing for {prefix}.{name}"
+        if setting.default is not None:
+            assert f"[{str(setting.default).lower()}]" in text.lower(), setting.name
+        assert len(re.sub(r"\[.*?\]|\{.*?\}", "", text).split()) >= 3, f"{section}.{setting.name} is not explained"
+        for choice in choices_of(hints[setting.name]):
+            assert re.search(rf"\b{choice}\b", text), f"{choice} is missing for {section}.{setting.name}"
 
 
 def test_help_leaves_lightnings_settings_one_step_away(
@@ -138,7 +131,7 @@ def test_help_leaves_lightnings_settings_one_step_away(
     assert "--trainer.profiler" not in help_text
     assert "--help.trainer" in help_text
     with pytest.raises(SystemExit):
-        build_run(parse_settings(["--help.trainer"]))
+        parse_settings(["--help.trainer"])
     text = capsys.readouterr().out
     for name in ("profiler", "max_epochs", "strategy", "precision"):
         assert f"--trainer.{name}" in text
@@ -164,7 +157,7 @@ def test_help_leaves_lightnings_settings_one_step_away(
 def test_a_misspelt_flag_gets_the_nearest(small_run: list[str], typed: str, meant: str) -> None:
     for args in ([f"{typed}=3"], [typed, "3"]):
         with pytest.raises(InputError) as caught:
-            build_run(parse_settings([*small_run, *args]))
+            parse_settings([*small_run, *args])
         assert caught.value.cause == f"there is no setting {typed[2:]!r}"
         assert f"did you mean {meant}?" in caught.value.remedy
 
@@ -178,7 +171,7 @@ def test_a_misspelt_key_in_a_file_gets_the_nearest(small_run: list[str], tmp_pat
     }[section]
     path = write(tmp_path / "wrong.yaml", **{section: {key: 3}})
     with pytest.raises(InputError) as caught:
-        build_run(parse_settings([*small_run, "--config", path]))
+        parse_settings([*small_run, "--config", path])
     assert caught.value.cause == f"there is no setting '{section}.{key}'"
     assert f"did you mean {section}.{meant}?" in caught.value.remedy
 
@@ -186,7 +179,7 @@ def test_a_misspelt_key_in_a_file_gets_the_nearest(small_run: list[str], tmp_pat
 def test_a_misspelt_section_in_a_file_gets_the_nearest(small_run: list[str], tmp_path: Path) -> None:
     path = write(tmp_path / "wrong.yaml", modle={"depth": 3})
     with pytest.raises(InputError, match=r"modle\.depth.*\n.*did you mean model\.depth"):
-        build_run(parse_settings([*small_run, "--config", path]))
+        parse_settings([*small_run, "--config", path])
 
 
 @pytest.mark.parametrize(
@@ -209,24 +202,23 @@ def test_a_misspelt_choice_gets_the_nearest(
     path = write(tmp_path / "wrong.yaml", **{section: {name: value}})
     for args in ([f"--{setting}={value}"], ["--config", path]):
         with pytest.raises(InputError) as caught:
-            build_run(parse_settings([*small_run, *args]))
+            parse_settings([*small_run, *args])
         assert caught.value.cause == f"{setting} is {value}, which is none of its choices"
         assert f"did you mean {meant}?" in caught.value.remedy
-        owner = ImageModule if section == "model" else ImageDataModule
-        for choice in describe_type(get_type_hints(owner.__init__)[name])[0]:
+        for choice in choices_of(get_type_hints(SECTIONS[section])[name]):
             assert choice in caught.value.remedy
 
 
 @pytest.mark.parametrize("flag", ["--model.dep=3", "--data.batch=3", "--seed_every=3", "--trainer.max_ep=3"])
 def test_abbreviations_are_refused(small_run: list[str], flag: str) -> None:
     with pytest.raises(InputError, match="there is no setting"):
-        build_run(parse_settings([*small_run, flag]))
+        parse_settings([*small_run, flag])
 
 
 def test_no_class_can_be_named(small_run: list[str]) -> None:
     for flag in ("--model.class_path=os.system", "--model.activation=torch.nn.ReLU", "--model=os.path"):
         with pytest.raises(InputError):
-            build_run(parse_settings([*small_run, flag]))
+            parse_settings([*small_run, flag])
 
 
 def test_nearest_name() -> None:
@@ -276,11 +268,9 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_debug_is_a_switch(quick_run: list[str], tmp_path: Path) -> None:
-    assert build_run(parse_settings([*quick_run, "--debug"])).config.debug is True
-    assert build_run(parse_settings(quick_run)).config.debug is False
-    assert (
-        build_run(parse_settings([*quick_run, "--config", write(tmp_path / "a.yaml", debug=True)])).config.debug is True
-    )
+    assert parse_settings([*quick_run, "--debug"]).debug is True
+    assert parse_settings(quick_run).debug is False
+    assert parse_settings([*quick_run, "--config", write(tmp_path / "a.yaml", debug=True)]).debug is True
 
 
 def test_what_the_terminal_shows(small_run: list[str], tmp_path: Path) -> None:
