@@ -1,6 +1,5 @@
 """Splits, shards and the resident batch loader: from a data set to batches on the device."""
 
-import copy
 import hashlib
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +48,8 @@ class ImageDataModule(LightningDataModule):
         self.prepare_data_per_node = False
         self.scored_split: SplitName = "test"
         """The split that `test_dataloader` gives: another one only while it is evaluated by itself."""
-        self._resident: dict[tuple[str, str], Tensor] = {}
+        self.resident: dict[tuple[str, str], Tensor] = {}
+        """What lies on a device: images or targets of an official set, by its name, and theirs with the device's."""
 
     @cached_property
     def data(self) -> ImageDataset:
@@ -122,24 +122,6 @@ class ImageDataModule(LightningDataModule):
         if self.settings.classes is not None:
             names = tuple(names[c] for c in self.settings.classes)
         return DataSpec(height, width, 1 if self.task == "binary" else len(names), self.task, names)
-
-    def share(self, other: "ImageDataModule") -> None:
-        """Take over what another one has loaded, split, fitted and moved to the device, as far as it is the same."""
-        if (self.settings.dataset, self.settings.root) != (other.settings.dataset, other.settings.root):
-            return
-        self.data = other.data
-        if (self.settings.classes, self.task) == (other.settings.classes, other.task):
-            self._resident = other._resident
-
-        def cut(module: "ImageDataModule") -> tuple[object, ...]:
-            settings = module.settings
-            return settings.num_train, settings.num_validation, settings.split_seed, settings.classes
-
-        if cut(self) == cut(other):
-            self.splits = other.splits
-            if self.settings.normalization == other.settings.normalization:
-                # it becomes a part of another network, and Lightning wonders at parts that are not in training mode
-                self.normalization = copy.deepcopy(other.normalization).train()
 
     def source(self, split: SplitName) -> ImageSplit:
         """The official set that a split is cut from."""
@@ -251,7 +233,7 @@ class ImageDataModule(LightningDataModule):
         """Images or targets of the official set behind a split, moved to the device once and kept there."""
         official = "test" if split == "test" else "train"
         key = (official, f"{what} {device}")
-        if key not in self._resident:
+        if key not in self.resident:
             tensor = self.source(split).images if what == "images" else self.targets(split)
-            self._resident[key] = tensor.to(device)
-        return self._resident[key]
+            self.resident[key] = tensor.to(device)
+        return self.resident[key]

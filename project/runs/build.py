@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import sys
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,7 @@ from project.runs.command import is_first_process
 from project.runs.parser import settings_of, trainer_arguments
 from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
 from project.runs.saving.resumption import Resumption, check_same_data, find_resumption
-from project.runs.saving.run_folder import lock_run_folder, new_run_folder
-from project.runs.saving.signals import MAIN_PROCESS
+from project.runs.saving.run_folder import claim_run_folder
 from project.runs.settings import RunSettings
 from project.runs.trainer_checks import check_limits, check_trainer_settings, explain_trainer_error
 from project.settings import flatten
@@ -90,7 +88,9 @@ def build_run(
     if settings.resume not in (None, "auto"):
         run.resumption = find_resumption(Path(str(settings.resume)))
     if not arguments.get("fast_dev_run"):
-        run.folder = folder or _run_folder(run)
+        if run.resumption:
+            check_same_data(run.resumption.folder, datamodule)
+        run.folder = folder or claim_run_folder(settings, run.resumption, owner=run)
     callbacks = _callbacks(run, arguments)
     try:
         run.trainer = _build_trainer(arguments, callbacks)
@@ -101,29 +101,6 @@ def build_run(
             shutil.rmtree(run.folder)
         raise error if isinstance(error, InputError) else explain_trainer_error(error) from error
     return run
-
-
-def _run_folder(run: Run) -> Path:
-    """Make the run's folder, or find that of the run to go on with, and lock it."""
-    settings, root = run.settings, Path(run.settings.run_root)
-    if run.resumption is not None:
-        folder = run.resumption.folder
-        check_same_data(folder, run.datamodule)
-    elif not is_first_process():
-        # Lightning starts a run's other processes by running the same command again
-        inherited = os.environ.get("MLP_RUN_FOLDER")
-        return Path(inherited) if inherited else root / settings.data.dataset / (settings.run_name or "other-rank")
-    else:
-        folder = new_run_folder(root, settings.data.dataset, settings.run_name, auto=settings.resume == "auto")
-    if is_first_process():
-        if not {"LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys():
-            # left over in the shell, where it may be in use: Lightning finds a free one for the processes it starts
-            os.environ.pop("MASTER_PORT", None)
-        # for as long as the run lives
-        weakref.finalize(run, os.close, lock_run_folder(folder))
-        os.environ["MLP_RUN_FOLDER"] = str(folder)
-        os.environ[MAIN_PROCESS] = str(os.getpid())
-    return folder
 
 
 def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:

@@ -3,13 +3,14 @@
 import logging
 from typing import Any
 
-from project.errors import DivergenceError, InputError, RunError
+from project.errors import DivergenceError
 from project.runs.build import Run
 from project.runs.command import is_first_process
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import write_json
 from project.runs.saving.run_folder import log_file, start_run_folder
 from project.runs.saving.signals import Interrupted, stop_signals
+from project.runs.trainer_checks import explain_failure
 from project.training.callbacks import stopped_early
 from project.training.internals import adapt_trainer, end_other_processes, finish_training
 
@@ -56,7 +57,8 @@ def train(run: Run) -> dict[str, Any]:
         elif isinstance(error, DivergenceError):
             note("diverged")
         end_other_processes(run.trainer)
-        failure = explain_failure(error, run)
+        resumed = run.resumption.checkpoint if run.resumption and not run.epoch_log.begun else None
+        failure = explain_failure(error, run.folder, run.trainer.world_size, resumed)
         if failure is None:
             raise
         raise failure from error
@@ -91,27 +93,6 @@ def _evaluate(run: Run) -> dict[str, Any]:
     metrics["verdict"] = run.observers.verdict(metrics) if run.observers else _outcome(metrics, run)
     metrics["findings"] = run.observers.findings if run.observers else []
     return metrics
-
-
-def explain_failure(error: BaseException, run: Run) -> InputError | RunError | None:
-    """A failure that has nothing to do with the program, as cause and remedy; None for any other."""
-    remedy = f"then go on from the last checkpoint with --resume {run.folder}"
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        return RunError(
-            f"a file of the run cannot be written: {error.strerror or error}{where}", f"make room, {remedy}"
-        )
-    if isinstance(error, RuntimeError) and run.trainer.world_size > 1 and "gloo" in str(error).lower():
-        return RunError("another process of this run died", f"see what it said, {remedy}")
-    resumed = run.resumption.checkpoint if run.resumption else None
-    known = isinstance(error, InputError | RunError | Interrupted) or not isinstance(error, Exception)
-    if resumed and not known and not run.epoch_log.begun:
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        return InputError(
-            f"{resumed} does not fit the run's settings: {reason[0].strip()[:200]}",
-            "restore the run's own checkpoint and config.yaml, or start a new run",
-        )
-    return None
 
 
 def _summary(run: Run) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import EVALUATION_SHARDS
-from project.errors import InputError
+from project.errors import InputError, RunError
+from project.runs.saving.signals import Interrupted
 
 LAUNCHED = {"TORCHELASTIC_RUN_ID", "NODE_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID"}
 """Of these there is at least one in the environment of a process that was started on several machines."""
@@ -91,3 +93,32 @@ def explain_trainer_error(error: Exception) -> InputError:
     if "gpu" in text.lower() and "You requested" in text:
         return InputError(text, "type --trainer.devices with a number that this machine has")
     return InputError(text[:500], "mend that trainer setting; --help.trainer lists them")
+
+
+def explain_failure(
+    error: BaseException, folder: Path | None, world_size: int, resumed: Path | None
+) -> InputError | RunError | None:
+    """A failure of the training that has nothing to do with the program, as cause and remedy; None for any other.
+
+    Args:
+        error: What stopped the training.
+        folder: The run folder.
+        world_size: Number of the run's processes.
+        resumed: The checkpoint that was being loaded, if the training had not begun.
+    """
+    remedy = f"then go on from the last checkpoint with --resume {folder}"
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return RunError(
+            f"a file of the run cannot be written: {error.strerror or error}{where}", f"make room, {remedy}"
+        )
+    if isinstance(error, RuntimeError) and world_size > 1 and "gloo" in str(error).lower():
+        return RunError("another process of this run died", f"see what it said, {remedy}")
+    known = isinstance(error, InputError | RunError | Interrupted) or not isinstance(error, Exception)
+    if resumed and not known:
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        return InputError(
+            f"{resumed} does not fit the run's settings: {reason[0].strip()[:200]}",
+            "restore the run's own checkpoint and config.yaml, or start a new run",
+        )
+    return None

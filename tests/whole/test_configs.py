@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from jsonargparse import ArgumentParser, capture_parser
 
-from project.runs.build import Run
+from project.runs.parser import parse_settings
 
 CONFIGS = ROOT / "configs"
-
-
-@pytest.fixture(scope="module")
-def parser() -> ArgumentParser:
-    return capture_parser(Run, [])
 
 
 @pytest.mark.parametrize(
@@ -24,8 +18,8 @@ def parser() -> ArgumentParser:
     [p for p in sorted(CONFIGS.rglob("*.yaml")) if "studies" not in p.parts],
     ids=lambda p: str(p.relative_to(CONFIGS)),
 )
-def test_every_config_is_accepted(path: Path, parser: ArgumentParser) -> None:
-    settings = parser.parse_args([f"--config={path}"])
+def test_every_config_is_accepted(path: Path) -> None:
+    settings = parse_settings([f"--config={path}"]).as_dict()
     written = yaml.safe_load(path.read_text())
     for section, values in written.items():
         if not isinstance(values, dict):

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from project.data.datamodule import ImageDataModule
 from project.errors import InputError
 from project.network.layer_table import format_layer_table
 from project.network.mlp import MLP
+from project.runs.command import is_first_process
 from project.runs.saving.files import read_json, write_json, write_text
 from project.runs.saving.provenance import provenance
 from project.runs.saving.resumption import Resumption
+from project.runs.saving.signals import MAIN_PROCESS
 from project.runs.settings import RunSettings
 
 log = logging.getLogger("project")
@@ -95,6 +98,32 @@ def lock_run_folder(folder: Path) -> int:
             f"another process is training {folder} at this moment", "wait until it has ended, or choose another run"
         ) from None
     return descriptor
+
+
+def claim_run_folder(settings: RunSettings, resumption: Resumption | None, owner: object) -> Path:
+    """Make a run's folder, or take that of the run to go on with, and keep other processes from training it.
+
+    Args:
+        settings: Of the run.
+        resumption: The run to go on with, if any.
+        owner: The folder stays locked for as long as this object lives.
+
+    Raises:
+        InputError: If the folder cannot be made, or another process trains the run.
+    """
+    root, dataset, name = Path(settings.run_root), settings.data.dataset, settings.run_name
+    if not is_first_process():
+        # Lightning starts a run's other processes by running the same command again
+        inherited = os.environ.get("MLP_RUN_FOLDER")
+        return Path(inherited) if inherited else root / dataset / (name or "other-rank")
+    if not {"LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys():
+        # left over in the shell, where it may be in use: Lightning finds a free one for the processes it starts
+        os.environ.pop("MASTER_PORT", None)
+    folder = resumption.folder if resumption else new_run_folder(root, dataset, name, auto=settings.resume == "auto")
+    weakref.finalize(owner, os.close, lock_run_folder(folder))
+    os.environ["MLP_RUN_FOLDER"] = str(folder)
+    os.environ[MAIN_PROCESS] = str(os.getpid())
+    return folder
 
 
 class RunLog(logging.FileHandler):

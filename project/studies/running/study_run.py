@@ -1,5 +1,6 @@
 """One run of a study: what runs of one process share, and what is kept of each."""
 
+import copy
 import math
 import shutil
 import time
@@ -46,9 +47,23 @@ def shared_datamodule(settings: RunSettings) -> ImageDataModule:
     datamodule = ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
     key = (settings.data.dataset, settings.data.root)
     if key in _loaded:
-        datamodule.share(_loaded[key])
+        _take_over(datamodule, _loaded[key])
     _loaded[key] = datamodule
     return datamodule
+
+
+def _take_over(datamodule: ImageDataModule, other: ImageDataModule) -> None:
+    """Take over what another one has loaded, split, fitted and moved to the device, as far as it is the same."""
+    ours, theirs = datamodule.settings, other.settings
+    datamodule.data = other.data
+    if (ours.classes, datamodule.task) == (theirs.classes, other.task):
+        datamodule.resident = other.resident
+    cut = ("num_train", "num_validation", "split_seed", "classes")
+    if all(getattr(ours, name) == getattr(theirs, name) for name in cut):
+        datamodule.splits = other.splits
+        if ours.normalization == theirs.normalization:
+            # it becomes a part of another network, and Lightning wonders at parts that are not in training mode
+            datamodule.normalization = copy.deepcopy(other.normalization).train()
 
 
 def check_settings(study: Study) -> None:

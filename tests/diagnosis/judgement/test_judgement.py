@@ -1,8 +1,8 @@
 """Every judgement appears where it must and not where it must not."""
 
-import inspect
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from conftest import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from project.data.datamodule import ImageDataModule
+from project.data.settings import DataSettings
 from project.data.sources.load import load_dataset
 from project.diagnosis.before_training import Diagnosis, diagnose
 from project.diagnosis.judgement.data import judge_data
@@ -23,7 +23,7 @@ from project.diagnosis.judgement.training import judge_training
 from project.diagnosis.probe import DataSummary, Probe, probe
 from project.diagnosis.theory import initial_loss
 from project.network.mlp import MLP
-from project.training.module import ImageModule
+from project.training.settings import ModelSettings
 
 FEATURES, CLASSES = 64, 10
 CHANCE = initial_loss(CLASSES)
@@ -472,7 +472,7 @@ def test_remedies_are_flags_of_the_command_line() -> None:
     """A remedy is worth nothing if it cannot be typed: every one above names a setting of the network or the data."""
     source = judgement_source()
     names = set(re.findall(r'"(?:--)?(model\.\w+|data\.\w+|trainer\.\w+)', source))
-    model, data = (set(inspect.signature(cls).parameters) for cls in (ImageModule, ImageDataModule))
+    model, data = ({setting.name for setting in fields(owner)} for owner in (ModelSettings, DataSettings))
     for name in names:
         group, _, setting = name.partition(".")
         assert group == "trainer" or setting in (model if group == "model" else data), name
