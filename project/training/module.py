@@ -19,7 +19,8 @@ from project.errors import InputError
 from project.network.activations import ActivationName
 from project.network.initializers import InitName
 from project.network.losses import LossName, build_loss
-from project.network.mlp import MLP, HiddenLayer, NormName
+from project.network.mlp import MLP, HiddenLayer
+from project.network.norms import NormName
 from project.network.optimizers import OptimizerName, build_optimizer
 from project.network.schedules import ScheduleName, learning_rate_factor
 from project.task import DataSpec, TaskName, decide, score_name
@@ -100,15 +101,15 @@ class MLPModule(LightningModule):
             self.mlp = MLP(
                 spec.height * spec.width,
                 spec.num_outputs,
-                depth,
-                width,
-                activation,
-                activation_parameter,
-                init,
-                init_scale,
-                init_bias,
-                norm,
-                dropout,
+                depth=depth,
+                width=width,
+                activation=activation,
+                activation_parameter=activation_parameter,
+                init=init,
+                init_scale=init_scale,
+                init_bias=init_bias,
+                norm=norm,
+                dropout=dropout,
             )
         except RuntimeError as error:
             if "memory" not in str(error):
