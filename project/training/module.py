@@ -21,8 +21,8 @@ from project.network.initializers import InitName
 from project.network.losses import LossName, build_loss
 from project.network.mlp import MLP, HiddenLayer
 from project.network.norms import NormName
-from project.network.optimizers import OptimizerName, build_optimizer
-from project.network.schedules import ScheduleName, learning_rate_factor
+from project.network.optimization.optimizers import OptimizerName, build_optimizer
+from project.network.optimization.schedules import ScheduleName, learning_rate_factor
 from project.task import DataSpec, TaskName, decide, score_name
 from project.training.metrics import evaluation_metrics, score
 
