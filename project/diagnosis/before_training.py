@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich import box
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from project.data.datamodule import ImageDataModule
-from project.diagnosis.examples import probe_examples
+from project.diagnosis.examples import chance_loss, probe_examples
 from project.diagnosis.judgement.findings import Finding
 from project.diagnosis.judgement.network import judge_network
 from project.diagnosis.judgement.thresholds import (
@@ -27,7 +27,6 @@ from project.diagnosis.theory import (
     born_dead_bound,
     born_dead_fraction,
     depth_scale,
-    initial_loss,
     predict,
     variances,
 )
@@ -48,7 +47,8 @@ class Diagnosis:
         probe: What was measured.
         predictions: What theory expects of each hidden layer, in order.
         depth_scale: How deep signals reach; None with fewer than two hidden layers or with a norm.
-        born_dead_probability: Share of networks of this shape without norm that are born dead; None unless relu.
+        born_dead_probability: Share of networks of this shape without norm that are born dead; None for
+            an activation whose units cannot die.
         findings: The judgement, the severest first.
     """
 
@@ -84,13 +84,10 @@ def examine(config: Any) -> Examined:
     datamodule = ImageDataModule(**data, task=model["task"], seed=config["seed_everything"])
     module = MLPModule(datamodule.spec, datamodule.normalization, **model)
     inputs, targets = probe_examples(module, datamodule)
-    # what uniform guesses cost is known for the loss of one decision, not for one loss per class
-    usual_loss = "binary_cross_entropy" if model["task"] == "binary" else "cross_entropy"
-    with_chance = model["task"] != "regression" and model["loss"] in ("auto", "cross_entropy", usual_loss)
-    chance_loss = initial_loss(len(module.spec.class_names)) if with_chance else None
     settings = flat_settings({"model": model, "data": data})
-    found = diagnose(module.mlp, inputs, targets, module.loss, settings, chance_loss)
-    return Examined(module, found, chance_loss)
+    chance = chance_loss(settings, module.spec)
+    found = diagnose(module.mlp, inputs, targets, module.loss, settings, chance)
+    return Examined(module, found, chance)
 
 
 def layer_diagnosis_table(examined: Examined) -> Table:
@@ -232,14 +229,14 @@ def diagnose(
     """
     measured = probe(mlp, inputs, targets, loss_fn)
     blocks = [cast(HiddenLayer, block) for block in mlp.hidden]
-    normed = any(not isinstance(block.norm, nn.Identity) for block in blocks)
+    normed = any(block.norm_row.over is not None for block in blocks)
     predictions = predict(mlp, measured.input_second_moment)
     plain = predict(mlp, measured.input_second_moment, ignore_norm=True) if normed else []
     scale = None
     if len(blocks) > 1 and not normed:
         scale = depth_scale(blocks[-1].activation, *variances(blocks[-1].linear))
     born_dead = None
-    if blocks and all(isinstance(block.activation, nn.ReLU) for block in blocks):
+    if blocks and all(block.activation_row.can_die for block in blocks):
         widths = [block.linear.out_features for block in blocks]
         born_dead = born_dead_bound(widths)
         if born_dead > BORN_DEAD_PROBABILITY.value / 5:  # else even the bound is not worth a word
