@@ -41,10 +41,11 @@ def schedule_of(settings: Mapping[str, Any]) -> Schedule:
 
 
 def usual_init(settings: Mapping[str, Any]) -> dict[str, Any]:
-    usual: dict[str, Any] = {"model.init": "auto"}
-    if settings.get("model.activation") == "relu" and settings.get("model.init") == "kaiming_normal":
-        usual = {}  # auto is the same
-    return usual | {name: value for name, value in _USUAL_SCALES.items() if name in settings}
+    activation = activation_of(settings)
+    same = activation is not None and settings.get("model.init") == activation.init  # auto would change nothing
+    return ({} if same else {"model.init": "auto"}) | {
+        name: value for name, value in _USUAL_SCALES.items() if name in settings
+    }
 
 
 def norm_remedy(settings: Mapping[str, Any]) -> dict[str, str]:

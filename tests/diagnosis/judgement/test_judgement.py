@@ -18,10 +18,12 @@ from project.diagnosis.before_training import Diagnosis, diagnose
 from project.diagnosis.judgement.data import judge_data
 from project.diagnosis.judgement.findings import Finding, combined_remedy, verdict
 from project.diagnosis.judgement.network import judge_network
+from project.diagnosis.judgement.remedies import usual_init
 from project.diagnosis.judgement.thresholds import Threshold, thresholds
 from project.diagnosis.judgement.training import judge_training
 from project.diagnosis.probe import DataSummary, Probe, probe
 from project.diagnosis.theory import initial_loss
+from project.network.activations import ACTIVATIONS
 from project.network.mlp import MLP
 from project.training.module import MLPModule
 
@@ -512,6 +514,13 @@ def test_verdict_tells_what_happened_and_the_severest_finding() -> None:
     assert verdict([], {"status": "completed", "epochs": 1, "test/rmse": 3.14159}) == (
         "Completed after 1 epoch: test rmse 3.142. Nothing stands out."
     )
+
+
+def test_auto_is_no_remedy_where_it_would_change_nothing() -> None:
+    for activation, row in ACTIVATIONS.items():
+        assert "model.init" not in usual_init(settings(activation=activation, init=row.init))
+        assert usual_init(settings(activation=activation, init="orthogonal"))["model.init"] == "auto"
+    assert usual_init({"model.init": "kaiming_normal"}) == {"model.init": "auto"}
 
 
 @pytest.mark.slow
