@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich import box
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from project.data.datamodule import ImageDataModule
 from project.data.settings import DataSettings
@@ -49,7 +49,8 @@ class Diagnosis:
         probe: What was measured.
         predictions: What theory expects of each hidden layer, in order.
         depth_scale: How deep signals reach; None with fewer than two hidden layers or with a norm.
-        born_dead_probability: Share of networks of this shape without norm that are born dead; None unless relu.
+        born_dead_probability: Share of networks of this shape without norm that are born dead; None for
+            an activation whose units cannot die.
         findings: The judgement, the severest first.
     """
 
@@ -231,14 +232,14 @@ def diagnose(
     """
     measured = probe(mlp, inputs, targets, loss_fn)
     blocks = [cast(HiddenLayer, block) for block in mlp.hidden]
-    normed = any(not isinstance(block.norm, nn.Identity) for block in blocks)
+    normed = any(block.norm_row.over is not None for block in blocks)
     predictions = predict(mlp, measured.input_second_moment)
     plain = predict(mlp, measured.input_second_moment, ignore_norm=True) if normed else []
     scale = None
     if len(blocks) > 1 and not normed:
         scale = depth_scale(blocks[-1].activation, *variances(blocks[-1].linear))
     born_dead = None
-    if blocks and all(isinstance(block.activation, nn.ReLU) for block in blocks):
+    if blocks and all(block.activation_row.can_die for block in blocks):
         widths = [block.linear.out_features for block in blocks]
         born_dead = born_dead_bound(widths)
         if born_dead > BORN_DEAD_PROBABILITY.value / 5:  # else even the bound is not worth a word

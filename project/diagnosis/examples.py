@@ -11,6 +11,7 @@ from project.data.augmentation import Batch, rotate
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import EvaluationLoader
 from project.diagnosis.theory import initial_loss
+from project.network.losses import LOSSES
 from project.task import DataSpec
 from project.training.module import ImageModule
 
@@ -67,12 +68,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def chance_loss(settings: Mapping[str, Any], spec: DataSpec) -> float | None:
-    """Loss of uniform guesses, where the loss is the cross-entropy of one decision; else None.
+    """Loss of uniform guesses, where the loss trains class probabilities; else None.
 
     Args:
         settings: By their flags' names; `model.loss` is looked at.
         spec: Of the data.
     """
-    usual = "binary_cross_entropy" if spec.task == "binary" else "cross_entropy"  # not one decision for each class
-    known = spec.task != "regression" and settings.get("model.loss") in ("auto", "cross_entropy", usual)
+    loss = LOSSES.get(settings.get("model.loss", ""))
+    known = loss is not None and spec.task in loss.probabilities
     return initial_loss(len(spec.class_names)) if known else None

@@ -14,7 +14,7 @@ from project.diagnosis.judgement.data import judge_data
 from project.diagnosis.judgement.findings import Finding, by_severity
 from project.diagnosis.judgement.network import judge_network
 from project.diagnosis.judgement.training import judge_training
-from project.diagnosis.probe import LayerProbe, Probe, probe, saturation_bounds, summarise_data, update_to_weight_ratio
+from project.diagnosis.probe import LayerProbe, Probe, probe, summarise_data, update_to_weight_ratio
 from project.network.mlp import HiddenLayer
 from project.training.callbacks import stopped_early
 from project.training.module import ImageModule
@@ -172,7 +172,7 @@ class DiagnosticsCallback(Callback):
 def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
     """A probe's numbers for the Scalars tab: QUANTITY/LAYER, in a group for each quantity.
 
-    Saturation is told of activations that saturate, silent units of those that do not.
+    For activations that saturate it gives the saturated share, for the others the share of silent units.
     """
     values: dict[str, float] = {"diagnostics/probe_loss": measured.loss}
     if measured.gradient_ratio is not None:
@@ -188,9 +188,8 @@ def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
         }
         if index < len(measured.hidden):
             numbers |= {"activation_mean": layer.activation_mean, "activation_sd": layer.activation_sd}
-            activation = cast(HiddenLayer, module.mlp.hidden[index]).activation
-            bounded = saturation_bounds(activation)[1] < float("inf")
-            share = "saturated_fraction" if bounded else "dead_fraction"
+            row = cast(HiddenLayer, module.mlp.hidden[index]).activation_row
+            share = "dead_fraction" if row.saturation is None else "saturated_fraction"
             numbers[share] = getattr(layer, share)
         values |= {f"layer_{quantity}/{name}": number for quantity, number in numbers.items() if number is not None}
     return values

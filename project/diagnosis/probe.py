@@ -18,8 +18,6 @@ from project.network.mlp import MLP, HiddenLayer
 
 PERCENTILES = (5, 25, 50, 75, 95)
 """Which percentiles of pre-activations and activations a probe reports."""
-SATURATION_SLOPE = 0.05
-"""A unit is saturated where its activation's slope is below this share of the largest slope that it can have."""
 _PERCENTILE_SAMPLE = 8192  # sorting every value would cost more than the forward and the backward pass together
 
 
@@ -40,7 +38,7 @@ class LayerProbe:
         activation_mean: Mean over examples and units of what leaves the activation.
         activation_sd: Standard deviation over examples and units.
         activation_percentiles: As for the pre-activations.
-        saturated_fraction: Share of (example, unit) pairs that are saturated, see `saturation_bounds`.
+        saturated_fraction: Share of (example, unit) pairs that are saturated, see `saturated_fraction`.
         dead_fraction: Share of units that are silent on every example, see `dead_unit_fraction`.
         identical_unit_fraction: Share of units with the same weights in and out as the first, see there.
         weight_norm: Frobenius norm of the weight matrix.
@@ -142,7 +140,7 @@ def probe(
         batch_statistics: Whether batch norm uses the probe examples' statistics, as training does, or its running
             ones, as evaluation does. Before training the running ones are still 0 and 1 and say nothing; and only the
             first way do gradients flow as they do in training.
-        with_effective_rank: Whether to compute effective ranks, by far the dearest number for wide layers.
+        with_effective_rank: Whether to compute effective ranks, by far the most expensive number for wide layers.
 
     Raises:
         ValueError: With fewer than two examples, where standard deviations and batch norm are not defined.
@@ -183,7 +181,7 @@ def probe(
                 zero = loss.new_zeros(())
                 layer = _signal_numbers("pre_activation", z) | _signal_numbers("activation", a)
                 if i < len(blocks):
-                    layer["saturated_fraction"] = saturated_fraction(z, saturation_bounds(blocks[i].activation))
+                    layer["saturated_fraction"] = saturated_fraction(z, blocks[i].activation_row.saturation)
                     layer["dead_fraction"] = dead_unit_fraction(a)
                     layer["identical_unit_fraction"] = identical_unit_fraction(linears[i].weight, linears[i + 1].weight)
                 else:
@@ -245,39 +243,19 @@ def _evaluating(mlp: nn.Module, batch_statistics: bool) -> Iterator[None]:
             batch_norm.track_running_stats = flag
 
 
-def saturation_bounds(activation: nn.Module) -> tuple[float, float]:
-    """Below and above which pre-activation a bounded activation's slope is under `SATURATION_SLOPE` of its maximum.
-
-    With s for that share, from σ' = σ(1 − σ), tanh' = 1 − tanh² and softsign' = 1/(1 + |x|)²: sigmoid ±2·artanh √(1−s),
-    tanh ±artanh √(1−s), softsign ±(1/√s − 1). Activations that are unbounded on one side or on both keep units that
-    answer, and are judged by dead units instead: their bounds are infinite.
-
-    Source: Glorot & Bengio 2010, section 3, for what saturation does; the 5 % are this project's convention.
-    """
-    if isinstance(activation, nn.Sigmoid):
-        bound = 2 * math.atanh(math.sqrt(1 - SATURATION_SLOPE))
-    elif isinstance(activation, nn.Tanh):
-        bound = math.atanh(math.sqrt(1 - SATURATION_SLOPE))
-    elif isinstance(activation, nn.Softsign):
-        bound = 1 / math.sqrt(SATURATION_SLOPE) - 1
-    else:
-        bound = math.inf
-    return -bound, bound
-
-
-def saturated_fraction(pre_activations: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Share of pre-activations outside the bounds, see `saturation_bounds`.
+def saturated_fraction(pre_activations: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """Share of pre-activations outside the bounds of their activation.
 
     Args:
         pre_activations: What enters one layer's activation, (examples, units).
-        bounds: Lower and upper bound.
+        bounds: Lower and upper bound, from `Activation.saturation`; None where it does not saturate.
 
     Returns:
         Scalar in [0, 1].
     """
-    low, high = bounds
-    if math.isinf(low) and math.isinf(high):
+    if bounds is None:
         return pre_activations.new_zeros(())
+    low, high = bounds
     return ((pre_activations < low) | (pre_activations > high)).float().mean()
 
 

@@ -151,18 +151,18 @@ def predict(mlp: MLP, input_second_moment: float, ignore_norm: bool = False) -> 
     gains: list[float] = []  # gains[l]: χ from layer l + 1 back to layer l
     second = input_second_moment
     for block in blocks:
-        norm = nn.Identity() if ignore_norm else block.norm
+        over = None if ignore_norm else block.norm_row.over
         weight_variance, bias_variance = variances(block.linear)
         q = weight_variance * second + bias_variance
         if layers:
             below = layers[-1]
-            if isinstance(norm, nn.BatchNorm1d):
+            if over == "examples":
                 gains.append(_ratio(below.slope_second, below.variance))
-            elif isinstance(norm, nn.LayerNorm):
+            elif over == "units":
                 gains.append(_ratio(weight_variance * below.slope_second, q))
             else:
                 gains.append(weight_variance * below.slope_second)
-        if not isinstance(norm, nn.Identity) and q > 0:
+        if over is not None and q > 0:
             q = 1.0
         layers.append(gaussian_moments(block.activation, q))
         lengths.append(q)

@@ -28,19 +28,16 @@ def layer_table(mlp: MLP) -> list[LayerRow]:
         n_in, n_out = layer.linear.in_features, layer.linear.out_features
         shape = f"(B, {n_out})"
         rows.append(LayerRow(f"{name} linear", shape, n_in * n_out + n_out, f"{n_in}·{n_out} + {n_out}"))
-        for part in (layer.norm, layer.activation, layer.dropout):
-            count = sum(p.numel() for p in part.parameters())
-            if not isinstance(part, nn.Identity) or part is layer.activation:
+        dropout = None if isinstance(layer.dropout, nn.Identity) else "dropout"
+        parts = {layer.norm_row.title: layer.norm, layer.activation_name: layer.activation, dropout: layer.dropout}
+        for part_name, part in parts.items():
+            if part_name is not None:
+                count = sum(p.numel() for p in part.parameters())
                 formula = f"2·{n_out}" if count == 2 * n_out else (str(count) if count else "")
-                rows.append(LayerRow(f"{name} {_part_name(part)}", shape, count, formula))
+                rows.append(LayerRow(f"{name} {part_name}", shape, count, formula))
     n_in, n_out = mlp.output.in_features, mlp.output.out_features
     rows.append(LayerRow("output linear", f"(B, {n_out})", n_in * n_out + n_out, f"{n_in}·{n_out} + {n_out}"))
     return rows
-
-
-def _part_name(part: nn.Module) -> str:
-    names = {"BatchNorm1d": "batch norm", "LayerNorm": "layer norm", "SiLU": "swish", "LeakyReLU": "leaky_relu"}
-    return names.get(type(part).__name__, type(part).__name__.lower())
 
 
 def layer_table_markdown(mlp: MLP) -> str:

@@ -1,67 +1,159 @@
-"""Losses on logits by name (N26, N27), for every task for which they make sense."""
+"""Losses on outputs by name (N26, N27), one row each, for every task for which they make sense.
+
+This module imports no torch, because the command line checks the loss before torch is loaded.
+"""
 
 import math
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the field's usual name
+from project.errors import InputError, check_choice
 
-from project.errors import InputError
-from project.task import TaskName
+if TYPE_CHECKING:
+    from torch import Tensor
 
-LossName = Literal["auto", "cross_entropy", "binary_cross_entropy", "hinge", "mse", "mae", "huber"]
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits, targets) to the mean loss over the batch, a scalar."""
-DEFAULT_LOSS: dict[TaskName, LossName] = {
+    from project.task import TaskName
+
+    LossFunction = Callable[[Tensor, Tensor], Tensor]
+    """(outputs, targets) to the mean loss over the batch, a scalar."""
+
+DEFAULT_LOSS: "dict[TaskName, str]" = {
     "multiclass": "cross_entropy",
     "binary": "binary_cross_entropy",
     "regression": "mse",
 }
+"""What `auto` means for each task."""
 
 
-def build_loss(name: LossName, task: TaskName, label_smoothing: float = 0.0, huber_delta: float = 1.0) -> Loss:
-    """The mean loss of a batch as a function of logits and targets.
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """One loss.
 
-    Shapes: multiclass takes logits (batch, classes) and integer labels (batch,); binary logits (batch, 1) and labels 0
-    or 1 (batch,); regression outputs (batch, 1) and real targets (batch,).
+    Attributes:
+        functions: For each task that it fits, the mean loss over the batch, a scalar, from `torch.nn.functional`,
+            outputs, targets, label_smoothing and huber_delta. multiclass takes logits (batch, classes) and integer
+            labels (batch,); binary logits (batch, 1) and labels 0 or 1 (batch,); regression outputs (batch, 1) and real
+            targets (batch,).
+        probabilities: The tasks in which it trains the class probabilities that the network gives out, so that
+            guessing costs log(classes).
+        smoothing: The tasks in which it can spread a share of the target over all classes.
+    """
 
-    - cross_entropy: −log softmax(logits)[label], from logits, so that log 0 never occurs; with one output it is
-      binary_cross_entropy.
-    - binary_cross_entropy: of σ(logit); with several classes, one against the rest, summed over the classes.
-    - hinge: max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995); with several classes
-      Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999).
-    - mse, mae, huber(δ): on the raw outputs against real targets, or for classification against one-hot targets,
-      summed over the classes (Hui & Belkin 2021, arXiv:2006.07322), and ±1 for one output.
+    functions: "Mapping[TaskName, Callable[[Any, Tensor, Tensor, float, float], Tensor]]"
+    probabilities: "frozenset[TaskName]"
+    smoothing: "frozenset[TaskName]"
 
-    The decision is the largest logit (one output: its sign) whatever the loss, so accuracies compare.
 
-    Args:
-        name: Which loss; auto takes the task's usual one.
-        task: What the outputs mean.
-        label_smoothing: Share ε of the target spread evenly over all classes, in [0, 1); cross-entropies only.
-        huber_delta: Where Huber's loss turns from square to linear, positive.
+def _one_hot(f: Any, labels: "Tensor", logits: "Tensor") -> "Tensor":
+    one_hot: Tensor = f.one_hot(labels, logits.shape[1]).to(logits.dtype)  # (batch, classes)
+    return one_hot
+
+
+def _signs(labels: "Tensor", logits: "Tensor") -> "Tensor":
+    return 2 * labels.to(logits.dtype) - 1  # ±1, (batch,)
+
+
+def _one_against_rest(f: Any, logits: "Tensor", labels: "Tensor", smoothing: float, _: float) -> "Tensor":
+    """Cross-entropy of σ(logit), for each class against the rest, summed over the classes."""
+    targets = _one_hot(f, labels, logits) * (1 - smoothing) + smoothing / logits.shape[1]
+    terms: Tensor = f.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return terms.sum(1).mean()
+
+
+def _binary_cross_entropy(f: Any, logits: "Tensor", labels: "Tensor", smoothing: float, _: float) -> "Tensor":
+    """Cross-entropy of σ(logit); it is that of two logits, 0 and this one."""
+    targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+    loss: Tensor = f.binary_cross_entropy_with_logits(logits[:, 0], targets)
+    return loss
+
+
+def _distance(terms: "Callable[[Any, Tensor, Tensor, float], Tensor]") -> Loss:
+    """A loss on the raw outputs against real targets, from its terms for each output.
+
+    For classification the targets are one-hot, summed over the classes (Hui & Belkin 2021, arXiv:2006.07322), and ±1
+    for one output.
+    """
+    return Loss(
+        functions={
+            "multiclass": lambda f, z, labels, _, delta: terms(f, z, _one_hot(f, labels, z), delta).sum(1).mean(),
+            "binary": lambda f, z, labels, _, delta: terms(f, z[:, 0], _signs(labels, z), delta).mean(),
+            "regression": lambda f, outputs, targets, _, delta: terms(f, outputs[:, 0], targets, delta).mean(),
+        },
+        probabilities=frozenset(),
+        smoothing=frozenset(),
+    )
+
+
+_NAMED = {
+    "cross_entropy": Loss(
+        functions={
+            # −log softmax(logits)[label], from logits, so that log 0 never occurs
+            "multiclass": lambda f, z, labels, smoothing, _: f.cross_entropy(z, labels, label_smoothing=smoothing),
+            "binary": _binary_cross_entropy,
+        },
+        probabilities=frozenset({"multiclass", "binary"}),
+        smoothing=frozenset({"multiclass", "binary"}),
+    ),
+    "binary_cross_entropy": Loss(
+        functions={"multiclass": _one_against_rest, "binary": _binary_cross_entropy},
+        probabilities=frozenset({"binary"}),
+        smoothing=frozenset({"multiclass", "binary"}),
+    ),
+    "hinge": Loss(
+        functions={
+            # Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999); torch divides the sum by the classes
+            "multiclass": lambda f, z, labels, *_: f.multi_margin_loss(z, labels) * z.shape[1],
+            # max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995)
+            "binary": lambda _f, z, labels, *_: (1 - _signs(labels, z) * z[:, 0]).relu().mean(),
+        },
+        probabilities=frozenset(),
+        smoothing=frozenset(),
+    ),
+    "mse": _distance(lambda _f, outputs, targets, _: (outputs - targets).square()),
+    "mae": _distance(lambda _f, outputs, targets, _: (outputs - targets).abs()),
+    "huber": _distance(
+        lambda f, outputs, targets, delta: f.huber_loss(outputs, targets, reduction="none", delta=delta)
+    ),
+}
+_USUAL = {task: _NAMED[name] for task, name in DEFAULT_LOSS.items()}
+LOSSES: dict[str, Loss] = {
+    "auto": Loss(
+        functions={task: loss.functions[task] for task, loss in _USUAL.items()},
+        probabilities=frozenset(task for task, loss in _USUAL.items() if task in loss.probabilities),
+        smoothing=frozenset(task for task, loss in _USUAL.items() if task in loss.smoothing),
+    ),
+    **_NAMED,
+}
+
+if TYPE_CHECKING:
+    LossName = str
+else:
+    LossName = Literal[tuple(LOSSES)]
+
+
+def check_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_delta: float = 1.0) -> None:
+    """Check a loss and its settings for a task.
 
     Raises:
         InputError: If the name is unknown, the loss makes no sense for the task, or a parameter is out of range.
     """
-    if name not in get_args(LossName):
-        raise InputError(f"unknown loss {name!r}", "choose one of: " + ", ".join(get_args(LossName)))
-    resolved = DEFAULT_LOSS[task] if name == "auto" else name
-    if task == "regression" and resolved in ("cross_entropy", "binary_cross_entropy", "hinge"):
+    check_choice("loss", name, LOSSES)
+    loss = LOSSES[name]
+    if task not in loss.functions:
+        fitting = [other for other, row in _NAMED.items() if task in row.functions]
         raise InputError(
-            f"loss {resolved} compares classes, but model.task is regression, whose targets are real numbers",
-            "choose --model.loss mse, mae or huber",
+            f"loss {name} compares classes, but model.task is {task}, whose targets are real numbers",
+            f"choose --model.loss {', '.join(fitting[:-1])} or {fitting[-1]}",
         )
     if not 0 <= label_smoothing < 1:
         raise InputError(
             f"model.label_smoothing is {label_smoothing:g}, but must be at least 0 and less than 1",
             "type for example --model.label_smoothing 0.1",
         )
-    if label_smoothing and resolved not in ("cross_entropy", "binary_cross_entropy"):
+    if label_smoothing and task not in loss.smoothing:
         raise InputError(
-            f"label smoothing spreads a probability over classes, but loss {resolved} has no probabilities",
+            f"label smoothing spreads a probability over classes, but loss {name} has no probabilities for task {task}",
             "choose --model.loss cross_entropy, or leave --model.label_smoothing out",
         )
     if not (huber_delta > 0 and math.isfinite(huber_delta)):
@@ -69,37 +161,24 @@ def build_loss(name: LossName, task: TaskName, label_smoothing: float = 0.0, hub
             f"model.huber_delta is {huber_delta:g}, but must be finite and positive",
             "type for example --model.huber_delta 1.0",
         )
-    elementwise: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "mse": lambda outputs, targets: (outputs - targets).square(),
-        "mae": lambda outputs, targets: (outputs - targets).abs(),
-        "huber": lambda outputs, targets: F.huber_loss(outputs, targets, reduction="none", delta=huber_delta),
-    }
 
-    def multiclass(logits: Tensor, labels: Tensor) -> Tensor:
-        if resolved == "cross_entropy":
-            return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        if resolved == "hinge":
-            return F.multi_margin_loss(logits, labels) * logits.shape[1]  # torch divides the sum by the classes
-        one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)  # (batch, classes)
-        if resolved == "binary_cross_entropy":
-            one_hot = one_hot * (1 - label_smoothing) + label_smoothing / logits.shape[1]
-            terms = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none")
-        else:
-            terms = elementwise[resolved](logits, one_hot)
-        return terms.sum(1).mean()
 
-    def binary(logits: Tensor, labels: Tensor) -> Tensor:
-        logit = logits[:, 0]
-        zero_one = labels.to(logit.dtype)
-        signs = 2 * zero_one - 1
-        if resolved in ("cross_entropy", "binary_cross_entropy"):
-            smoothed = zero_one * (1 - label_smoothing) + label_smoothing / 2
-            return F.binary_cross_entropy_with_logits(logit, smoothed)
-        if resolved == "hinge":
-            return torch.relu(1 - signs * logit).mean()
-        return elementwise[resolved](logit, signs).mean()
+def build_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_delta: float = 1.0) -> "LossFunction":
+    """The mean loss of a batch as a function of outputs and targets, in the shapes that `Loss` gives.
 
-    def regression(outputs: Tensor, targets: Tensor) -> Tensor:
-        return elementwise[resolved](outputs[:, 0], targets).mean()
+    The decision is the largest logit (one output: its sign) whatever the loss, so accuracies compare.
 
-    return {"multiclass": multiclass, "binary": binary, "regression": regression}[task]
+    Args:
+        name: A key of `LOSSES`.
+        task: What the outputs mean.
+        label_smoothing: Share ε of the target that is spread evenly over all classes, in [0, 1).
+        huber_delta: Where Huber's loss turns from square to linear, positive.
+
+    Raises:
+        InputError: See `check_loss`.
+    """
+    from torch.nn import functional
+
+    check_loss(name, task, label_smoothing, huber_delta)
+    function = LOSSES[name].functions[task]
+    return lambda outputs, targets: function(functional, outputs, targets, label_smoothing, huber_delta)

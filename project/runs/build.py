@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.observers import Observers, build_observers
 from project.errors import InputError
+from project.network.norms import NORMS
 from project.runs.command import is_first_process
 from project.runs.parser import settings_of, trainer_arguments
 from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
@@ -82,7 +83,7 @@ def build_run(
     run = Run(settings, datamodule, ImageModule(datamodule.spec, datamodule.normalization, settings.model))
     arguments = trainer_arguments(settings)
     check_trainer_settings(arguments, validated=settings.data.num_validation > 0)
-    batch_norm = settings.model.norm == "batch"
+    batch_norm = NORMS[settings.model.norm].over == "examples"
     datamodule.check_batches(batch_norm=batch_norm)
     check_limits(arguments, datamodule)
     if settings.resume not in (None, "auto"):

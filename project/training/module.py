@@ -17,8 +17,8 @@ from project.data.normalization import Normalization
 from project.errors import InputError
 from project.network.losses import build_loss
 from project.network.mlp import MLP, HiddenLayer
-from project.network.optimizers import build_optimizer
-from project.network.schedules import learning_rate_factor
+from project.network.optimization.optimizers import build_optimizer
+from project.network.optimization.schedules import learning_rate_factor
 from project.task import DataSpec, decide, score_name
 from project.training.epoch_record import EpochRecord
 from project.training.internals import FastAttributes
@@ -48,15 +48,15 @@ class ImageModule(FastAttributes, LightningModule):
             self.mlp = MLP(
                 spec.height * spec.width,
                 spec.num_outputs,
-                settings.depth,
-                settings.width,
-                settings.activation,
-                settings.activation_parameter,
-                settings.init,
-                settings.init_scale,
-                settings.init_bias,
-                settings.norm,
-                settings.dropout,
+                depth=settings.depth,
+                width=settings.width,
+                activation=settings.activation,
+                activation_parameter=settings.activation_parameter,
+                init=settings.init,
+                init_scale=settings.init_scale,
+                init_bias=settings.init_bias,
+                norm=settings.norm,
+                dropout=settings.dropout,
             )
         except RuntimeError as error:
             if "memory" not in str(error):

@@ -7,7 +7,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from project.data.loaders import EvaluationLoader
-from project.network.losses import Loss
+from project.network.losses import LossFunction
 from project.task import DataSpec
 
 
@@ -48,7 +48,7 @@ class SplitScores:
         targets = table[:, columns]
         return table[:, :columns], targets if self.spec.task == "regression" else targets.long()
 
-    def mean_loss(self, loss: Loss, outputs: Tensor, targets: Tensor) -> float:
+    def mean_loss(self, loss: LossFunction, outputs: Tensor, targets: Tensor) -> float:
         """The mean loss over the examples that `gather` returned."""
         if self.spec.task == "regression":
             return float(loss(self.spec.standardized(outputs), self.spec.standardized(targets)))

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from project.errors import InputError
+from project.network import check_network
 from project.network.activations import ActivationName
 from project.network.initializers import InitName
-from project.network.losses import LossName
-from project.network.mlp import NormName
-from project.network.optimizers import OptimizerName
-from project.network.schedules import ScheduleName
+from project.network.losses import LossName, check_loss
+from project.network.norms import NormName
+from project.network.optimization.optimizers import OptimizerName, check_optimizer
+from project.network.optimization.schedules import ScheduleName, check_schedule
 from project.settings import check_choices
 from project.task import TaskName
 
@@ -74,8 +75,17 @@ class ModelSettings:
                 f"a network of model.depth {self.depth} and model.width {self.width} does not fit into memory",
                 "make one of the two smaller",
             )
-        if not 0 <= self.warmup_fraction < 1:
-            raise InputError(
-                f"model.warmup_fraction is {self.warmup_fraction:g}, but must be at least 0 and less than 1",
-                "type for example --model.warmup_fraction 0.1",
-            )
+        check_network(
+            self.depth,
+            self.width,
+            activation=self.activation,
+            activation_parameter=self.activation_parameter,
+            init=self.init,
+            init_scale=self.init_scale,
+            init_bias=self.init_bias,
+            norm=self.norm,
+            dropout=self.dropout,
+        )
+        check_loss(self.loss, self.task, self.label_smoothing, self.huber_delta)
+        check_optimizer(self.optimizer, self.learning_rate, self.momentum, self.weight_decay, num_hidden=self.depth)
+        check_schedule(self.schedule, self.warmup_fraction)

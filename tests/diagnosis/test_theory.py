@@ -135,15 +135,15 @@ def test_norms_have_their_known_gradient_gains() -> None:
 
 def test_special_cases_of_depth() -> None:
     torch.manual_seed(0)
-    linear = predict(MLP(200, 10, depth=8, width=200, activation="identity", init="orthogonal"), 1.0)
+    linear = predict(MLP(200, 10, depth=8, width=200, activation="identity", init="orthogonal", norm="none"), 1.0)
     assert linear[0].gradient_ratio == pytest.approx(1.0, rel=1e-5)  # Saxe et al. 2013
     assert linear[-1].pre_activation_sd == pytest.approx(1.0, rel=1e-5)
-    xavier = predict(MLP(300, 10, depth=8, width=300, init="xavier_normal"), 1.0)
+    xavier = predict(MLP(300, 10, depth=8, width=300, init="xavier_normal", norm="none"), 1.0)
     assert xavier[-1].pre_activation_sd / xavier[0].pre_activation_sd == pytest.approx(2**-3.5, rel=0.03)
     assert xavier[0].gradient_ratio == pytest.approx(2**-3.5, rel=0.03)
-    zeros = predict(MLP(20, 10, depth=3, width=10, init="zeros"), 1.0)
+    zeros = predict(MLP(20, 10, depth=3, width=10, init="zeros", norm="none"), 1.0)
     assert [layer.pre_activation_sd for layer in zeros] == [0, 0, 0]
-    assert predict(MLP(20, 10, depth=0), 1.0) == []
+    assert predict(MLP(20, 10, depth=0, norm="none"), 1.0) == []
 
 
 def test_depth_scale_where_it_is_known() -> None:
@@ -238,7 +238,7 @@ def test_born_dead_fraction_agrees_with_networks_of_the_package(monkeypatch: pyt
     torch.manual_seed(0)
     x, widths, dead = torch.randn(32, 6), [2] * 6, 0
     for _ in range(400):
-        mlp = MLP(6, 2, depth=6, width=widths, init="kaiming_uniform")
+        mlp = MLP(6, 2, depth=6, width=widths, init="kaiming_uniform", norm="none", dropout=0.0)
         h = x
         silent = False
         for block in mlp.hidden:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +9,13 @@ import torch
 from scipy.special import expit, ndtr
 
 from project.errors import InputError
-from project.network.activations import DEFAULT_PARAMETER, ActivationName, build_activation, negative_slope
+from project.network.activations import (
+    ACTIVATIONS,
+    SATURATION_SLOPE,
+    Activation,
+    build_activation,
+    negative_slope,
+)
 
 Array = np.ndarray
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017, eq. 14
@@ -44,91 +49,84 @@ CLOSED_FORMS: dict[str, tuple[Callable[[Array, float], Array], Callable[[Array, 
     ),
 }
 OTHER_PARAMETER = {"leaky_relu": 0.2, "prelu": 0.125, "elu": 0.5, "swish": 1.7, "softplus": 2.0}
+CASES = [(name, None) for name in ACTIVATIONS] + list(OTHER_PARAMETER.items())
 
 
-def test_every_name_has_a_closed_form() -> None:
-    assert set(CLOSED_FORMS) == set(get_args(ActivationName))
-
-
-@pytest.mark.parametrize(
-    ("name", "parameter"), [(name, None) for name in CLOSED_FORMS] + list(OTHER_PARAMETER.items()), ids=str
-)
-def test_values_and_derivatives(name: ActivationName, parameter: float | None) -> None:
-    points = np.linspace(-6, 6, 50)  # an even number: 0, where relu has no derivative, is not among them
-    value, derivative = CLOSED_FORMS[name]
-    p = DEFAULT_PARAMETER.get(name, math.nan) if parameter is None else parameter
-    x = torch.tensor(points, requires_grad=True)
+def value_and_slope(name: str, points: Array | list[float], parameter: float | None = None) -> tuple[Array, Array]:
+    x = torch.tensor(points, dtype=torch.float64, requires_grad=True)
     y = build_activation(name, parameter).double()(x)
     y.sum().backward()
-    np.testing.assert_allclose(y.detach().numpy(), value(points, p), rtol=1e-8, atol=1e-12)
-    np.testing.assert_allclose(x.grad.numpy(), derivative(points, p), rtol=1e-8, atol=1e-12)
+    return y.detach().numpy(), x.grad.numpy()
 
 
-@pytest.mark.parametrize("name", get_args(ActivationName))
-def test_far_from_zero_all_is_finite(name: ActivationName) -> None:
-    x = torch.tensor([-1e4, -50.0, 0.0, 50.0, 1e4], requires_grad=True)
-    y = build_activation(name)(x)
-    y.sum().backward()
-    assert y.isfinite().all()
-    assert x.grad.isfinite().all()
+@pytest.mark.parametrize(("name", "parameter"), CASES, ids=str)
+def test_values_and_derivatives(name: str, parameter: float | None) -> None:
+    points = np.linspace(-6, 6, 50)  # an even number: 0, where relu has no derivative, is not among them
+    row = ACTIVATIONS[name].parameter
+    usual = math.nan if row is None else row.usual
+    expected = [function(points, usual if parameter is None else parameter) for function in CLOSED_FORMS[name]]
+    np.testing.assert_allclose(value_and_slope(name, points, parameter), expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_far_from_zero_all_is_finite(name: str) -> None:
+    assert np.isfinite(value_and_slope(name, [-1e4, -50.0, 0.0, 50.0, 1e4])).all()
+
+
+@pytest.mark.parametrize(("name", "parameter"), CASES, ids=str)
+def test_facts_of_every_row(name: str, parameter: float | None) -> None:
+    row = ACTIVATIONS[name]
+    values, slopes = value_and_slope(name, [-30.0, -1.0, 0.0, 30.0], parameter)
+    # silent for ever: value and slope are 0 wherever the input is negative
+    assert row.can_die == (not values[:2].any() and not slopes[:2].any())
+    # the slope left of zero counts where the activation is a straight line there, and is 0 for its smooth relatives
+    straight = slopes[0] == slopes[1]
+    assert negative_slope(name, parameter) == pytest.approx(slopes[1] if straight else 0.0)
+    # flat on both sides, with the largest slope at 0: below 5 % of it at the bounds
+    assert (row.saturation is not None) == (max(slopes[0], slopes[-1]) < 0.01 * slopes[2])
+    if row.saturation is not None:
+        low, high = row.saturation
+        assert value_and_slope(name, [low, high])[1] / slopes[2] == pytest.approx(np.full(2, SATURATION_SLOPE))
+    # Xavier for what is linear about 0 or bounded, LeCun for selu, He for relu and its relatives
+    symmetric = row.saturation is not None or name == "identity"
+    assert row.init == ("xavier_uniform" if symmetric else "lecun_normal" if name == "selu" else "kaiming_normal")
+    assert (row.parameter is None) == (name not in OTHER_PARAMETER)
+
+
+def test_a_row_with_a_fact_missing_is_an_error() -> None:
+    with pytest.raises(TypeError):
+        Activation(build=ACTIVATIONS["relu"].build, parameter=None, init="auto", slope=0.0, saturation=None)
 
 
 def test_usual_parameters_are_those_of_the_notes() -> None:
-    assert DEFAULT_PARAMETER["leaky_relu"] == 0.01  # N15
-    assert DEFAULT_PARAMETER["elu"] == DEFAULT_PARAMETER["swish"] == 1.0  # N16, N17
+    usual = {name: row.parameter.usual for name, row in ACTIVATIONS.items() if row.parameter is not None}
+    assert usual == {"leaky_relu": 0.01, "prelu": 0.25, "elu": 1.0, "swish": 1.0, "softplus": 1.0}  # N15 to N17
 
 
 def test_prelu_alone_learns_its_slope() -> None:
-    learned = {name for name in get_args(ActivationName) if list(build_activation(name).parameters())}
-    assert learned == {"prelu"}
+    assert [name for name in ACTIVATIONS if list(build_activation(name).parameters())] == ["prelu"]
 
 
 def test_swish_shows_its_beta() -> None:
     assert "beta=1.7" in repr(build_activation("swish", 1.7))
 
 
-@pytest.mark.parametrize("name", sorted(set(get_args(ActivationName)) - set(DEFAULT_PARAMETER)))
-def test_a_parameter_where_there_is_none_is_refused(name: ActivationName) -> None:
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("parameter", [0.5, 0.0, -0.5, math.nan, math.inf, -math.inf])
+def test_which_parameters_are_refused(name: str, parameter: float) -> None:
+    row = ACTIVATIONS[name].parameter
+    if row is not None and math.isfinite(parameter) and (parameter > 0 or not row.positive):
+        if not row.positive:
+            assert value_and_slope(name, [-2.0], parameter)[0] == [-2 * parameter]
+        return
     with pytest.raises(InputError) as error:
-        build_activation(name, 0.5)
-    assert error.value.cause == f"activation {name} has no parameter, but model.activation_parameter is 0.5"
-    assert all(other in error.value.remedy for other in DEFAULT_PARAMETER)
-
-
-@pytest.mark.parametrize("name", ["elu", "swish", "softplus"])
-@pytest.mark.parametrize("parameter", [0.0, -1.0, math.nan, math.inf])
-def test_a_parameter_that_must_be_positive(name: ActivationName, parameter: float) -> None:
-    with pytest.raises(InputError, match=f"the parameter of {name} must be finite and positive") as error:
         build_activation(name, parameter)
-    assert error.value.remedy == "type for example --model.activation_parameter 1"
-
-
-@pytest.mark.parametrize("name", ["leaky_relu", "prelu"])
-def test_a_slope_must_be_finite_but_may_be_zero_or_negative(name: ActivationName) -> None:
-    for slope in (math.nan, math.inf, -math.inf):
-        with pytest.raises(InputError, match="must be finite"):
-            build_activation(name, slope)
-    x = torch.tensor([-2.0])
-    assert build_activation(name, 0.0)(x).item() == 0
-    assert build_activation(name, -0.5)(x).item() == 1
+    assert f"{parameter:g}" in error.value.cause
+    assert all(other in error.value.remedy for other in OTHER_PARAMETER if row is None)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     for parameter in (None, 1.0):
-        with pytest.raises(InputError, match="unknown activation 'rely'") as error:
-            build_activation("rely", parameter)  # type: ignore[arg-type]
-        assert "relu" in error.value.remedy
-
-
-@pytest.mark.parametrize("name", ["identity", "relu", "leaky_relu", "prelu"])
-def test_negative_slope_is_the_derivative_left_of_zero(name: ActivationName) -> None:
-    parameters = (None, 0.3) if name in DEFAULT_PARAMETER else (None,)
-    for parameter in parameters:
-        x = torch.tensor([-1.0], requires_grad=True)
-        build_activation(name, parameter)(x).sum().backward()
-        assert negative_slope(name, parameter) == pytest.approx(x.grad.item())
-
-
-def test_smooth_relatives_of_relu_count_as_relu() -> None:
-    assert {negative_slope(name) for name in ("elu", "swish", "gelu", "softplus", "mish")} == {0.0}
-    assert negative_slope("elu", 0.5) == 0.0  # α is no slope
+        with pytest.raises(InputError, match="'rely'") as error:
+            build_activation("rely", parameter)
+        assert all(name in error.value.remedy for name in ACTIVATIONS)

@@ -1,27 +1,30 @@
 """The network against hand-built nn.Sequentials, closed forms and the course notes' sizes (N5 to N10)."""
 
+import itertools
 import math
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from project.errors import InputError
-from project.network.activations import ActivationName
-from project.network.initializers import InitName
+from project.network.activations import ACTIVATIONS
 from project.network.layer_table import layer_table
-from project.network.mlp import MLP, NormName
+from project.network.mlp import MLP
+from project.network.norms import NORMS
 
-NORMS = get_args(NormName)
+PLAIN: dict[str, Any] = {"norm": "none", "dropout": 0.0}
 
 
-def sequential(
-    in_features: int, out_features: int, widths: Sequence[int], norm: NormName, dropout: float
-) -> nn.Sequential:
+def sequential(in_features: int, out_features: int, widths: Sequence[int], norm: str, dropout: float) -> nn.Sequential:
     """The same relu network, written out layer by layer."""
     layers: list[nn.Module] = [nn.Flatten()]
     n_in = in_features
@@ -38,9 +41,9 @@ def sequential(
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("widths", [[], [5], [7, 5, 6]], ids=str)
-def test_forward_equals_a_hand_built_network(norm: NormName, widths: list[int]) -> None:
+def test_forward_equals_a_hand_built_network(norm: str, widths: list[int]) -> None:
     torch.manual_seed(0)
-    mlp = MLP(12, 3, len(widths), widths, norm=norm, dropout=0.4, init_bias=0.1)
+    mlp = MLP(12, 3, depth=len(widths), width=widths, norm=norm, dropout=0.4, init_bias=0.1)
     other = sequential(12, 3, widths, norm, 0.4)
     ours, theirs = list(mlp.state_dict().values()), other.state_dict()
     assert [value.shape for value in ours] == [value.shape for value in theirs.values()]
@@ -59,10 +62,10 @@ def test_forward_equals_a_hand_built_network(norm: NormName, widths: list[int]) 
 
 def test_dropout_is_active_in_training_alone() -> None:
     torch.manual_seed(0)
-    mlp = MLP(4, 2, 1, 64, dropout=0.5)
+    mlp = MLP(4, 2, depth=1, width=64, norm="none", dropout=0.5)
     x = torch.randn(8, 4)
     assert not torch.equal(mlp(x), mlp(x))
-    hidden = MLP(4, 2, 1, 4000, dropout=0.25, init_bias=10.0)  # every unit is on
+    hidden = MLP(4, 2, depth=1, width=4000, norm="none", dropout=0.25, init_bias=10.0)  # every unit is on
     share = (hidden.representation(x) == 0).float().mean().item()
     assert share == pytest.approx(0.25, abs=0.01)
 
@@ -80,7 +83,7 @@ def test_depth_0_is_softmax_regression() -> None:
 def test_a_deep_linear_network_is_one_matrix() -> None:
     """N6: X θ₁ᵀ θ₂ᵀ … with all biases 0 is X times the product of the matrices."""
     torch.manual_seed(0)
-    mlp = MLP(6, 4, 5, [9, 8, 7, 8, 9], activation="identity").double()
+    mlp = MLP(6, 4, depth=5, width=[9, 8, 7, 8, 9], activation="identity", **PLAIN).double()
     product = torch.eye(6, dtype=torch.float64)
     for layer in [*(hidden.linear for hidden in mlp.hidden), mlp.output]:
         product = layer.weight @ product
@@ -91,7 +94,7 @@ def test_a_deep_linear_network_is_one_matrix() -> None:
 
 def test_representation_feeds_the_output_layer() -> None:
     torch.manual_seed(0)
-    mlp = MLP(6, 4, 2, [5, 3])
+    mlp = MLP(6, 4, depth=2, width=[5, 3], **PLAIN)
     x = torch.randn(7, 6)
     assert mlp.representation(x).shape == (7, 3)
     torch.testing.assert_close(mlp.output(mlp.representation(x)), mlp(x))
@@ -99,7 +102,7 @@ def test_representation_feeds_the_output_layer() -> None:
 
 def test_hidden_layers_get_their_activations_init_and_the_output_layer_none() -> None:
     torch.manual_seed(0)
-    mlp = MLP(400, 300, 2, 500, activation="leaky_relu", activation_parameter=0.5, init_bias=0.25)
+    mlp = MLP(400, 300, width=500, activation="leaky_relu", activation_parameter=0.5, init_bias=0.25)
     first, second = (layer.linear for layer in mlp.hidden)
     assert first.weight.std().item() == pytest.approx(math.sqrt(2 / (1.25 * 400)), rel=0.01)
     assert second.weight.std().item() == pytest.approx(math.sqrt(2 / (1.25 * 500)), rel=0.01)
@@ -110,9 +113,9 @@ def test_hidden_layers_get_their_activations_init_and_the_output_layer_none() ->
 
 @pytest.mark.parametrize("depth", [0, 2])
 def test_init_and_scale_reach_every_layer(depth: int) -> None:
-    def weights(init: InitName, scale: float = 1.0) -> list[Tensor]:
+    def weights(init: str, scale: float = 1.0) -> list[Tensor]:
         torch.manual_seed(0)
-        mlp = MLP(20, 3, depth, 10, init=init, init_scale=scale)
+        mlp = MLP(20, 3, depth=depth, width=10, init=init, init_scale=scale, **PLAIN)
         return [p for p in mlp.parameters() if p.ndim == 2]
 
     assert not any(weight.any() for weight in weights("zeros"))
@@ -123,7 +126,7 @@ def test_init_and_scale_reach_every_layer(depth: int) -> None:
 def test_zeros_lets_only_the_last_bias_learn() -> None:
     """N21."""
     torch.manual_seed(0)
-    mlp = MLP(6, 3, 2, 5, init="zeros")
+    mlp = MLP(6, 3, depth=2, width=5, init="zeros", **PLAIN)
     nn.functional.cross_entropy(mlp(torch.randn(10, 6)), torch.zeros(10, dtype=torch.long)).backward()
     moved = {name for name, p in mlp.named_parameters() if p.grad.any()}
     assert moved == {"output.bias"}
@@ -131,7 +134,7 @@ def test_zeros_lets_only_the_last_bias_learn() -> None:
 
 def test_layer_table_of_the_notes() -> None:
     """N7: 784 → 256 → ReLU → 10."""
-    rows = layer_table(MLP(784, 10, 1, 256))
+    rows = layer_table(MLP(784, 10, depth=1, width=256, **PLAIN))
     assert [(row.layer, row.output_shape, row.parameters, row.formula) for row in rows] == [
         ("input", "(B, 784)", 0, ""),
         ("hidden 1 linear", "(B, 256)", 200_960, "784·256 + 256"),
@@ -141,16 +144,16 @@ def test_layer_table_of_the_notes() -> None:
 
 
 def test_layer_table_of_softmax_regression() -> None:
-    assert [(row.layer, row.parameters) for row in layer_table(MLP(784, 10, 0))] == [
+    assert [(row.layer, row.parameters) for row in layer_table(MLP(784, 10, depth=0))] == [
         ("input", 0),
         ("output linear", 7_850),
     ]
 
 
-@pytest.mark.parametrize("activation", get_args(ActivationName))
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_layer_table_counts_every_parameter(activation: ActivationName, norm: NormName) -> None:
-    mlp = MLP(20, 3, 2, [7, 5], activation=activation, norm=norm, dropout=0.2)
+def test_layer_table_counts_every_parameter(activation: str, norm: str) -> None:
+    mlp = MLP(20, 3, depth=2, width=[7, 5], activation=activation, norm=norm, dropout=0.2)
     rows = layer_table(mlp)
     assert sum(row.parameters for row in rows) == sum(p.numel() for p in mlp.parameters())
     names = [row.layer for row in rows]
@@ -161,51 +164,97 @@ def test_layer_table_counts_every_parameter(activation: ActivationName, norm: No
     assert next(row.output_shape for row in rows if row.layer == "hidden 2 linear") == "(B, 5)"
 
 
-BAD: list[tuple[dict[str, Any], str, str]] = [
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"in_features": 0}, "0 inputs", "size of the pictures"),
     ({"out_features": 0}, "0 outputs", "data.classes"),
-    ({"depth": -1}, "model.depth is -1", "--model.depth 2"),
-    ({"width": 0}, "model.width is 0", "--model.width 512"),
+    *(({"depth": x}, f"model.depth is {x}", "--model.depth 2") for x in (-1, -(10**12))),
+    *(({"width": x}, f"model.width is {x}", "--model.width 512") for x in (0, -3, [4, 0])),
     ({"depth": 0, "width": 0}, "model.width is 0", "--model.width 512"),
-    ({"width": [4, 0]}, "model.width is [4, 0]", "--model.width 512"),
-    ({"width": -3}, "model.width is -3", "--model.width 512"),
-    ({"width": [4]}, "model.width lists 1 layers, but model.depth is 2", "--model.depth 1"),
-    ({"width": [4, 4, 4]}, "model.width lists 3 layers, but model.depth is 2", "--model.depth 3"),
-    ({"width": []}, "model.width lists 0 layers, but model.depth is 2", "--model.width 512"),
-    ({"dropout": 1.0}, "model.dropout is 1", "--model.dropout 0.2"),
-    ({"dropout": -0.1}, "model.dropout is -0.1", "--model.dropout 0.2"),
-    ({"dropout": math.nan}, "model.dropout is nan", "--model.dropout 0.2"),
-    ({"init_scale": 0.0}, "model.init_scale is 0", "--model.init zeros"),
-    ({"init_scale": math.nan}, "model.init_scale is nan", "--model.init_scale 1.0"),
+    ({"width": [4]}, "lists 1 layers, but model.depth is 2", "--model.depth 1"),
+    ({"width": [4, 4, 4]}, "lists 3 layers, but model.depth is 2", "--model.depth 3"),
+    ({"width": []}, "lists 0 layers, but model.depth is 2", "--model.width 512"),
+    *(({"dropout": x}, f"model.dropout is {x:g}", "--model.dropout 0.2") for x in (1.0, -0.1, math.nan)),
+    *(({"init_scale": x}, f"model.init_scale is {x:g}", "--model.init zeros") for x in (0.0, math.nan, math.inf)),
     ({"init_bias": math.inf}, "model.init_bias is inf", "--model.init_bias 0.1"),
-    ({"norm": "group"}, "unknown norm 'group'", "none, batch, layer"),
-    ({"init": "xavier"}, "unknown initialization 'xavier'", "xavier_uniform"),
-    ({"activation": "rely"}, "unknown activation 'rely'", "relu"),
+    ({"norm": "group"}, "'group'", "none, batch, layer"),
+    ({"init": "xavier"}, "'xavier'", "xavier_uniform"),
+    ({"activation": "rely"}, "'rely'", "relu"),
+    ({"depth": 0, "activation": "rely"}, "'rely'", "relu"),
     ({"activation_parameter": 0.1}, "activation relu has no parameter", "leaky_relu"),
 ]
 
 
-@pytest.mark.parametrize(("bad", "cause", "remedy"), BAD, ids=[str(bad) for bad, _, _ in BAD])
-def test_refusals_name_cause_and_remedy(bad: dict[str, Any], cause: str, remedy: str) -> None:
+@pytest.mark.parametrize(("wrong", "cause", "remedy"), REFUSED, ids=str)
+def test_refusals_name_cause_and_remedy(wrong: dict[str, Any], cause: str, remedy: str) -> None:
     with pytest.raises(InputError) as error:
-        MLP(**({"in_features": 6, "out_features": 3} | bad))
+        MLP(**({"in_features": 6, "out_features": 3} | wrong))
     assert cause in error.value.cause
     assert remedy in error.value.remedy
+
+
+def test_a_layer_knows_its_rows_and_can_be_pickled() -> None:
+    for activation, norm in itertools.product(ACTIVATIONS, NORMS):
+        layer = MLP(3, 2, depth=1, width=4, activation=activation, norm=norm).hidden[0]
+        assert layer.activation_row is ACTIVATIONS[activation]
+        assert layer.norm_row is NORMS[norm]
+        again = pickle.loads(pickle.dumps(layer))  # noqa: S301 - made here
+        x = torch.randn(5, 3)
+        assert torch.equal(again.eval()(x), layer.eval()(x))
+
+
+def test_what_a_norm_takes_its_mean_over() -> None:
+    x = torch.randn(9, 6) * 3 + 1
+    for row in NORMS.values():
+        y = row.build(nn, 6)(x)
+        means = {"examples": y.mean(0), "units": y.mean(1)}
+        assert {over for over, mean in means.items() if mean.abs().max() < 1e-5} == {row.over} - {None}
+        assert (row.title is None) == torch.equal(x, y)
+
+
+def test_the_tables_and_checks_come_without_torch() -> None:
+    """The command line reads names and facts, and refuses wrong ones, before torch is loaded."""
+    code = """
+import sys
+from project.network import check_network
+from project.network.activations import ACTIVATIONS, check_activation
+from project.network.initializers import INITIALIZERS, init_for_activation
+from project.network.losses import DEFAULT_LOSS, LOSSES, check_loss
+from project.network.norms import NORMS
+from project.network.optimization.optimizers import OPTIMIZERS, check_optimizer
+from project.network.optimization.schedules import SCHEDULES, check_schedule, learning_rate_factor
+for activation in ACTIVATIONS:
+    check_activation(activation)
+    for init in INITIALIZERS:
+        init_for_activation(activation, init)
+        for norm in NORMS:
+            check_network(2, [3, 4], activation=activation, activation_parameter=None, init=init, init_scale=1.0,
+                          init_bias=0.0, norm=norm, dropout=0.2)
+for name in DEFAULT_LOSS.values():
+    check_loss(name, "binary" if name != "mse" else "regression")
+for name in OPTIMIZERS:
+    check_optimizer(name, 0.1, 0.9, 0.0, 1)
+for name in SCHEDULES:
+    check_schedule(name, 0.1)
+    learning_rate_factor(name, 3, 10)
+print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "pytorch_lightning", "numpy"}))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout == "[]\n"
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     widths=st.lists(st.integers(2, 12), max_size=5),
-    norm=st.sampled_from(NORMS),
-    activation=st.sampled_from(get_args(ActivationName)),
+    norm=st.sampled_from(list(NORMS)),
+    activation=st.sampled_from(list(ACTIVATIONS)),
     dropout=st.sampled_from([0.0, 0.3]),
     batch=st.integers(2, 9),
 )
 def test_any_network_is_finite_and_learns_everywhere(
-    widths: list[int], norm: NormName, activation: ActivationName, dropout: float, batch: int
+    widths: list[int], norm: str, activation: str, dropout: float, batch: int
 ) -> None:
     torch.manual_seed(0)
-    mlp = MLP(8, 3, len(widths), widths, activation=activation, norm=norm, dropout=dropout)
+    mlp = MLP(8, 3, depth=len(widths), width=widths, activation=activation, norm=norm, dropout=dropout)
     logits = mlp(torch.randn(batch, 2, 4))
     assert logits.shape == (batch, 3)
     assert logits.isfinite().all()

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +19,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from project.data.normalization import Normalization
 from project.errors import InputError
-from project.network.losses import LossName
-from project.network.optimizers import OptimizerName
-from project.network.schedules import ScheduleName
+from project.network.losses import LOSSES
+from project.network.optimization.optimizers import OPTIMIZERS
+from project.network.optimization.schedules import SCHEDULES
 from project.runs.build import Run, build_run
 from project.runs.parser import parse_settings
 from project.runs.train import train
-from project.task import DataSpec, TaskName
+from project.task import DataSpec
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 
@@ -264,8 +264,8 @@ def test_other_precisions_train(small_run: list[str], precision: str) -> None:
     assert all(p.isfinite().all() for p in cli.module.parameters())
 
 
-@pytest.mark.parametrize("schedule", get_args(ScheduleName))
-@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_with_every_schedule(small_run: list[str], optimizer: str, schedule: str) -> None:
     if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
@@ -282,11 +282,7 @@ def test_every_optimizer_trains_with_every_schedule(small_run: list[str], optimi
         assert not torch.equal(old, new)
 
 
-ALLOWED = [
-    (task, loss)
-    for task, loss in itertools.product(get_args(TaskName), get_args(LossName))
-    if task != "regression" or loss in ("auto", "mse", "mae", "huber")
-]
+ALLOWED = [(task, loss) for loss, row in LOSSES.items() for task in row.functions]
 
 
 @pytest.mark.parametrize(("task", "loss"), ALLOWED)

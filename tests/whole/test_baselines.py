@@ -14,7 +14,7 @@ from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from project.network.mlp import MLP
-from project.network.schedules import learning_rate_factor
+from project.network.optimization.schedules import learning_rate_factor
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import baselines

@@ -247,7 +247,7 @@ def folded(weight, bias):
 
 @pytest.mark.parametrize("num_examples", [1, 2])
 def test_the_projects_network_takes_the_same_step(num_examples):
-    network = MLP(2, 2, depth=1, width=2, activation="relu").double()
+    network = MLP(2, 2, depth=1, width=2, activation="relu", norm="none", dropout=0.0).double()
     linears = {"W1": network.hidden[0].linear, "W2": network.output}
     with torch.no_grad():
         for name, linear in linears.items():

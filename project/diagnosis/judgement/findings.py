@@ -17,7 +17,7 @@ class Finding:
         code: What it is, for programs: `vanishing_gradient`, `overfitting`, ….
         severity: How much it matters.
         sentence: What was found, with its numbers, for people.
-        remedy: Flags to type, the best first; empty where no setting mends it.
+        remedy: Flags to type, the best first; empty where no setting would help.
     """
 
     code: str
@@ -44,8 +44,8 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     """What happened, in a sentence or two, for metrics.json.
 
     Args:
-        findings: Of network, training and data; the severest is told, a note only if there is no other, and if it
-            has no remedy, the next that has one.
+        findings: Of network, training and data; the severest is reported, a note only if there is no other, and
+            if it has no remedy, also the next that has one.
         results: As in metrics.json: `status`, `epochs`, `best`, `test/accuracy`, `validation/accuracy`, for regression
             `test/rmse`, `validation/rmse`; what is missing is left out.
     """

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from project.diagnosis.judgement.findings import Finding, by_severity
-from project.diagnosis.judgement.remedies import changes, norm_name, norm_remedy, scaled_learning_rate, usual_init
+from project.diagnosis.judgement.remedies import (
+    changes,
+    norm_name,
+    norm_of,
+    norm_remedy,
+    scaled_learning_rate,
+    usual_init,
+)
 from project.diagnosis.judgement.thresholds import (
     BORN_DEAD_PROBABILITY,
     COLLAPSED_RANK,
@@ -41,7 +48,7 @@ def judge_network(
         chance_loss: Loss of a network that knows nothing, `theory.initial_loss(num_classes)` for cross-entropy; None
             for other losses.
         born_dead_probability: From `theory.born_dead_fraction` or `born_dead_bound`, both without norm; None where the
-            activation is not relu.
+            activation cannot die.
         ratio_without_norm: `Probe.gradient_ratio` that theory predicts for the same network without norm; None if it
             has none.
         earlier: Probes of the same network on the same examples, the oldest first, for the trend of dead units.
@@ -116,7 +123,7 @@ def _judge_silence(
         return [Finding("born_dead", "severe", sentence, rescue)]
     if trained or odds <= BORN_DEAD_PROBABILITY.value:
         return []
-    if settings.get("model.norm", "none") != "none":
+    if norm_of(settings).over is not None:
         sentence = f"Without {norm_name(settings)}, {odds:.0%} of networks of this shape would be born dead."
         return [Finding("norm_prevents_born_dead", "note", sentence, changes(settings, widen))]
     sentence = f"{odds:.0%} of networks of this shape are born dead; this draw is not, the next seed's may be."
@@ -132,14 +139,14 @@ def _judge_gradients(
     rectify = {"model.activation": "relu", "model.init": "kaiming_normal"}
     if settings.get("model.activation") == "relu" and settings.get("model.init") == "auto":
         rectify = {}  # auto is the same
-    mend = {**rectify, **norm_remedy(settings), **_no_dropout(probe, settings)}
+    repair = {**rectify, **norm_remedy(settings), **_no_dropout(probe, settings)}
     fewer = [f"--model.depth {max(1, depth // 4)}"]
     if ratio is not None and ratio < VANISHING_RATIO.value:
         sentence = f"Gradients vanish: layer 1 gets {_share(ratio)} of what layer {depth} gets."
-        findings.append(Finding("vanishing_gradient", "severe", sentence, changes(settings, mend) or fewer))
+        findings.append(Finding("vanishing_gradient", "severe", sentence, changes(settings, repair) or fewer))
     elif ratio is not None and ratio > EXPLODING_RATIO.value:
         sentence = f"Gradients explode: layer 1 gets {ratio:.0e} times what layer {depth} gets."
-        if settings.get("model.norm") == "batch":
+        if norm_of(settings).over == "examples":
             sentence += " Batch norm itself makes them grow at every layer."
             remedy = ["--model.norm layer"]
         else:
@@ -159,7 +166,7 @@ def _judge_gradients(
     ]
     if collapsed:
         sentence = f"To {_where(collapsed)} all examples look alike: effective rank {collapsed[-1].effective_rank:.2f}."
-        findings.append(Finding("collapsed_representation", "warning", sentence, changes(settings, mend) or fewer))
+        findings.append(Finding("collapsed_representation", "warning", sentence, changes(settings, repair) or fewer))
     return findings
 
 

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from project.network.activations import ACTIVATIONS, Activation
+from project.network.norms import NORMS, Norm
+from project.network.optimization.schedules import SCHEDULES, Schedule
+
 _USUAL_SCALES = {"model.init_scale": 1.0, "model.init_bias": 0.0}
 
 
@@ -21,16 +25,32 @@ def scaled_learning_rate(settings: Mapping[str, Any], factor: float) -> list[str
     return [f"--model.learning_rate {(rate if isinstance(rate, int | float) else 1e-3) * factor:.3g}"]
 
 
+def activation_of(settings: Mapping[str, Any]) -> Activation | None:
+    """The row of the run's activation; None where the settings do not name it."""
+    return ACTIVATIONS.get(settings.get("model.activation", ""))
+
+
+def norm_of(settings: Mapping[str, Any]) -> Norm:
+    """The row of the run's norm, that of `none` where the settings do not name it."""
+    return NORMS[settings.get("model.norm", "none")]
+
+
+def schedule_of(settings: Mapping[str, Any]) -> Schedule:
+    """The row of the run's schedule, that of `constant` where the settings do not name it."""
+    return SCHEDULES[settings.get("model.schedule", "constant")]
+
+
 def usual_init(settings: Mapping[str, Any]) -> dict[str, Any]:
-    usual: dict[str, Any] = {"model.init": "auto"}
-    if settings.get("model.activation") == "relu" and settings.get("model.init") == "kaiming_normal":
-        usual = {}  # auto is the same
-    return usual | {name: value for name, value in _USUAL_SCALES.items() if name in settings}
+    activation = activation_of(settings)
+    same = activation is not None and settings.get("model.init") == activation.init  # auto would change nothing
+    return ({} if same else {"model.init": "auto"}) | {
+        name: value for name, value in _USUAL_SCALES.items() if name in settings
+    }
 
 
 def norm_remedy(settings: Mapping[str, Any]) -> dict[str, str]:
-    return {} if settings.get("model.norm", "none") != "none" else {"model.norm": "batch"}
+    return {"model.norm": "batch"} if norm_of(settings).over is None else {}
 
 
 def norm_name(settings: Mapping[str, Any]) -> str:
-    return f"{settings.get('model.norm', 'the')} norm"
+    return norm_of(settings).title or "the norm"

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from project.diagnosis.judgement.findings import Finding, by_severity
-from project.diagnosis.judgement.remedies import changes, norm_remedy, scaled_learning_rate
+from project.diagnosis.judgement.remedies import activation_of, changes, norm_remedy, scaled_learning_rate, schedule_of
 from project.diagnosis.judgement.thresholds import (
     ACCURACY_GAP,
     CHANCE_MARGIN,
@@ -89,7 +89,7 @@ def _judge_learning_rate(
     named = f"The learning rate {rate:g}" if isinstance(rate, int | float) else "The learning rate"
     falls = [before - after for before, after in pairwise(losses)]
     jumps = sum(fall < -LOSS_JUMP.value * abs(before) for before, fall in zip(losses, falls, strict=False))
-    if settings.get("model.schedule") == "cyclic":
+    if schedule_of(settings).oscillates:
         jumps, validation = 0, []  # the rate itself goes up and down
     spikes = [
         now
@@ -192,7 +192,8 @@ def _more_capacity(settings: Mapping[str, Any]) -> list[str]:
         return ["--model.depth 2"]
     if settings.get("model.dropout"):
         return ["--model.dropout 0"]
-    if settings.get("model.activation") == "identity":
+    activation = activation_of(settings)
+    if activation is not None and activation.slope == 1:  # a linear network, whatever its depth
         return ["--model.activation relu"]
     width = settings.get("model.width")
     return [f"--model.width {2 * width}"] if isinstance(width, int) else ["--model.width 512"]
@@ -204,10 +205,9 @@ def _judge_progress(
     """A plateau: flat, far from done, and neither by design of the schedule nor for want of capacity."""
     losses = [record["train/loss"] for record in history]
     error = 1 - history[-1]["train/accuracy"] if "train/accuracy" in history[-1] else 1.0
-    steady_rate = settings.get("model.schedule", "constant") == "constant"
     if (
         len(losses) < MIN_EPOCHS.value
-        or not steady_rate
+        or not schedule_of(settings).steady
         or "underfitting" in codes
         or error <= UNDERFIT_ERROR.value
         or _late_fall(losses) >= FLAT_IMPROVEMENT.value

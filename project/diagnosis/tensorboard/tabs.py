@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.examples import evaluating, layer_tags, spread_examples
 from project.diagnosis.judgement.findings import Finding, combined_remedy
-from project.diagnosis.probe import saturation_bounds
 from project.network.mlp import HiddenLayer
 from project.task import decide, score_name, target_name
 from project.training.internals import event_file_writer
@@ -93,7 +92,7 @@ def chart_layout(module: ImageModule) -> dict[str, dict[str, list[Any]]]:
         "learning rate": ["Multiline", ["^learning_rate(/pg1)?$"]],
     }
     blocks = [cast(HiddenLayer, layer) for layer in module.mlp.hidden]
-    bounded = [math.isfinite(saturation_bounds(block.activation)[1]) for block in blocks]
+    bounded = [block.activation_row.saturation is not None for block in blocks]
     absent = ("dead_fraction" if all(bounded) else "", "" if any(bounded) else "saturated_fraction")
     layers = {
         title: ["Multiline", [f"^layer_{quantity}/"]]

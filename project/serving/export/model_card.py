@@ -12,16 +12,12 @@ from typing import Any
 from rich.table import Table
 
 from project.network.layer_table import layer_table
+from project.network.losses import LOSSES
 from project.runs.saving.files import read_json
 from project.runs.tables import class_table, results_table
 from project.serving.evaluation import accuracy_interval
 from project.serving.restore import RestoredRun
 
-PROBABILITY_LOSSES = {
-    "multiclass": ("auto", "cross_entropy"),
-    "binary": ("auto", "cross_entropy", "binary_cross_entropy"),
-}
-"""The losses that train the very probabilities that are given out."""
 LOADING = {
     "onnx": """\
 import json
@@ -264,7 +260,7 @@ def _limits(run: RestoredRun, metadata: dict[str, str], metrics: dict[str, Any])
         lines.append(
             f"It answers with one of its {len(spec.class_names)} classes whatever it is shown, a picture of none too."
         )
-        if loss not in PROBABILITY_LOSSES[spec.task]:
+        if spec.task not in LOSSES[loss].probabilities:
             function = "the logistic function" if spec.task == "binary" else "the softmax"
             lines.append(
                 f"It was trained with the loss {loss}, not to give probabilities: the output is {function} of its "

@@ -18,10 +18,12 @@ from project.diagnosis.before_training import Diagnosis, diagnose
 from project.diagnosis.judgement.data import judge_data
 from project.diagnosis.judgement.findings import Finding, combined_remedy, verdict
 from project.diagnosis.judgement.network import judge_network
+from project.diagnosis.judgement.remedies import usual_init
 from project.diagnosis.judgement.thresholds import Threshold, thresholds
 from project.diagnosis.judgement.training import judge_training
 from project.diagnosis.probe import DataSummary, Probe, probe
 from project.diagnosis.theory import initial_loss
+from project.network.activations import ACTIVATIONS
 from project.network.mlp import MLP
 from project.training.settings import ModelSettings
 
@@ -514,6 +516,13 @@ def test_verdict_tells_what_happened_and_the_severest_finding() -> None:
     )
 
 
+def test_auto_is_no_remedy_where_it_would_change_nothing() -> None:
+    for activation, row in ACTIVATIONS.items():
+        assert "model.init" not in usual_init(settings(activation=activation, init=row.init))
+        assert usual_init(settings(activation=activation, init="orthogonal"))["model.init"] == "auto"
+    assert usual_init({"model.init": "kaiming_normal"}) == {"model.init": "auto"}
+
+
 @pytest.mark.slow
 def test_the_remedy_for_twenty_sigmoid_layers_trains(real_data: Path) -> None:
     """Typed as it stands, beside the defaults, it reaches 0.85 on FashionMNIST in three epochs."""
@@ -523,7 +532,7 @@ def test_the_remedy_for_twenty_sigmoid_layers_trains(real_data: Path) -> None:
     x, y, held_x, held_y = x[:55000], y[:55000], x[55000:], y[55000:]
     model = settings(depth=20, activation="sigmoid", dropout=0.2, learning_rate=0.004)
     torch.manual_seed(0)
-    sick = MLP(784, 10, depth=20, width=256, activation="sigmoid", dropout=0.2)
+    sick = MLP(784, 10, depth=20, width=256, activation="sigmoid", norm="none", dropout=0.2)
     findings = diagnose(sick, held_x[:512], held_y[:512], F.cross_entropy, model, CHANCE).findings
     assert findings[0].code == "vanishing_gradient"
     for flag in combined_remedy(findings):

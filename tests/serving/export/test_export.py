@@ -24,8 +24,8 @@ import project.serving.export.export as exporting
 from project.data.datamodule import ImageDataModule
 from project.data.settings import DataSettings
 from project.errors import InputError, RunError
-from project.network.activations import ActivationName
-from project.network.mlp import NormName
+from project.network.activations import ACTIVATIONS
+from project.network.norms import NORMS
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.train import train
@@ -38,7 +38,6 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime has no rel
 
 SCRIPT = ROOT / "scripts" / "export.py"
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
-ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
 TASKS: dict[str, dict[str, Any]] = {
     "multiclass": {},
     "binary": {"data": {"classes": [2, 0]}},
@@ -110,21 +109,19 @@ TORCH_EXPORT = pytest.param("torch_export", marks=pytest.mark.slow)
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("to", [ONNX, TORCH_EXPORT, "safetensors"])
-def test_every_activation(activation: ActivationName, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+def test_every_activation(activation: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
     hold_against_the_run(make_run(tmp_path, idx_folder, activation=activation), to)
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "elu", "swish", "softplus"])
 @pytest.mark.parametrize("to", [ONNX, TORCH_EXPORT, "safetensors"])
-def test_a_parameter_of_the_activation(
-    activation: ActivationName, to: FormatName, idx_folder: Path, tmp_path: Path
-) -> None:
+def test_a_parameter_of_the_activation(activation: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
     hold_against_the_run(make_run(tmp_path, idx_folder, activation=activation, activation_parameter=1.7), to)
 
 
-@pytest.mark.parametrize("norm", get_args(NormName))
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
-def test_every_norm(norm: NormName, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+def test_every_norm(norm: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
     hold_against_the_run(make_run(tmp_path, idx_folder, norm=norm, dropout=0.5, width=[9, 12]), to)
 
 

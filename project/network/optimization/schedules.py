@@ -1,0 +1,118 @@
+"""Learning-rate schedules (N29) by name, one row each, in pure Python."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+from project.errors import InputError, check_choice
+
+FINAL_EXPONENTIAL = 0.01
+"""Share of the learning rate that the exponential schedule ends with."""
+CYCLES = 3
+"""Triangles of the cyclic schedule, each from a tenth of the learning rate to all of it and back."""
+ONE_CYCLE_RISE = 0.3
+"""Share of the steps in which one_cycle climbs, from 1/25 of the learning rate; it ends at 1/250,000 of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One schedule.
+
+    Attributes:
+        factor: What the learning rate is multiplied by at step k of n, for k = 0 … n, given also the share of the whole
+            training that was done before this epoch.
+        steady: Whether the rate stays the same from start to end.
+        oscillates: Whether the rate goes up again after it went down, so that the loss may do so too.
+    """
+
+    factor: Callable[[int, int, float], float]
+    steady: bool
+    oscillates: bool
+
+
+def _cosine_between(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _one_cycle(k: int, n: int, _: float) -> float:
+    """Half a cosine from 1/25 up to 1, then one down to 1/250,000 at the last step (Smith & Topin 2018).
+
+    The corners are those of torch's OneCycleLR: the climb ends at step 0.3·n − 1, the fall at n − 1. Under 4 steps
+    there is no room for a climb.
+    """
+    peak, last = ONE_CYCLE_RISE * n - 1, n - 1
+    if k <= peak:
+        return _cosine_between(1 / 25, 1.0, k / peak)
+    return _cosine_between(1.0, 1 / 250_000, min((k - peak) / (last - peak), 1.0))
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": Schedule(factor=lambda *_: 1.0, steady=True, oscillates=False),
+    "linear": Schedule(factor=lambda k, n, _: 1 - k / n, steady=False, oscillates=False),
+    # a tenth for epochs from the middle of the training on, a hundredth from three quarters (He et al. 2016)
+    "step": Schedule(
+        factor=lambda _k, _n, done: 0.1 ** ((done >= 0.5) + (done >= 0.75)), steady=False, oscillates=False
+    ),
+    # the same factor at every step
+    "exponential": Schedule(
+        factor=lambda k, n, _: cast(float, FINAL_EXPONENTIAL ** (k / n)), steady=False, oscillates=False
+    ),
+    # Loshchilov & Hutter 2017, eq. 5, one cycle
+    "cosine": Schedule(factor=lambda k, n, _: _cosine_between(1.0, 0.0, k / n), steady=False, oscillates=False),
+    # Smith 2017, triangular
+    "cyclic": Schedule(
+        factor=lambda k, n, _: 0.1 + 0.9 * (1 - abs(2 * (k * CYCLES / n % 1.0) - 1)), steady=False, oscillates=True
+    ),
+    "one_cycle": Schedule(factor=_one_cycle, steady=False, oscillates=False),
+}
+
+if TYPE_CHECKING:
+    ScheduleName = str
+else:
+    ScheduleName = Literal[tuple(SCHEDULES)]
+
+
+def check_schedule(name: str, warmup_fraction: float) -> None:
+    """Check a schedule and its warm-up.
+
+    Raises:
+        InputError: If the name is unknown, or the warm-up is not in [0, 1).
+    """
+    check_choice("schedule", name, SCHEDULES)
+    if not 0 <= warmup_fraction < 1:
+        raise InputError(
+            f"model.warmup_fraction is {warmup_fraction:g}, but must be at least 0 and less than 1",
+            "type for example --model.warmup_fraction 0.1",
+        )
+
+
+def learning_rate_factor(
+    schedule: str, step: int, num_steps: int, steps_per_epoch: int = 1, warmup_fraction: float = 0.0
+) -> float:
+    """What the learning rate is multiplied by at one optimizer step: a closed form, so that resuming is exact.
+
+    A warm-up takes the first `warmup_fraction` of the steps, rounded, save the very last. It rises linearly to where
+    the schedule starts, which is 1 for all but cyclic and one_cycle. The steps after it are numbered k = 0 … n−1.
+
+    Args:
+        schedule: A key of `SCHEDULES`.
+        step: Optimizer steps already done, from 0; beyond num_steps the value at num_steps holds.
+        num_steps: Optimizer steps of the whole training, positive.
+        steps_per_epoch: Optimizer steps in an epoch, for `step`.
+        warmup_fraction: In [0, 1).
+
+    Returns:
+        A share in [0, 1].
+
+    Raises:
+        InputError: See `check_schedule`.
+    """
+    check_schedule(schedule, warmup_fraction)
+    step = min(step, num_steps)
+    warmup_steps = min(round(warmup_fraction * num_steps), num_steps - 1)  # one step is left in any case
+    if step < warmup_steps:
+        start = learning_rate_factor(schedule, warmup_steps, num_steps, steps_per_epoch, warmup_fraction)
+        return start * (step + 1) / (warmup_steps + 1)
+    done = step // steps_per_epoch * steps_per_epoch / num_steps  # share of the training before this epoch
+    return SCHEDULES[schedule].factor(step - warmup_steps, num_steps - warmup_steps, done)
