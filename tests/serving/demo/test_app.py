@@ -36,7 +36,7 @@ from project.runs.cli import CLI
 from project.runs.train import train
 from project.serving.demo.app import Contender, Drawing, load_contenders
 from project.serving.demo.page import (
-    MOST_BARS,
+    MAX_BARS,
     NEGATIVE,
     POSITIVE,
     Answer,
@@ -264,7 +264,7 @@ def test_many_classes_are_ranked() -> None:
     names = tuple(f"class {index}" for index in range(47))
     page = answer_page([made_up(class_names=names, probabilities=torch.arange(47.0) / 1081, decision=46)], "", 0)
     shown = re.findall(r"title='(class \d+)'", page)
-    assert shown == [f"class {46 - rank}" for rank in range(MOST_BARS)]
+    assert shown == [f"class {46 - rank}" for rank in range(MAX_BARS)]
     assert "35 classes less probable" in page
 
 
@@ -284,10 +284,9 @@ def test_a_diverged_network_says_so() -> None:
 
 def test_several_networks_share_the_panels_and_one_view_of_the_same_picture() -> None:
     page = answer_page([made_up(name="a"), made_up(name="b")], "", 0)
-    assert page.count("the network's input") == 1
-    assert page.count("each pixel's share") == 2
+    assert (page.count("alt='the network"), page.count("alt='each pixel")) == (1, 2)
     other = made_up(name="c", image=torch.ones(4, 4, dtype=torch.uint8), attribution=torch.ones(4, 4))
-    assert answer_page([made_up(), other], "", 0).count("the network's input") == 2
+    assert answer_page([made_up(), other], "", 0).count("alt='the network") == 2
 
 
 def test_names_from_a_stranger_are_text() -> None:
