@@ -1,14 +1,13 @@
 """A trained network as one file for other programs: ONNX, torch.export, or safetensors, checked before it is kept."""
 
 import copy
-import importlib
 import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,9 @@ from project.data.splits import SplitName
 from project.errors import InputError, RunError
 from project.runs.parser import COMMON_TRAINER_SETTINGS
 from project.runs.saving.files import finite, part_of, read_json, read_yaml, replace_durably
-from project.serving.export.model_card import Check, model_card, run_metrics
+from project.serving.evaluation import scored_metrics
+from project.serving.export.model_card import Check, model_card
+from project.serving.packages import require
 from project.serving.restore import RestoredRun, read_settings
 from project.task import DataSpec, probabilities
 from project.training.module import MLPModule
@@ -43,7 +44,7 @@ CHECKED_BATCHES = ((1, 100), (37, 1000), (2048, 10_000))
 """Batch sizes of the check, and how many pictures at most go through each."""
 ONNX_OPSET = 18
 """The newest that every torch since 2.8 writes as it is; newer ones come about by conversion."""
-MOST_ONNX_BYTES = 2**31 - 2**20
+MAX_ONNX_BYTES = 2**31 - 2**20
 """One ONNX file is one protobuf message of less than 2 GiB; a little is left for all that is not weights."""
 
 
@@ -116,7 +117,7 @@ def export(
         if existing.exists() and not overwrite:
             raise InputError(f"{existing} exists already", "type --overwrite to replace it, or --output ANOTHER_FILE")
     for package in PACKAGES[to]:
-        _require(package, to)
+        require(package, "export")
     images = _check_pictures(run, split)
     metadata = describe(run, to, precision)
     content = _WRITE[to](rebuild(metadata, run.module.state_dict()), metadata)
@@ -156,8 +157,6 @@ def _judge(check: Check, run: RestoredRun, to: FormatName, precision: PrecisionN
 
 
 def _target(run: RestoredRun, to: FormatName, output: Path | None) -> Path:
-    if to not in get_args(FormatName):
-        raise InputError(f"there is no format {to!r}", f"choose --to {', '.join(get_args(FormatName))}")
     if output is None:
         return run.folder / "export" / f"model{SUFFIX[to]}"
     if output.is_dir():
@@ -168,22 +167,6 @@ def _target(run: RestoredRun, to: FormatName, output: Path | None) -> Path:
             f"type --output {output.with_suffix(SUFFIX[to]) if output.name else 'model' + SUFFIX[to]}",
         )
     return output
-
-
-def _require(name: str, to: FormatName) -> Any:
-    """An optional package, imported only where it is needed.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise
-        raise InputError(
-            f"the {to} format needs the package {error.name}, which is not installed", "pip install -e '.[export]'"
-        ) from None
 
 
 def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
@@ -231,18 +214,15 @@ def compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) 
     with torch.inference_mode():
         chunks = torch.split(images, CHECKED_BATCHES[-1][0])
         expected = torch.cat([_answers(normalization, mlp, spec, chunk) for chunk in chunks])
-        differences, same = [], 0
+        differences = []
         for size, most in CHECKED_BATCHES:
             found = torch.cat([answer(chunk) for chunk in torch.split(images[:most], size)])
-            difference = (found - expected[:most]).abs().max()
-            differences.append(float(difference) / (spec.target_sd if spec.task == "regression" else 1.0))
-            if spec.task != "regression":
-                same = int((found.argmax(1) == expected[:most].argmax(1)).sum())
-    nan = [difference for difference in differences if difference != difference]
+            differences.append((found - expected[:most]).abs().max())
+    is_class = spec.task != "regression"
     return Check(
-        max_difference=nan[0] if nan else max(differences),
+        max_difference=float(torch.stack(differences).max()) / (1.0 if is_class else spec.target_sd),  # NaN stays NaN
         num_pictures=len(images),
-        num_same_class=None if spec.task == "regression" else same,
+        num_same_class=int((found.argmax(1) == expected.argmax(1)).sum()) if is_class else None,
         split=split,
         batch_sizes=tuple(size for size, _ in CHECKED_BATCHES),
     )
@@ -261,7 +241,7 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
     data = {name: value for name, value in settings["data"].items() if name not in ("root", "download")}
     origin = read_json(run.folder / "provenance.json")
     changed = bool(origin.pop("git_diff", ""))
-    metrics = {name: value for name, value in run_metrics(run).items() if isinstance(value, float)}
+    metrics = {name: value for name, value in scored_metrics(run).items() if isinstance(value, float)}
     if spec.task == "regression":
         output = "value: float32 (batch,), in the target's unit"
     else:
@@ -320,7 +300,7 @@ def load_network(path: str | Path) -> ExportedNetwork:
     Raises:
         InputError: If it cannot be read, or was not exported by this project.
     """
-    safetensors = _require("safetensors", "safetensors")
+    safetensors = require("safetensors", "export")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -349,9 +329,9 @@ def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
 
 
 def _write_onnx(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
-    onnx = _require("onnx", "onnx")
+    onnx = require("onnx", "export")
     num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    if num_bytes > MOST_ONNX_BYTES:
+    if num_bytes > MAX_ONNX_BYTES:
         raise InputError(
             f"the network has {num_bytes / 2**30:.1f} GiB of weights, but one ONNX file holds less than 2",
             "type --to torch_export or --to safetensors",
@@ -373,7 +353,7 @@ def _write_onnx(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
 
 
 def _read_onnx(path: Path) -> Answer:
-    runtime = _require("onnxruntime", "onnx")
+    runtime = require("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -400,7 +380,7 @@ def _read_torch_export(path: Path) -> Answer:
 
 def _write_safetensors(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
     state = network.float().state_dict()  # as trained: nothing is lost, and a reader makes it double again
-    return bytes(_require("safetensors.torch", "safetensors").save(state, metadata))
+    return bytes(require("safetensors.torch", "export").save(state, metadata))
 
 
 _WRITE: dict[FormatName, Callable[[ExportedNetwork, dict[str, str]], bytes]] = {

@@ -465,9 +465,9 @@ def test_where_no_file_can_go(output: str, cause: str, run: Path, tmp_path: Path
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime", "safetensors"])
 def test_a_package_that_is_missing(package: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=f"needs the package {package}") as caught:
+    with pytest.raises(InputError, match=package) as caught:
         export(restore(run), "safetensors" if package == "safetensors" else "onnx")
-    assert caught.value.remedy == "pip install -e '.[export]'"
+    assert ".[export]" in caught.value.remedy
     assert not (run / "export").exists()
 
 
@@ -492,7 +492,7 @@ def test_a_split_that_is_not_there(idx_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large_for_onnx(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "MOST_ONNX_BYTES", 1000)
+    monkeypatch.setattr(exporting, "MAX_ONNX_BYTES", 1000)
     with pytest.raises(InputError, match="less than 2"):
         export(restore(run), "onnx")
 
