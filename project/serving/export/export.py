@@ -37,22 +37,22 @@ PACKAGES: dict[FormatName, tuple[str, ...]] = {
 }
 """What each format needs besides torch."""
 METADATA_FILE = "metadata.json"
-"""Where a torch.export archive keeps what the other formats keep as their own metadata."""
+"""A torch.export archive keeps here what the other formats keep as their own metadata."""
 TOLERANCE = 1e-5
-"""Largest difference between the file's answers and the checkpoint's: of a probability, or in sd of the target."""
+"""Maximum difference between the file's answers and the checkpoint's, of a probability or in sd of the target."""
 CHECKED_BATCHES = ((1, 100), (37, 1000), (2048, 10_000))
-"""Batch sizes of the check, and how many pictures at most go through each."""
+"""The check's batch sizes, and the maximum number of pictures for each."""
 ONNX_OPSET = 18
-"""The newest that every torch since 2.8 writes as it is; newer ones come about by conversion."""
+"""The newest version that every torch since 2.8 writes directly; newer ones need a conversion."""
 MAX_ONNX_BYTES = 2**31 - 2**20
-"""One ONNX file is one protobuf message of less than 2 GiB; a little is left for all that is not weights."""
+"""One ONNX file is one protobuf message of less than 2 GiB; a little of it is for what is not weights."""
 
 
 class ExportedNetwork(nn.Module):
     """Gray levels in, answers out: normalization, network, and softmax or the target's unit in one module.
 
     Args:
-        module: With the weights; this shares them.
+        module: The trained module, whose weights are shared.
     """
 
     def __init__(self, module: MLPModule) -> None:
@@ -95,21 +95,21 @@ def export(
 ) -> Export:
     """Write a run's network as one file with a model card beside it, both whole or not at all.
 
-    The file is read back and its answers are held against the checkpoint's before it takes its place.
+    The file is read back, and its answers are compared with the checkpoint's, before it takes its place.
 
     Args:
         run: The trained network and its data, which the check needs.
         to: The file's format.
         output: The file, or the folder that it goes into; by default `export` in the run folder.
-        split: Whose pictures the check takes, at most the first 10,000.
-        overwrite: Whether a file or card that is there already may be replaced.
-        precision: In which the file computes. Double precision is for networks that rounding moves too far, such as
-            one that was trained on raw gray levels; answers are float32 all the same.
+        split: The split whose pictures the check takes, the first 10,000 at most.
+        overwrite: Whether an existing file or card may be replaced.
+        precision: The precision in which the file computes. Double precision is for networks whose answers rounding
+            changes too much, such as one that was trained on raw gray levels; the answers are float32 in any case.
 
     Raises:
-        InputError: If a package, the data or the split is missing, or the file cannot be or should not be written.
-        RunError: If an answer differs by more than 1e-5 from the checkpoint's, as rounding alone can do where inputs
-            and weights are large; nothing is left behind.
+        InputError: If a package, the data or the split is missing, or if the file cannot or must not be written.
+        RunError: If an answer differs by more than 1e-5 from the checkpoint's, which rounding alone can cause where
+            inputs and weights are large; no file stays behind.
     """
     path = _target(run, to, output)
     card = path.with_name(path.name + ".md")
@@ -198,13 +198,13 @@ def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
 
 
 def compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) -> Check:
-    """Hold a file's answers, in batches of several sizes, against the checkpoint's in double precision.
+    """Compare a file's answers, in batches of several sizes, with the checkpoint's in double precision.
 
     Args:
-        answer: What the file computes.
-        run: With the checkpoint's network.
-        images: uint8 (n, height, width).
-        split: Where the images are from.
+        answer: The function that the file computes.
+        run: The run with the checkpoint's network.
+        images: Gray levels, uint8 (n, height, width).
+        split: The split that the images are from.
     """
     spec = run.module.spec
     # in double precision: in float32 even the checkpoint's own answers depend on the batch size
@@ -229,7 +229,7 @@ def compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) 
 
 
 def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict[str, str]:
-    """The metadata that go into a file: texts, most of them JSON, that rebuild the network and name its origin.
+    """The metadata that go into a file: texts, most of them JSON, which rebuild the network and name its origin.
 
     Keys: project, version, run, checkpoint, task, class_names, input, output, precision, spec, settings (model, data,
     trainer), metrics (of the test split, where the checkpoint is the one that they are of), data (source and hashes),
@@ -237,7 +237,7 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
     """
     spec = run.module.spec
     settings = read_settings(run.folder)
-    # where the data lie on one machine is nobody else's matter
+    # the folders of this machine are of no use elsewhere
     data = {name: value for name, value in settings["data"].items() if name not in ("root", "download")}
     origin = read_json(run.folder / "provenance.json")
     changed = bool(origin.pop("git_diff", ""))
@@ -268,7 +268,7 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
 
 
 def _trainer_settings(run: RestoredRun) -> dict[str, Any]:
-    """The commonest of them, as far as the run's config.yaml has them."""
+    """The most common trainer settings, as far as the run's config.yaml has them."""
     trainer = read_yaml(run.folder / "config.yaml").get("trainer")
     found = trainer if isinstance(trainer, dict) else {}
     return {name: found[name] for name in COMMON_TRAINER_SETTINGS if found.get(name) is not None}
@@ -278,11 +278,11 @@ def rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwo
     """The network that a file's metadata describe, with the given weights.
 
     Args:
-        metadata: As `describe` makes them.
+        metadata: The metadata, as `describe` returns them.
         state: The module's weights and buffers by name.
 
     Raises:
-        Exception: Whatever building raises where a foreign file's metadata and weights make no network.
+        Exception: Any error of the constructors, if the metadata and weights of a foreign file are no network.
     """
     model = json.loads(metadata["settings"])["model"] | {"compile": False}
     spec = json.loads(metadata["spec"])
@@ -295,10 +295,10 @@ def rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwo
 
 
 def load_network(path: str | Path) -> ExportedNetwork:
-    """The network in a safetensors file, ready to answer; nothing but the file is needed.
+    """The network in a safetensors file, ready to answer; nothing except the file is needed.
 
     Raises:
-        InputError: If it cannot be read, or was not exported by this project.
+        InputError: If the file cannot be read, or was not exported by this project.
     """
     safetensors = require("safetensors", "export")
     try:
@@ -311,7 +311,7 @@ def load_network(path: str | Path) -> ExportedNetwork:
         ) from None
     try:
         return rebuild(metadata, state)
-    except Exception as error:  # whatever a foreign file's metadata and tensors may raise
+    except Exception as error:  # a foreign file's metadata and tensors may raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
             f"{path} holds no network of this project: {lines[-1].strip()[:200]}",
@@ -379,7 +379,7 @@ def _read_torch_export(path: Path) -> Answer:
 
 
 def _write_safetensors(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
-    state = network.float().state_dict()  # as trained: nothing is lost, and a reader makes it double again
+    state = network.float().state_dict()  # as trained: nothing is lost, and the reader converts it to double again
     return bytes(require("safetensors.torch", "export").save(state, metadata))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
-"""Told apart by people who see few colours too (Okabe & Ito 2008; Tol 2021), then used again with other dashes."""
+"""Colour-blind people can tell them apart too (Okabe & Ito 2008; Tol 2021); after the last, other dashes follow."""
 DASHES = ("-", "--", ":")
 DPI = 110
 Values = Mapping[str, Mapping[int, float]]
@@ -27,9 +27,9 @@ def draw(study: Study, values: Values, records: Sequence[RunRecord], chance: flo
 
     Args:
         study: The study.
-        values: Its metric.
-        records: Its final runs.
-        chance: What guessing gets, drawn where it is not far off.
+        values: The study's metric by arm and seed.
+        records: The study's final runs.
+        chance: The accuracy of guessing; it is drawn where it is not far from the runs' accuracies.
     """
     figures = {"results": results_figure(study, values, chance)}
     if is_grid(study):
@@ -48,7 +48,7 @@ def is_grid(study: Study) -> bool:
 
 
 def save(figure: "Figure", folder: Path, name: str) -> None:
-    """Write a figure as PNG and SVG, the same bytes for the same picture."""
+    """Write a figure as PNG and SVG; the same picture always gives the same bytes."""
     import matplotlib as mpl
 
     with mpl.rc_context({"svg.hashsalt": name}):
@@ -65,7 +65,7 @@ def results_figure(study: Study, values: Values, chance: float | None) -> "Figur
 
 
 def overview_figure(study: Study, values: Values, records: Sequence[RunRecord], chance: float | None) -> "Figure":
-    """The one figure of a lesson: what came out, as dots or as a heat map, and how it came about, as curves."""
+    """The one figure of a lesson: the results, as dots or as a heat map, beside the curves of the trainings."""
     arms = [arm for arm in study.arms if values.get(arm)]
     grid = is_grid(study) and len(arms) > 6
     height = 1.2 + 0.5 * len(next(iter(study.factors.values()))) if grid else 1.0 + 0.32 * len(arms)
@@ -122,15 +122,8 @@ def _draw_results(axis: "Axes", study: Study, values: Values, chance: float | No
         low, high = min(every), max(every)
         if low - chance < 0.5 * (high - low):
             axis.axvline(chance, color="grey", linewidth=1, linestyle=":")
-            axis.annotate(
-                "chance",
-                (chance, 1),
-                xycoords=("data", "axes fraction"),
-                fontsize=8,
-                color="grey",
-                ha="center",
-                va="bottom",
-            )
+            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+            axis.annotate("chance", (chance, 1), fontsize=8, color="grey", **place)
     _as_percent(axis, study.metric, "x")
 
 
@@ -168,7 +161,7 @@ def _draw_heat_map(axis: "Axes", study: Study, values: Values) -> None:
 def curves_figure(study: Study, records: Sequence[RunRecord]) -> "Figure":
     """The selection metric after each epoch: mean over seeds, and the band between the worst and the best seed.
 
-    Two factors share no panel: one panel for each level of the second factor, one colour for each of the first.
+    With two factors there is one panel for each level of the second factor, and one colour for each of the first.
     """
     if is_grid(study):
         (first, colours), (second, panels) = study.factors.items()
@@ -191,7 +184,7 @@ def curves_figure(study: Study, records: Sequence[RunRecord]) -> "Figure":
 
 
 def _legend(figure: "Figure", axis: "Axes") -> None:
-    """Name the curves below the figure, where no curve runs through the names."""
+    """Name the curves below the figure, where no curve crosses the names."""
     handles, labels = axis.get_legend_handles_labels()
     if handles:
         columns = max(min(len(labels), int(figure.get_figwidth() * 14 / (max(map(len, labels)) + 6))), 1)
@@ -215,7 +208,7 @@ def _draw_curves(
         runs = [[epoch.get(metric, math.nan) for epoch in r.history] for r in records if r.arm == arm and r.history]
         if not runs:
             continue
-        # where runs stopped at different epochs, a mean over those that went on would tell a story of its own
+        # where runs stopped at different epochs, a mean over the longer ones alone would mislead
         length = min(len(run) for run in runs)
         columns = [[run[epoch] for run in runs] for epoch in range(length)]
         epochs = list(range(1, length + 1))
