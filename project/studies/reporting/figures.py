@@ -122,7 +122,7 @@ def _draw_results(axis: "Axes", study: Study, values: Values, chance: float | No
         low, high = min(every), max(every)
         if low - chance < 0.5 * (high - low):
             axis.axvline(chance, color="grey", linewidth=1, linestyle=":")
-            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+            place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
             axis.annotate("chance", (chance, 1), fontsize=8, color="grey", **place)
     _as_percent(axis, study.metric, "x")
 
