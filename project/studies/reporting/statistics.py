@@ -1,6 +1,6 @@
 """How sure a study can be: intervals, paired differences, Holm's correction, and the judgement of a claim.
 
-One rule judges every claim: the 95 % interval of a difference is held against the region that the claim allows. Inside,
+One rule judges every claim: the 95 % interval of a difference is compared with what the claim allows. Inside,
 the claim is supported; outside, contradicted; partly inside, undecided. Several claims share the 5 % by Holm's
 correction. All tests are t tests: with the few seeds that a study has, a rank test cannot reach significance at all
 (five pairs give Wilcoxon's test a smallest p of 1/16). The intervals cover the variation between seeds, not between

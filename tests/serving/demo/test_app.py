@@ -36,6 +36,7 @@ from project.runs.cli import CLI
 from project.runs.train import train
 from project.serving.demo.app import Contender, Drawing, load_contenders
 from project.serving.demo.page import (
+    CSS,
     MAX_BARS,
     NEGATIVE,
     POSITIVE,
@@ -309,6 +310,7 @@ def test_colours_tell_sign_and_size() -> None:
     assert tuple(colors[0][3]) == tuple(int(np.rint(level / 2)) for level in POSITIVE)
     assert not colors[0][4].any()
     assert not signed_colors(torch.zeros(2, 3)).any()
+    assert f"rgb{POSITIVE}" in CSS
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 16, 100, 512, 1000, 5000])
