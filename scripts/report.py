@@ -5,9 +5,8 @@ from pathlib import Path
 from project.runs.command import run_command
 from project.runs.parser import Parser
 from project.studies.read_study import stored_study
-from project.studies.reporting.markdown import to_index
 from project.studies.reporting.report import make_report
-from project.studies.reporting.write import print_report, publish, write_report
+from project.studies.reporting.write import print_report, publish, to_index, write_report
 from project.studies.run_comparison import compare_runs
 
 

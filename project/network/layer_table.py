@@ -6,6 +6,7 @@ from typing import cast
 from torch import nn
 
 from project.network.mlp import MLP, HiddenLayer
+from project.pages import markdown_table
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,9 @@ def layer_table(mlp: MLP) -> list[LayerRow]:
 
 def layer_table_markdown(mlp: MLP) -> str:
     """The layer table (N7) in Markdown."""
-    rows = layer_table(mlp)
-    lines = ["| layer | output shape | parameters | counted as |", "| --- | --- | ---: | --- |"]
-    lines += [f"| {row.layer} | {row.output_shape} | {row.parameters:,} | {row.formula} |" for row in rows]
-    return "\n".join([*lines, f"| total | | {sum(row.parameters for row in rows):,} | |"])
+    rows = [(row.layer, row.output_shape, f"{row.parameters:,}", row.formula) for row in layer_table(mlp)]
+    rows.append(("total", "", f"{sum(row.parameters for row in layer_table(mlp)):,}", ""))
+    return markdown_table(("layer", "output shape", "parameters", "counted as"), rows, (2,))
 
 
 def format_layer_table(mlp: MLP) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from project.task import TaskName
 
-    LossFunction = Callable[[Tensor, Tensor], Tensor]
-    """(outputs, targets) to the mean loss over the batch, a scalar."""
+LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]
+"""(outputs, targets) to the mean loss over the batch, a scalar."""
 
 DEFAULT_LOSS: "dict[TaskName, str]" = {
     "multiclass": "cross_entropy",

@@ -16,12 +16,12 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
 
     Args:
         run: The trained network and its data.
-        split: test, validation or train; the training split without augmentation.
+        split: The split to score; the training split is scored without augmentation.
         accelerator: The Trainer's accelerator.
 
     Returns:
         The split's metrics by the names of metrics.json, and for classification SPLIT/accuracy_interval [low, high]
-        (see `accuracy_interval`), which holds the sampling of the examples, not the training's chance.
+        (see `accuracy_interval`), which covers the sampling of the examples, not the variation between trainings.
 
     Raises:
         InputError: If the run has no such split.
@@ -55,3 +55,13 @@ def accuracy_interval(num_correct: int, num_examples: int) -> tuple[float, float
     """Wilson's 95 % interval of an accuracy (Wilson 1927), low and high."""
     interval = binomtest(num_correct, num_examples).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def scored_metrics(run: RestoredRun) -> dict[str, Any]:
+    """What metrics.json says of the run's checkpoint.
+
+    It is empty if the metrics are another checkpoint's or the training is not over: a training scores its best
+    checkpoint, or its last one if it keeps no best one.
+    """
+    is_scored = run.checkpoint.name == "best.ckpt" or not run.checkpoint.with_name("best.ckpt").exists()
+    return run.metrics if is_scored and run.metrics.get("status") in ("completed", "early_stopped") else {}

@@ -1,4 +1,4 @@
-"""A trained network and its data settings from a run folder, read as data: nothing in it is imported or run."""
+"""A trained network and its data settings from a run folder, read as data: no code in it is imported or run."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,8 +30,8 @@ class RestoredRun:
     Args:
         folder: The run folder.
         checkpoint: The checkpoint that the weights are from.
-        module: With the trained weights and the training split's normalization.
-        datamodule: With the run's data settings; the data themselves are loaded when first asked for.
+        module: The module with the trained weights and the training split's normalization.
+        datamodule: The data module with the run's data settings; the data are loaded at their first use.
         precision: The Trainer's precision, or None for its default.
     """
 
@@ -45,7 +45,7 @@ class RestoredRun:
     def model(self) -> ImageModule:
         """The network, for use: gray levels 0–255 (batch, height, width), uint8 or float, to logits (batch, outputs).
 
-        Its first step is the training split's normalization, so that nothing else must be done to the pictures.
+        Its first step is the training split's normalization, so the pictures need no other preparation.
         """
         return self.module.eval()
 
@@ -70,9 +70,9 @@ class RestoredRun:
 
     @property
     def polarity(self) -> Polarity:
-        """How pictures from elsewhere become like the run's own: auto where those are known to be light on dark.
+        """How pictures from outside become like the run's own: auto where those are known to be light on dark.
 
-        That is so of MNIST and FashionMNIST. Of data of a user's own it is not known, and pictures stay as they are.
+        MNIST and FashionMNIST are light on dark. Of a user's own data this is not known, and pictures stay as they are.
         """
         return "as_is" if self.datamodule.settings.dataset == "idx" else "auto"
 
@@ -80,12 +80,12 @@ class RestoredRun:
         """Read a picture file as the network takes it, uint8 (height, width).
 
         Args:
-            source: The file, or an open binary file; of any size, in colour or gray.
+            source: The file's name, or an open binary file; the picture has any size, in colour or gray.
             polarity: What happens to the gray levels (see `fit_image`); the run's own if None.
             center: Whether to scale and center the ink as MNIST's was.
 
         Raises:
-            InputError: If it is no picture, or damaged.
+            InputError: If it is not a picture, or is damaged.
         """
         spec, image = self.module.spec, read_image(source)
         return fit_image(image, spec.height, spec.width, polarity or self.polarity, center)[0]
@@ -94,7 +94,7 @@ class RestoredRun:
     def predict(self, images: Tensor) -> Tensor:
         """Class probabilities, float32 (n, classes); for regression the values in the target's unit, (n,).
 
-        Computed in the precision of the weights, which is float32, whatever the training's was.
+        They are computed in the precision of the weights, float32, even if the training's was another.
 
         Args:
             images: Gray levels 0–255, uint8 or float, (n, height, width), or one picture (height, width).
@@ -139,7 +139,7 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
 
     Args:
         path: A run folder (its best checkpoint is taken, or else its last), or a checkpoint inside one.
-        data_root: Where the data are now, if not where they were; they are not needed to predict.
+        data_root: The folder where the data are now, if they have moved; a prediction does not need them.
 
     Raises:
         InputError: If there is no run, no checkpoint, or the two do not fit together.

@@ -11,6 +11,7 @@ from project.runs.saving.files import read_json, read_yaml
 from project.runs.saving.provenance import origin_of
 from project.runs.saving.run_folder import find_run_folder
 from project.settings import Settings, flatten
+from project.studies.reporting.formats import format_setting
 from project.studies.study import OWN_SETTINGS, RunRecord, Study
 
 NO_DIFFERENCE = (*OWN_SETTINGS, "data.root", "data.download", "trainer.default_root_dir", "config")
@@ -37,7 +38,8 @@ def compare_runs(paths: Sequence[Path], metric: str) -> tuple[Study, list[RunRec
     records = []
     seen: dict[tuple[str, int], Path] = {}
     for folder, one in zip(folders, settings, strict=True):
-        arm = ",".join(f"{key.rsplit('.', 1)[-1]}={_short(one.get(key))}" for key in varied) or "run"
+        levels = [f"{key.rsplit('.', 1)[-1]}={format_setting(one.get(key)).replace(' ', '')}" for key in varied]
+        arm = ",".join(levels) or "run"
         arms.setdefault(arm, {key: one.get(key) for key in varied})
         seed = int(one.get("seed_everything", 0))
         if (arm, seed) in seen:
@@ -74,7 +76,3 @@ def _record(folder: Path, arm: str, seed: int, settings: Settings) -> RunRecord:
         origin=origin_of(read_json(folder / "provenance.json")),
         folder=str(folder),
     )
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")

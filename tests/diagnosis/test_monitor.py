@@ -237,7 +237,7 @@ def test_layer_tags_sort_as_they_lie(num_hidden: int) -> None:
     assert tags == sorted(tags)
 
 
-def test_flat_settings() -> None:
+def test_flatten() -> None:
     nested = {"model": {"depth": 2, "width": [3, 4]}, "seed_everything": 0, "a": {"b": {"c": None}}}
     flat = {"model.depth": 2, "model.width": [3, 4], "seed_everything": 0, "a.b.c": None}
     assert flatten(nested) == flat

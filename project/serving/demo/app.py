@@ -7,8 +7,6 @@ the server: fonts are the system's, and Gradio's statistics and search for updat
 """
 
 import base64
-import binascii
-import importlib
 import io
 import json
 import os
@@ -31,6 +29,8 @@ from project.data.augmentation import rotate
 from project.errors import InputError, RunError
 from project.serving.demo.attribution import AttributionName, layer_outputs, pixel_attribution
 from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
+from project.serving.evaluation import scored_metrics
+from project.serving.packages import require
 from project.serving.predict.image_files import Polarity, fit_image, read_image
 from project.serving.restore import RestoredRun, restore
 from project.task import decide, probabilities, target_name
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 
 CANVAS_SIDE = 280
-"""Pixels of the canvas' longer side."""
-LARGEST_DRAWING = 40_000_000
+"""The canvas' longer side in pixels."""
+MAX_MESSAGE_LENGTH = 40_000_000
 """Characters that the page may send: a picture file of some 30 MB."""
 METHODS: dict[str, AttributionName] = {
     "integrated gradients": "integrated_gradients",
@@ -54,8 +54,8 @@ class Contender:
     """One of the networks that answer.
 
     Args:
-        run: With its network in evaluation mode, on the CPU.
-        name: Data set and run, as its folder is called.
+        run: The run; its network is in evaluation mode, on the CPU.
+        name: The names of the data set and of the run, as its folder has them.
     """
 
     run: RestoredRun
@@ -63,14 +63,11 @@ class Contender:
 
     @cached_property
     def description(self) -> str:
-        """Its layers' sizes and, if that is known of these weights, how well it does on the test set, in one line."""
-        module, metrics = self.run.module, self.run.metrics
-        layers = [*module.mlp.hidden]
-        sizes = [module.spec.height * module.spec.width, *(layer.linear.out_features for layer in layers)]
-        line = " → ".join(map(str, [*sizes, module.spec.num_outputs]))
-        best = self.run.folder / "checkpoints" / "best.ckpt"
-        if best.is_file() and self.run.checkpoint.name != best.name:
-            return line  # the metrics are the best checkpoint's, not this one's
+        """One line: the layers' sizes and, if it is known of these weights, the score on the test set."""
+        module, spec = self.run.module, self.run.module.spec
+        sizes = [spec.height * spec.width, *(layer.linear.out_features for layer in [*module.mlp.hidden])]
+        line = " → ".join(map(str, [*sizes, spec.num_outputs]))
+        metrics = scored_metrics(self.run)
         for split in ("test", "validation"):
             if isinstance(accuracy := metrics.get(f"{split}/accuracy"), float):
                 return f"{line}, {split} accuracy {100 * accuracy:.1f} %"
@@ -79,12 +76,12 @@ class Contender:
         return line
 
     def answer(self, drawing: "Drawing", center: bool, method: AttributionName) -> Answer:
-        """What this network makes of a picture.
+        """What this network answers to a picture.
 
         Args:
-            drawing: Of any size.
-            center: Put its ink where MNIST has its digits'; an example of the data set is left where it is.
-            method: How pixels are weighed.
+            drawing: The picture, of any size.
+            center: Whether its ink is moved to where MNIST has its digits; an example of the data set stays as it is.
+            method: How the pixels are weighed.
         """
         module, spec = self.run.module, self.run.module.spec
         center = center and drawing.kind != "example"
@@ -136,8 +133,8 @@ class Drawing:
 
     Args:
         image: Gray levels, uint8 (height, width).
-        kind: drawn by hand; a file; or an example of the test set.
-        paper: Colour of the ground that it was drawn on.
+        kind: Whether it was drawn by hand, is a file, or is an example of the test set.
+        paper: The colour of the ground that it was drawn on.
         truth: What an example shows, else empty.
     """
 
@@ -153,15 +150,15 @@ class Drawing:
         Raises:
             InputError: If it is no picture.
         """
-        if len(message) > LARGEST_DRAWING:
+        if len(message) > MAX_MESSAGE_LENGTH:
             raise InputError(
-                f"the picture's file is larger than {LARGEST_DRAWING * 3 // 4 / 1e6:.0f} MB", "make it smaller first"
+                f"the picture's file is larger than {MAX_MESSAGE_LENGTH * 3 // 4 / 1e6:.0f} MB", "make it smaller first"
             )
         try:
             content = json.loads(message)
             kind, paper, truth = content["kind"], content["paper"], str(content["truth"])
             data = base64.b64decode(content["picture"].partition(",")[2], validate=True)
-        except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise InputError("the page sent no picture", "load the page again") from None
         return cls(
             read_image(io.BytesIO(data)),
@@ -171,7 +168,11 @@ class Drawing:
         )
 
     def polarity(self, usual: Polarity) -> Polarity:
-        """Whether it has to be inverted for a network, whose `usual` way with pictures from elsewhere is given."""
+        """Whether the drawing must be inverted for a network.
+
+        Args:
+            usual: What happens to other pictures from outside the network's own data.
+        """
         if self.kind == "example" or usual == "as_is":
             return "as_is"
         if self.kind == "drawn":
@@ -183,11 +184,11 @@ def load_contenders(paths: Sequence[Path], data_root: Path | None = None) -> lis
     """Restore the runs to be shown.
 
     Args:
-        paths: Run folders, or checkpoints inside some.
-        data_root: Where their data are now, if not where they were.
+        paths: Run folders, or checkpoints inside run folders.
+        data_root: Where their data are now, if they have moved.
 
     Raises:
-        InputError: If one of them is no run, or is given twice.
+        InputError: If a path is no run, or is given twice.
     """
     contenders: list[Contender] = []
     for path in paths:
@@ -207,30 +208,22 @@ def import_gradio() -> ModuleType:
     """Gradio, with its statistics and its search for updates switched off.
 
     Raises:
-        InputError: If it, or what weighs the pixels, is not installed.
+        InputError: If Gradio or captum, which weighs the pixels, is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while it is imported
     os.environ["HF_HUB_OFFLINE"] = "1"
-    for package in ("captum.attr", "gradio"):
-        try:
-            module = importlib.import_module(package)
-        except ImportError as error:
-            raise InputError(
-                f"the demo needs {package.partition('.')[0]}, which is not installed ({error})",
-                "type: pip install -e '.[demo]'",
-            ) from None
-    return module
+    require("captum.attr", "demo")
+    return require("gradio", "demo")
 
 
-def build_page(contenders: Sequence[Contender], seed: int | None = None) -> "Blocks":
+def build_page(contenders: Sequence[Contender]) -> "Blocks":
     """The page as a Gradio app, not served yet.
 
     Args:
-        contenders: At least one.
-        seed: Of the choice among test pictures; another one each time if None.
+        contenders: The networks that answer, at least one.
     """
     gradio = import_gradio()
-    generator = random.Random(seed)  # noqa: S311 - chooses pictures, no secrets
+    generator = random.Random()  # noqa: S311 - chooses pictures, no secrets
     first = contenders[0].run
     names = [contender.name for contender in contenders]
     spec = first.module.spec
@@ -290,15 +283,15 @@ def build_page(contenders: Sequence[Contender], seed: int | None = None) -> "Blo
 
 @contextmanager
 def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
-    """Serve the page from a thread of its own meanwhile; yields its address.
+    """Serve the page from a thread of its own as long as the context lasts; yields the page's address.
 
     Args:
-        contenders: At least one.
-        host: Address to listen on; 127.0.0.1 is reached from this machine alone.
-        port: 0 takes any free one.
+        contenders: The networks that answer, at least one.
+        host: The address to listen on; only this machine reaches 127.0.0.1.
+        port: The port to listen on; 0 takes any free one.
 
     Raises:
-        InputError: If a package is missing, or nothing can listen there.
+        InputError: If a package is missing, or if nothing can listen at the address.
         RunError: If Gradio cannot start.
     """
     gradio = import_gradio()
@@ -310,7 +303,7 @@ def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int 
         "theme": gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         "css": CSS,
         "footer_links": [],
-        "ssr_mode": False,  # which would look for Node
+        "ssr_mode": False,  # it would look for Node
         "share": False,
         "run_history": False,
         "enable_monitoring": False,
@@ -330,16 +323,18 @@ def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int 
 
 
 def wait() -> None:
-    """Leave the page to its thread until a signal ends the program."""
+    """Wait until a signal ends the program; the page's thread does the work."""
     threading.Event().wait()
 
 
 def _free_port(host: str, port: int) -> int:
-    """The port, or any free one for 0, after a check that one can listen there."""
+    """The port, or any free one for 0, after a check that the program can listen there."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: past what just ended
+            trial.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as servers do: a port that was free a second ago counts
             trial.bind((host, port))
             return int(trial.getsockname()[1])
     except socket.gaierror:

@@ -1,6 +1,6 @@
 """What happens inside a network while it answers one picture: every layer's outputs, and which pixels mattered.
 
-Both are pure functions of a network in evaluation mode and of gray levels; nothing is compiled, trained or kept.
+Both are pure functions of a network in evaluation mode and of gray levels; nothing is compiled, trained or stored.
 """
 
 from typing import Literal, cast
@@ -8,23 +8,23 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from project.errors import InputError
+from project.serving.packages import require
 from project.training.module import ImageModule
 
 AttributionName = Literal["integrated_gradients", "gradient_times_input"]
 NUM_STEPS = 24
-"""Points between black and the picture at which integrated gradients asks for the gradient (Gauss-Legendre)."""
+"""Points between black and the picture at which integrated gradients computes the gradient (Gauss-Legendre)."""
 
 
 def layer_outputs(module: ImageModule, images: Tensor) -> list[Tensor]:
     """Each hidden layer's outputs after its activation, (n, units), then the logits, (n, outputs); all float32.
 
     Args:
-        module: In evaluation mode.
+        module: The network, in evaluation mode.
         images: Gray levels 0–255, uint8 or float32, (n, height, width).
 
     Raises:
-        ValueError: If the network is in training mode, where dropout would make the answer one of chance.
+        ValueError: If the network is in training mode, where dropout would make the answer random.
     """
     if module.training:
         raise ValueError("the network is in training mode: call module.eval() first")
@@ -37,15 +37,15 @@ def layer_outputs(module: ImageModule, images: Tensor) -> list[Tensor]:
 
 
 def evidence(module: ImageModule, images: Tensor, decision: int) -> Tensor:
-    """The number that a picture's pixels are to explain, (n,).
+    """The number that a picture's pixels explain, (n,).
 
-    That is the decided class's logit; with one output the logit's distance from 0 on the decided class's side; for
+    It is the decided class's logit; for the binary task the one logit, or its negative if class 0 was decided for; for
     regression the output in the target's unit.
 
     Args:
-        module: In evaluation mode.
+        module: The network, in evaluation mode.
         images: Gray levels 0–255, float32, (n, height, width).
-        decision: The class's index; of no meaning for regression.
+        decision: The class's index; regression ignores it.
     """
     logits = layer_outputs(module, images)[-1]
     if module.task == "multiclass":
@@ -60,35 +60,30 @@ def pixel_attribution(
 ) -> Tensor:
     """How much each pixel added to the `evidence`, or took from it, float32 (n, height, width).
 
-    A black pixel's share is 0 by both methods: the picture is compared with an all-black one. The shares of
+    A black pixel's share is 0 by both methods, because the picture is compared with an all-black one. The shares of
     integrated gradients add up to the difference between the two pictures' evidence.
 
     Args:
-        module: In evaluation mode.
+        module: The network, in evaluation mode.
         images: Gray levels 0–255, uint8 or float32, (n, height, width).
-        decision: The class's index; of no meaning for regression.
-        method: gradient_times_input takes the slope at the picture alone (Shrikumar et al. 2016, arXiv:1605.01713);
-            integrated_gradients its mean on the way from black to the picture (Sundararajan et al. 2017,
+        decision: The class's index; regression ignores it.
+        method: gradient_times_input takes the gradient at the picture alone (Shrikumar et al. 2016, arXiv:1605.01713);
+            integrated_gradients takes its mean on the way from black to the picture (Sundararajan et al. 2017,
             arXiv:1703.01365, equation 1).
 
     Raises:
         InputError: If captum is not installed.
     """
-    try:
-        from captum.attr import InputXGradient, IntegratedGradients
-    except ImportError:
-        raise InputError(
-            "which pixels matter is computed by captum, which is not installed", "type: pip install -e '.[demo]'"
-        ) from None
+    captum = require("captum.attr", "demo")
 
     def explained(pictures: Tensor) -> Tensor:
         return evidence(module, pictures, decision)
 
     pictures = images.detach().float()
     if method == "gradient_times_input":
-        shares = InputXGradient(explained).attribute(pictures.requires_grad_())
+        shares = captum.InputXGradient(explained).attribute(pictures.requires_grad_())
     else:
-        shares = IntegratedGradients(explained).attribute(
+        shares = captum.IntegratedGradients(explained).attribute(
             pictures, torch.zeros_like(pictures), n_steps=NUM_STEPS, method="gausslegendre"
         )
     return cast(Tensor, shares).detach()

@@ -1,14 +1,13 @@
 """A trained network as one file for other programs: ONNX, torch.export, or safetensors, checked before it is kept."""
 
 import copy
-import importlib
 import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,9 @@ from project.data.settings import SplitName
 from project.errors import InputError, RunError
 from project.runs.parser import COMMON_TRAINER_SETTINGS
 from project.runs.saving.files import finite, part_of, read_json, read_yaml, replace_durably
-from project.serving.export.model_card import Check, model_card, run_metrics
+from project.serving.evaluation import scored_metrics
+from project.serving.export.model_card import Check, model_card
+from project.serving.packages import require
 from project.serving.restore import RestoredRun
 from project.task import DataSpec, probabilities
 from project.training.module import ImageModule
@@ -37,22 +38,22 @@ PACKAGES: dict[FormatName, tuple[str, ...]] = {
 }
 """What each format needs besides torch."""
 METADATA_FILE = "metadata.json"
-"""Where a torch.export archive keeps what the other formats keep as their own metadata."""
+"""A torch.export archive keeps here what the other formats keep as their own metadata."""
 TOLERANCE = 1e-5
-"""Largest difference between the file's answers and the checkpoint's: of a probability, or in sd of the target."""
+"""Maximum difference between the file's answers and the checkpoint's, of a probability or in sd of the target."""
 CHECKED_BATCHES = ((1, 100), (37, 1000), (2048, 10_000))
-"""Batch sizes of the check, and how many pictures at most go through each."""
+"""The check's batch sizes, and the maximum number of pictures for each."""
 ONNX_OPSET = 18
-"""The newest that every torch since 2.8 writes as it is; newer ones come about by conversion."""
-MOST_ONNX_BYTES = 2**31 - 2**20
-"""One ONNX file is one protobuf message of less than 2 GiB; a little is left for all that is not weights."""
+"""The newest version that every torch since 2.8 writes directly; newer ones need a conversion."""
+MAX_ONNX_BYTES = 2**31 - 2**20
+"""One ONNX file is one protobuf message of less than 2 GiB; a little of it is for what is not weights."""
 
 
 class ExportedNetwork(nn.Module):
     """Gray levels in, answers out: normalization, network, and softmax or the target's unit in one module.
 
     Args:
-        module: With the weights; this shares them.
+        module: The trained module, whose weights are shared.
     """
 
     def __init__(self, module: ImageModule) -> None:
@@ -95,21 +96,21 @@ def export(
 ) -> Export:
     """Write a run's network as one file with a model card beside it, both whole or not at all.
 
-    The file is read back and its answers are held against the checkpoint's before it takes its place.
+    The file is read back, and its answers are compared with the checkpoint's, before it takes its place.
 
     Args:
         run: The trained network and its data, which the check needs.
         to: The file's format.
         output: The file, or the folder that it goes into; by default `export` in the run folder.
-        split: Whose pictures the check takes, at most the first 10,000.
-        overwrite: Whether a file or card that is there already may be replaced.
-        precision: In which the file computes. Double precision is for networks that rounding moves too far, such as
-            one that was trained on raw gray levels; answers are float32 all the same.
+        split: The split whose pictures the check takes, the first 10,000 at most.
+        overwrite: Whether an existing file or card may be replaced.
+        precision: The precision in which the file computes. Double precision is for networks whose answers rounding
+            changes too much, such as one that was trained on raw gray levels; the answers are float32 in any case.
 
     Raises:
-        InputError: If a package, the data or the split is missing, or the file cannot be or should not be written.
-        RunError: If an answer differs by more than 1e-5 from the checkpoint's, as rounding alone can do where inputs
-            and weights are large; nothing is left behind.
+        InputError: If a package, the data or the split is missing, or if the file cannot or must not be written.
+        RunError: If an answer differs by more than 1e-5 from the checkpoint's, which rounding alone can cause where
+            inputs and weights are large; no file stays behind.
     """
     path = _target(run, to, output)
     card = path.with_name(path.name + ".md")
@@ -117,7 +118,7 @@ def export(
         if existing.exists() and not overwrite:
             raise InputError(f"{existing} exists already", "type --overwrite to replace it, or --output ANOTHER_FILE")
     for package in PACKAGES[to]:
-        _require(package, to)
+        require(package, "export")
     images = _check_pictures(run, split)
     metadata = describe(run, to, precision)
     content = _WRITE[to](rebuild(metadata, run.module.state_dict()), metadata)
@@ -157,8 +158,6 @@ def _judge(check: Check, run: RestoredRun, to: FormatName, precision: PrecisionN
 
 
 def _target(run: RestoredRun, to: FormatName, output: Path | None) -> Path:
-    if to not in get_args(FormatName):
-        raise InputError(f"there is no format {to!r}", f"choose --to {', '.join(get_args(FormatName))}")
     if output is None:
         return run.folder / "export" / f"model{SUFFIX[to]}"
     if output.is_dir():
@@ -169,22 +168,6 @@ def _target(run: RestoredRun, to: FormatName, output: Path | None) -> Path:
             f"type --output {output.with_suffix(SUFFIX[to]) if output.name else 'model' + SUFFIX[to]}",
         )
     return output
-
-
-def _require(name: str, to: FormatName) -> Any:
-    """An optional package, imported only where it is needed.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0]:
-            raise
-        raise InputError(
-            f"the {to} format needs the package {error.name}, which is not installed", "pip install -e '.[export]'"
-        ) from None
 
 
 def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
@@ -216,13 +199,13 @@ def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
 
 
 def compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) -> Check:
-    """Hold a file's answers, in batches of several sizes, against the checkpoint's in double precision.
+    """Compare a file's answers, in batches of several sizes, with the checkpoint's in double precision.
 
     Args:
-        answer: What the file computes.
-        run: With the checkpoint's network.
-        images: uint8 (n, height, width).
-        split: Where the images are from.
+        answer: The function that the file computes.
+        run: The run with the checkpoint's network.
+        images: Gray levels, uint8 (n, height, width).
+        split: The split that the images are from.
     """
     spec = run.module.spec
     # in double precision: in float32 even the checkpoint's own answers depend on the batch size
@@ -232,36 +215,33 @@ def compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) 
     with torch.inference_mode():
         chunks = torch.split(images, CHECKED_BATCHES[-1][0])
         expected = torch.cat([_answers(normalization, mlp, spec, chunk) for chunk in chunks])
-        differences, same = [], 0
+        differences = []
         for size, most in CHECKED_BATCHES:
             found = torch.cat([answer(chunk) for chunk in torch.split(images[:most], size)])
-            difference = (found - expected[:most]).abs().max()
-            differences.append(float(difference) / (spec.target_sd if spec.task == "regression" else 1.0))
-            if spec.task != "regression":
-                same = int((found.argmax(1) == expected[:most].argmax(1)).sum())
-    nan = [difference for difference in differences if difference != difference]
+            differences.append((found - expected[:most]).abs().max())
+    is_class = spec.task != "regression"
     return Check(
-        max_difference=nan[0] if nan else max(differences),
+        max_difference=float(torch.stack(differences).max()) / (1.0 if is_class else spec.target_sd),  # NaN stays NaN
         num_pictures=len(images),
-        num_same_class=None if spec.task == "regression" else same,
+        num_same_class=int((found.argmax(1) == expected.argmax(1)).sum()) if is_class else None,
         split=split,
         batch_sizes=tuple(size for size, _ in CHECKED_BATCHES),
     )
 
 
 def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict[str, str]:
-    """The metadata that go into a file: texts, most of them JSON, that rebuild the network and name its origin.
+    """The metadata that go into a file: texts, most of them JSON, which rebuild the network and name its origin.
 
     Keys: project, version, run, checkpoint, task, class_names, input, output, precision, spec, settings (model, data,
     trainer), metrics (of the test split, where the checkpoint is the one that they are of), data (source and hashes),
     provenance (command, commit, versions, hardware, seeds), exported_with.
     """
     spec = run.module.spec
-    # where the data lie on one machine is nobody else's matter
+    # the folders of this machine are of no use elsewhere
     data = {name: value for name, value in asdict(run.datamodule.settings).items() if name not in ("root", "download")}
     origin = read_json(run.folder / "provenance.json")
     changed = bool(origin.pop("git_diff", ""))
-    metrics = {name: value for name, value in run_metrics(run).items() if isinstance(value, float)}
+    metrics = {name: value for name, value in scored_metrics(run).items() if isinstance(value, float)}
     if spec.task == "regression":
         output = "value: float32 (batch,), in the target's unit"
     else:
@@ -288,7 +268,7 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
 
 
 def _trainer_settings(run: RestoredRun) -> dict[str, Any]:
-    """The commonest of them, as far as the run's config.yaml has them."""
+    """The most common trainer settings, as far as the run's config.yaml has them."""
     trainer = read_yaml(run.folder / "config.yaml").get("trainer")
     found = trainer if isinstance(trainer, dict) else {}
     return {name: found[name] for name in COMMON_TRAINER_SETTINGS if found.get(name) is not None}
@@ -298,11 +278,11 @@ def rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwo
     """The network that a file's metadata describe, with the given weights.
 
     Args:
-        metadata: As `describe` makes them.
+        metadata: The metadata, as `describe` returns them.
         state: The module's weights and buffers by name.
 
     Raises:
-        Exception: Whatever building raises where a foreign file's metadata and weights make no network.
+        Exception: Any error of the constructors, if the metadata and weights of a foreign file are no network.
     """
     model = json.loads(metadata["settings"])["model"] | {"compile": False}
     spec = json.loads(metadata["spec"])
@@ -315,12 +295,12 @@ def rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwo
 
 
 def load_network(path: str | Path) -> ExportedNetwork:
-    """The network in a safetensors file, ready to answer; nothing but the file is needed.
+    """The network in a safetensors file, ready to answer; nothing except the file is needed.
 
     Raises:
-        InputError: If it cannot be read, or was not exported by this project.
+        InputError: If the file cannot be read, or was not exported by this project.
     """
-    safetensors = _require("safetensors", "safetensors")
+    safetensors = require("safetensors", "export")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -331,7 +311,7 @@ def load_network(path: str | Path) -> ExportedNetwork:
         ) from None
     try:
         return rebuild(metadata, state)
-    except Exception as error:  # whatever a foreign file's metadata and tensors may raise
+    except Exception as error:  # a foreign file's metadata and tensors may raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
             f"{path} holds no network of this project: {lines[-1].strip()[:200]}",
@@ -349,9 +329,9 @@ def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
 
 
 def _write_onnx(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
-    onnx = _require("onnx", "onnx")
+    onnx = require("onnx", "export")
     num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    if num_bytes > MOST_ONNX_BYTES:
+    if num_bytes > MAX_ONNX_BYTES:
         raise InputError(
             f"the network has {num_bytes / 2**30:.1f} GiB of weights, but one ONNX file holds less than 2",
             "type --to torch_export or --to safetensors",
@@ -373,7 +353,7 @@ def _write_onnx(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
 
 
 def _read_onnx(path: Path) -> Answer:
-    runtime = _require("onnxruntime", "onnx")
+    runtime = require("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -399,8 +379,8 @@ def _read_torch_export(path: Path) -> Answer:
 
 
 def _write_safetensors(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
-    state = network.float().state_dict()  # as trained: nothing is lost, and a reader makes it double again
-    return bytes(_require("safetensors.torch", "safetensors").save(state, metadata))
+    state = network.float().state_dict()  # as trained: nothing is lost, and the reader converts it to double again
+    return bytes(require("safetensors.torch", "export").save(state, metadata))
 
 
 _WRITE: dict[FormatName, Callable[[ExportedNetwork, dict[str, str]], bytes]] = {

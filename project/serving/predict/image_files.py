@@ -1,6 +1,6 @@
 """Picture files read as gray levels, and fitted to what a network takes.
 
-    from project.image_files import fit_image, read_image
+    from project.serving.predict.image_files import fit_image, read_image
     image, inverted = fit_image(read_image(Path("seven.png")), 28, 28)  # uint8 (28, 28)
 
 MNIST and FashionMNIST are light on dark; most pictures that people draw or scan are dark on light.
@@ -19,77 +19,75 @@ from torch import Tensor
 from project.errors import InputError
 
 Polarity = Literal["auto", "as_is", "invert"]
-"""What happens to gray levels: auto inverts a picture whose corners are light, as_is none, invert every one."""
+"""What happens to gray levels: auto inverts a picture whose corners are light, as_is inverts none, invert all."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000")
-"""Pillow's names of the formats that are read. Not all that it can: for some it starts other programs."""
+"""Pillow's names of the formats that are read. Pillow knows more, but starts other programs for some."""
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".pbm", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".jp2")
 )
 """Endings of those formats' files, lower case."""
-MOST_PIXELS = 80_000_000
-"""Size beyond which a picture is refused before any pixel of it is unpacked."""
+MAX_PIXELS = 80_000_000
+"""A picture with more pixels is refused before any pixel is unpacked."""
 ENLARGEMENTS = tuple(Image.Resampling[kind] for kind in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS"))
 """Ways in which programs enlarge pictures."""
-MOST_SAMPLES = 16
-"""Pixels of a picture behind one of the network's, along each axis, beyond which blocks of them are averaged first."""
+MAX_SAMPLES = 16
+"""If more pixels of a picture, along an axis, become one of the network's, blocks of them are averaged first."""
 CORNER_FRACTION = 1 / 14
-"""Side of a corner patch as a share of the picture's shorter side: 2 of 28 pixels."""
+"""A corner patch's side as a share of the picture's shorter side: 2 of 28 pixels."""
 BOX_FRACTION = 20 / 28
-"""Side of the box for the ink as a share of the network's input (LeCun et al. 1998, section III.A)."""
+"""The side of the box for the ink as a share of the network's input (LeCun et al. 1998, section III.A)."""
 INK_FRACTION = 0.1
-"""What differs from the background by more than this share of the strongest ink is ink too."""
-LEAST_CONTRAST = 8
-"""Gray levels between background and strongest ink below which a picture counts as blank."""
+"""A pixel is ink if it differs from the background by more than this share of the strongest ink's difference."""
+MIN_CONTRAST = 8
+"""With fewer gray levels between background and strongest ink, a picture counts as blank."""
 
 
 def read_image(source: str | Path | BinaryIO) -> Tensor:
     """Read a picture's gray levels, uint8 (height, width).
 
-    Colour becomes luma (ITU-R 601), 16 bits become 8, the camera's rotation mark (EXIF) is obeyed, and of several
-    frames or pages the first is taken. A transparent picture is laid over white if what can be seen of it is dark,
-    over black if it is light. What JPEG's rounding leaves on black and white is taken away.
+    Colour becomes luma (ITU-R 601), 16 bits become 8, the picture is turned as the camera's rotation mark (EXIF) says,
+    and the first of several frames or pages is taken. A transparent picture is laid over white if its visible part is
+    dark, over black if it is light. The noise that JPEG's rounding leaves on black and white is removed.
 
     Args:
         source: The file, or an open binary file.
 
     Raises:
-        InputError: If it is missing, no picture in one of `FORMATS`, damaged, cut short or larger than `MOST_PIXELS`.
+        InputError: If it is missing, not a picture in one of `FORMATS`, damaged, cut short or larger than `MAX_PIXELS`.
     """
     name = str(source) if isinstance(source, (str, Path)) else "the picture"
     try:
         with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name)
             image.load()
-            if image.info:  # without it there is no mark, and looking for one takes as long as decoding a digit
+            if image.info:  # otherwise there is no mark, and the search for one takes as long as decoding a digit
                 ImageOps.exif_transpose(image, in_place=True)
             return _without_noise(_gray(image), getattr(image, "quantization", {}))
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{name} is no picture in a format that is read", f"give one of {_listed()}") from None
+        raise InputError(
+            f"{name} is not a picture in a format that is read", f"give one of {', '.join(FORMATS)}"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name) from None
     except FileNotFoundError:
         raise InputError(f"{name} does not exist", "check the name") from None
     except PermissionError:
-        raise InputError(f"{name} may not be read", "give yourself access to it") from None
+        raise InputError(f"{name} may not be read", "change its permissions") from None
     except IsADirectoryError:
         raise InputError(f"{name} is a folder", "give a picture file") from None
-    except Exception as error:  # decoders raise whatever they like at what a damaged file holds
+    except Exception as error:  # decoders raise errors of any class on a damaged file
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{name} cannot be read: {lines[0][:200]}", "save it again as an 8-bit PNG or JPEG") from None
 
 
 def _too_large(name: str) -> InputError:
     return InputError(
-        f"{name} has more than the {MOST_PIXELS:,} pixels that are read",
-        "make it smaller; a network takes no more than a few hundred pixels of it",
+        f"{name} has more than the {MAX_PIXELS:,} pixels that are read",
+        "make it smaller; a network uses a few hundred pixels only",
     )
-
-
-def _listed() -> str:
-    return ", ".join(FORMATS[:-1]) + f" or {FORMATS[-1]}"
 
 
 def _gray(image: Image.Image) -> Tensor:
@@ -100,7 +98,7 @@ def _gray(image: Image.Image) -> Tensor:
             raise ValueError(f"its gray levels go from {levels.min()} to {levels.max()}, but 0 to 65,535 are expected")
         return torch.from_numpy((levels * 0xFF + 0x7FFF) // 0xFFFF).to(torch.uint8)
     if image.mode == "F":
-        raise ValueError("its gray levels are floats, whose range no file tells")
+        raise ValueError("its gray levels are floats, and the file does not say of which range")
     if image.has_transparency_data:
         gray, alpha = torch.from_numpy(np.array(image.convert("RGBA").convert("LA"), np.float32)).unbind(2)
         opacity = alpha / 255
@@ -113,13 +111,13 @@ def _gray(image: Image.Image) -> Tensor:
 
 
 def _without_noise(gray: Tensor, quantization: dict[int, list[int]]) -> Tensor:
-    """Make the levels black, or white, that are no further from it than JPEG's rounding errors usually are.
+    """Set levels to black or white if they are no further from it than JPEG's rounding errors usually are.
 
     Args:
         gray: uint8 (height, width), changed in place.
-        quantization: JPEG's tables, of which 0 is luma's, with a step for each of 64 coefficients; none for a file of
-            another format. An error is evenly spread over its step, and the transform is orthonormal: a pixel's has a
-            standard deviation of √(mean of step² / 12).
+        quantization: JPEG's tables, with a step for each of 64 coefficients; table 0 is luma's. Files of other formats
+            have none. An error is evenly distributed over its step, and the transform is orthonormal, so a pixel's
+            error has a standard deviation of √(mean of step² / 12).
     """
     if 0 in quantization:
         error = math.sqrt(sum(step**2 for step in quantization[0]) / len(quantization[0]) / 12)
@@ -154,19 +152,19 @@ def is_dark_on_light(images: Tensor) -> Tensor:
 def fit_image(
     image: Tensor, height: int, width: int, polarity: Polarity = "auto", center: bool = False
 ) -> tuple[Tensor, bool]:
-    """Make of a picture what a network takes.
+    """Turn a picture into what a network takes.
 
-    Its aspect is kept: it is scaled to fit, and the rest filled with its background. Of a picture that has the size
-    already, and is not inverted or centered, not a bit changes.
+    The picture is scaled to fit, with its aspect kept, and the rest is filled with its background. A picture that has
+    the size already, and is not inverted or centered, stays the same to the bit.
 
     Args:
-        image: uint8 (height, width), of any size.
-        height: Of the network's input.
-        width: Of the network's input.
-        polarity: auto inverts a picture that is dark on light, judged by its corners; as_is none; invert every one.
-        center: Do as was done to MNIST's digits: the ink, background and contrast apart, is scaled into a box of 20/28
-            of the input, and its centre of mass put in the middle (LeCun et al. 1998, section III.A). Expects, after
-            `polarity`, light ink on a dark background; a blank picture is only scaled.
+        image: The gray levels, uint8 (height, width), of any size.
+        height: The height of the network's input.
+        width: The width of the network's input.
+        polarity: auto inverts a picture that is dark on light, judged by its corners; as_is inverts none; invert all.
+        center: Whether to do as was done to MNIST's digits: background and contrast are removed, the ink is scaled into
+            a box of 20/28 of the input, and its centre of mass is put in the middle (LeCun et al. 1998, section III.A).
+            After `polarity` the ink must be light on a dark background; a blank picture is only scaled.
 
     Returns:
         uint8 (`height`, `width`), and whether it was inverted.
@@ -190,10 +188,10 @@ def fit_image(
 def _scale_into(image: Tensor, height: int, width: int) -> Tensor:
     """The picture, uint8 or float32, as large as fits into the box, its aspect kept.
 
-    A larger picture becomes the small one whose enlargement comes nearest to it, in the sense of least squares (Unser,
-    Aldroubi & Eden 1995, IEEE Transactions on Image Processing 4(3)), by the kind of enlargement that can come nearest.
-    Unlike a filter that blurs first, this takes back what enlarged a small picture, and so gives the network what it
-    was trained on: with the usual filters, it decides otherwise on 1 to 4 % of FashionMNIST enlarged to 280 × 280.
+    A larger picture becomes the small one whose enlargement is closest to it, in the sense of least squares (Unser,
+    Aldroubi & Eden 1995, IEEE Transactions on Image Processing 4(3)), by the kind of enlargement that gets closest.
+    Unlike a filter that blurs first, this undoes the enlargement of a small picture, and so gives the network what it
+    was trained on: with the usual filters, it decides differently on 1 to 4 % of FashionMNIST enlarged to 280 × 280.
     """
     factor = min(height / image.shape[0], width / image.shape[1])
     rows, columns = (max(round(size * factor), 1) for size in image.shape)
@@ -202,7 +200,7 @@ def _scale_into(image: Tensor, height: int, width: int) -> Tensor:
     picture = Image.fromarray(image.numpy())
     if factor > 1:
         return torch.from_numpy(np.array(picture.resize((columns, rows), Image.Resampling.BILINEAR)))
-    blocks = (max(picture.width // (MOST_SAMPLES * columns), 1), max(picture.height // (MOST_SAMPLES * rows), 1))
+    blocks = (max(picture.width // (MAX_SAMPLES * columns), 1), max(picture.height // (MAX_SAMPLES * rows), 1))
     if max(blocks) > 1:
         picture = picture.reduce(blocks)
     levels = torch.from_numpy(np.array(picture, np.float32))
@@ -219,17 +217,17 @@ def _scale_into(image: Tensor, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _enlarging(large: int, small: int, kind: Image.Resampling) -> tuple[Tensor, Tensor]:
-    """What enlarges `small` levels, float32 (large, small), and its pseudo-inverse (small, large)."""
+    """The matrix that enlarges `small` levels, float32 (large, small), and its pseudo-inverse (small, large)."""
     each = Image.fromarray(np.eye(small, dtype=np.float32))
     matrix = np.array(each.resize((small, large), kind), np.float64)
     return torch.from_numpy(matrix).float(), torch.from_numpy(np.linalg.pinv(matrix)).float()
 
 
 def _center(image: Tensor, height: int, width: int) -> Tensor:
-    """Light ink on a dark background placed as MNIST's digits are; a blank picture as it is."""
+    """Light ink on a dark background, placed as MNIST's digits are; a blank picture stays as it is."""
     ink = (image.float() - background_level(image[None])).clamp_(min=0)
     strongest = ink.max().item()
-    if strongest < LEAST_CONTRAST:
+    if strongest < MIN_CONTRAST:
         return image
     is_ink = ink > INK_FRACTION * strongest
     rows, columns = is_ink.any(1).nonzero()[:, 0], is_ink.any(0).nonzero()[:, 0]

@@ -20,13 +20,13 @@ from project.serving.predict.image_files import SUFFIXES, Polarity, fit_image, i
 
 STANDARD_INPUT = "-"
 SMALL_FILE = 1 << 14
-"""Bytes up to which opening a file takes longer than decoding it."""
+"""Up to so many bytes, opening a file takes longer than decoding it."""
 SIZE_SAMPLE = 100
 """Files, evenly spread, whose sizes decide how many threads read."""
 POLARITY_SAMPLE = 1000
 """Pictures of an IDX file, evenly spread, that decide whether all of its pictures are inverted."""
 TASKS_PER_THREAD = 4
-"""Parts into which each thread's share of few files is cut, so that no thread is left alone with the last of them."""
+"""Each thread's share of few files is cut into so many parts, so that all threads end at about the same time."""
 
 
 @dataclass
@@ -34,11 +34,11 @@ class PictureBatch:
     """Pictures that fit the network, and those of the same files that could not be read.
 
     Args:
-        names: Of the pictures.
-        images: uint8 (n, height, width).
-        inverted: Whether each was inverted, bool (n,).
-        num_files: How many files these are; of an IDX file with several batches the share.
-        failures: What was wrong with each file that could not be read.
+        names: The pictures' names.
+        images: The gray levels, uint8 (n, height, width).
+        inverted: Whether each picture was inverted, bool (n,).
+        num_files: How many files these are; for an IDX file with several batches, this batch's share of it.
+        failures: The errors of the files that could not be read.
     """
 
     names: list[str]
@@ -53,11 +53,11 @@ class PictureReader:
     """Reads files as pictures that fit a network.
 
     Args:
-        height: Of the network's input.
-        width: Of the network's input.
+        height: The height of the network's input.
+        width: The width of the network's input.
         polarity: What happens to the gray levels; for an IDX file, auto decides once for all of its pictures.
         center: Whether to scale and center the ink as MNIST's was.
-        standard_input: Where the picture - comes from.
+        standard_input: The stream that the picture - is read from.
     """
 
     height: int
@@ -67,7 +67,7 @@ class PictureReader:
     standard_input: BinaryIO | None = None
 
     def read(self, files: Sequence[str]) -> PictureBatch:
-        """Read picture files; one that cannot be read is left out and told."""
+        """Read picture files; one that cannot be read is left out and becomes a failure."""
         names, images, failures = [], [], []
         for file in files:
             try:
@@ -114,25 +114,26 @@ class PictureReader:
 
 
 def find_files(given: Sequence[str]) -> list[str]:
-    """The files behind what was given on the command line, in its order.
+    """The files that the command line names, in its order.
 
     Args:
         given: Files, folders (their pictures and IDX files, and those of folders within, sorted by name), patterns
-            such as digits/*.png that the shell has left as they are, and - for standard input.
+            such as digits/*.png that the shell has not expanded, and - for standard input.
 
     Raises:
-        InputError: If one of them is not there, or a folder or pattern has no picture.
+        InputError: If one of them does not exist, or if a folder or pattern has no picture.
     """
     found: list[str] = []
     for name in given:
         path = Path(name)
-        if name == STANDARD_INPUT or path.is_file():
-            files = [name]
-        elif path.is_dir():
+        if path.is_dir() and name != STANDARD_INPUT:
             files = sorted(str(file) for file in path.rglob("*") if file.is_file() and _is_picture(file, path))
             if not files:
-                raise InputError(f"the folder {name} holds no picture", f"its names must end in {_endings()}")
-        elif path.exists():  # a pipe or a device: read_image says what is wrong with it
+                raise InputError(
+                    f"the folder {name} holds no picture",
+                    f"names must end in {', '.join(sorted(SUFFIXES))}, or contain idx3-ubyte",
+                )
+        elif name == STANDARD_INPUT or path.exists():  # of a pipe or a device read_image says what is wrong with it
             files = [name]
         else:
             files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207 - also absolute
@@ -151,24 +152,20 @@ def _is_picture(file: Path, folder: Path) -> bool:
     return not hidden and (file.suffix.lower() in SUFFIXES or "idx3-ubyte" in file.name)
 
 
-def _endings() -> str:
-    return ", ".join(sorted(SUFFIXES)) + ", or contain idx3-ubyte"
-
-
 def is_idx(file: str) -> bool:
-    """Whether a file is to be read as IDX, plain or gzipped: by its first bytes, which no picture has."""
+    """Whether a file must be read as IDX, plain or gzipped: by its first bytes, which no picture has."""
     if file == STANDARD_INPUT or Path(file).suffix.lower() in SUFFIXES:
         return False
     try:
         with Path(file).open("rb") as opened:
             start = opened.read(4)
-    except OSError:  # told when it is read
+    except OSError:  # reported when it is read
         return False
     return "idx3-ubyte" in Path(file).name or start[:2] == b"\x1f\x8b" or start == b"\x00\x00\x08\x03"
 
 
 def suitable_threads(files: Sequence[str]) -> int:
-    """One thread for small files, whose opening is Python's work, done one at a time anyway; else one for each core."""
+    """One thread for small files, because Python opens them one at a time anyway; otherwise one for each core."""
     sample = [Path(file) for file in files[:: math.ceil(len(files) / SIZE_SAMPLE) or 1] if file != STANDARD_INPUT]
     sizes = [path.stat().st_size for path in sample if path.is_file()]
     return (os.cpu_count() or 1) if sizes and sum(sizes) > SMALL_FILE * len(sizes) else 1
@@ -177,7 +174,7 @@ def suitable_threads(files: Sequence[str]) -> int:
 def read_batches(
     reader: PictureReader, files: Sequence[str], batch_size: int, num_threads: int
 ) -> Iterator[PictureBatch]:
-    """Read files in threads, ahead of whoever takes the batches, in the files' order."""
+    """Read files in threads, ahead of the batches that are used, in the files' order."""
     pictures: list[str] = []
     with ThreadPoolExecutor(num_threads) as pool:
         for file in files:

@@ -18,19 +18,13 @@ from project.serving.predict.picture_reader import PictureBatch, PictureReader, 
 from project.serving.restore import RestoredRun
 
 OutputFormat = Literal["table", "json", "csv"]
-MOST_NAMES = 5
-"""Inverted pictures that are named; more are counted."""
+MAX_NAMES = 5
+"""So many inverted pictures are named; the rest is counted only."""
 
 
 @dataclass(frozen=True)
 class ClassProbability:
-    """One class and how probable it is.
-
-    Args:
-        index: Of the network's output.
-        name: The class's.
-        probability: In [0, 1].
-    """
+    """One class and its probability in [0, 1]; the index is that of the network's output."""
 
     index: int
     name: str
@@ -43,9 +37,9 @@ class Prediction:
 
     Args:
         file: The file as it was given, with [n] for picture n of an IDX file.
-        inverted: Whether it was inverted before.
-        top: The most probable classes, most probable first; empty for regression.
-        value: In the target's unit; None for classification.
+        inverted: Whether the picture was inverted for the network.
+        top: The most probable classes, the most probable one first; empty for regression.
+        value: The value in the target's unit; None for classification.
     """
 
     file: str
@@ -66,14 +60,14 @@ def predict_files(
 
     Args:
         run: The trained network.
-        files: From `find_files`.
-        reader: How files become pictures.
-        top: Most probable classes to tell, at least 1.
-        batch_size: Most pictures in one forward pass.
-        num_threads: That read files; what suits their sizes if None.
+        files: The files, as `find_files` returns them.
+        reader: The reader that turns files into pictures.
+        top: How many of the most probable classes to give, at least 1.
+        batch_size: The maximum number of pictures in one forward pass.
+        num_threads: How many threads read files; None chooses by the files' sizes.
 
     Returns:
-        For each batch its predictions, one for each of its pictures, and the batch with what could not be read.
+        For each batch its predictions, one per picture, and the batch itself with the files that could not be read.
 
     Raises:
         InputError: If `top`, `batch_size` or `num_threads` is below 1.
@@ -113,17 +107,17 @@ def print_predictions(
     out: TextIO,
     console: Console,
 ) -> list[InputError]:
-    """Write predictions as they come, and beside them a progress bar, what was inverted and what could not be read.
+    """Write predictions as they come, and report progress, what was inverted and what could not be read.
 
     Args:
-        answered: From `predict_files`.
-        num_files: How many files that are.
-        kind: How to write the predictions.
-        out: Gets the predictions and nothing else.
-        console: Gets the rest.
+        answered: The predictions, as `predict_files` returns them.
+        num_files: How many files they are from.
+        kind: The format of the predictions.
+        out: The stream that gets the predictions and nothing else.
+        console: The console that gets the rest.
 
     Returns:
-        What was wrong with each file that could not be read.
+        The errors of the files that could not be read.
     """
     failures: list[InputError] = []
     inverted: list[str] = []
@@ -143,10 +137,10 @@ def print_predictions(
 
         with warnings.catch_warnings():  # Pillow's warning becomes the picture's own error
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            write_predictions(each(), kind, out)
+            {"table": _write_table, "json": _write_json, "csv": _write_csv}[kind](each(), out)
     out.flush()
     if inverted:
-        shown = ", ".join(inverted[:MOST_NAMES]) + (", …" if len(inverted) > MOST_NAMES else "")
+        shown = ", ".join(inverted[:MAX_NAMES]) + (", …" if len(inverted) > MAX_NAMES else "")
         console.print(f"inverted {len(inverted):,} of {num_pictures:,} pictures: {shown}", markup=False, soft_wrap=True)
     for error in failures:
         console.print(f"error: {error.cause}\n  fix: {error.remedy}", markup=False, soft_wrap=True)
@@ -155,7 +149,7 @@ def print_predictions(
     return failures
 
 
-def record(prediction: Prediction) -> dict[str, object]:
+def _record(prediction: Prediction) -> dict[str, object]:
     """A prediction as plain data: file, class, name, probability and top, or file and value."""
     if not prediction.top:
         return {"file": prediction.file, "value": prediction.value}
@@ -163,34 +157,25 @@ def record(prediction: Prediction) -> dict[str, object]:
     return {"file": prediction.file, **rows[0], "top": rows}
 
 
-def write_predictions(predictions: Iterable[Prediction], kind: OutputFormat, out: TextIO) -> None:
-    """Write predictions: a table for people, a list of objects, or rows with a header."""
-    {"table": _write_table, "json": _write_json, "csv": _write_csv}[kind](predictions, out)
-
-
 def _write_json(predictions: Iterable[Prediction], out: TextIO) -> None:
     separator = "["
     for prediction in predictions:
-        out.write(f"{separator}\n{json.dumps(record(prediction), ensure_ascii=False, allow_nan=False)}")
+        out.write(f"{separator}\n{json.dumps(_record(prediction), ensure_ascii=False, allow_nan=False)}")
         separator = ","
     out.write("[]\n" if separator == "[" else "\n]\n")
 
 
 def _write_csv(predictions: Iterable[Prediction], out: TextIO) -> None:
-    writer = csv.writer(out, lineterminator="\n")
-    header: list[str] = []
+    writer: csv.DictWriter[str] | None = None
     for prediction in predictions:
-        row: list[object] = [prediction.file]
-        for one in prediction.top:
-            row += [one.index, one.name, one.probability]
-        if not header:
-            header = ["file"]
-            for place in range(1, len(prediction.top) + 1):
-                header += [name if place == 1 else f"{name}_{place}" for name in ("class", "name", "probability")]
-            if not prediction.top:
-                header.append("value")
-            writer.writerow(header)
-        writer.writerow(row if prediction.top else [*row, prediction.value])
+        row: dict[str, object] = {"file": prediction.file} if prediction.top else _record(prediction)
+        for place, one in enumerate(prediction.top, 1):
+            end = f"_{place}" if place > 1 else ""
+            row |= {f"class{end}": one.index, f"name{end}": one.name, f"probability{end}": one.probability}
+        if writer is None:
+            writer = csv.DictWriter(out, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def _write_table(predictions: Iterable[Prediction], out: TextIO) -> None:

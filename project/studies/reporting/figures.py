@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
-"""Told apart by people who see few colours too (Okabe & Ito 2008; Tol 2021), then used again with other dashes."""
+"""Colour-blind people can tell them apart too (Okabe & Ito 2008; Tol 2021); after the last, other dashes follow."""
 DASHES = ("-", "--", ":")
 DPI = 110
 Values = Mapping[str, Mapping[int, float]]
@@ -27,9 +27,9 @@ def draw(study: Study, values: Values, records: Sequence[RunRecord], chance: flo
 
     Args:
         study: The study.
-        values: Its metric.
-        records: Its final runs.
-        chance: What guessing gets, drawn where it is not far off.
+        values: The study's metric by arm and seed.
+        records: The study's final runs.
+        chance: The accuracy of guessing; it is drawn where it is not far from the runs' accuracies.
     """
     figures = {"results": results_figure(study, values, chance)}
     if is_grid(study):
@@ -48,7 +48,7 @@ def is_grid(study: Study) -> bool:
 
 
 def save(figure: "Figure", folder: Path, name: str) -> None:
-    """Write a figure as PNG and SVG, the same bytes for the same picture."""
+    """Write a figure as PNG and SVG; the same picture always gives the same bytes."""
     import matplotlib as mpl
 
     with mpl.rc_context({"svg.hashsalt": name}):
@@ -58,14 +58,14 @@ def save(figure: "Figure", folder: Path, name: str) -> None:
 
 def results_figure(study: Study, values: Values, chance: float | None) -> "Figure":
     """Every seed as a dot, each arm's mean with its 95 % interval."""
-    arms = [arm for arm in study.arms if values.get(arm)]
-    figure, axes = _figure(7.2, 1.0 + 0.34 * max(len(arms), 1))
+    num_arms = sum(bool(values.get(arm)) for arm in study.arms)
+    figure, axes = _figure(7.2, 1.0 + 0.34 * max(num_arms, 1))
     _draw_results(axes[0], study, values, chance)
     return figure
 
 
 def overview_figure(study: Study, values: Values, records: Sequence[RunRecord], chance: float | None) -> "Figure":
-    """The one figure of a lesson: what came out, as dots or as a heat map, and how it came about, as curves."""
+    """The one figure of a lesson: the results, as dots or as a heat map, beside the curves of the trainings."""
     arms = [arm for arm in study.arms if values.get(arm)]
     grid = is_grid(study) and len(arms) > 6
     height = 1.2 + 0.5 * len(next(iter(study.factors.values()))) if grid else 1.0 + 0.32 * len(arms)
@@ -76,7 +76,7 @@ def overview_figure(study: Study, values: Values, records: Sequence[RunRecord], 
     else:
         _draw_results(axes[0], study, values, chance)
     if curves:
-        _draw_curves(axes[1], study, list(study.arms), records, {arm: i for i, arm in enumerate(study.arms)})
+        _draw_curves(axes[1], study, records, _all_curves(study))
         _legend(figure, axes[1])
     return figure
 
@@ -122,15 +122,8 @@ def _draw_results(axis: "Axes", study: Study, values: Values, chance: float | No
         low, high = min(every), max(every)
         if low - chance < 0.5 * (high - low):
             axis.axvline(chance, color="grey", linewidth=1, linestyle=":")
-            axis.annotate(
-                "chance",
-                (chance, 1),
-                xycoords=("data", "axes fraction"),
-                fontsize=8,
-                color="grey",
-                ha="center",
-                va="bottom",
-            )
+            place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+            axis.annotate("chance", (chance, 1), fontsize=8, color="grey", **place)
     _as_percent(axis, study.metric, "x")
 
 
@@ -168,30 +161,32 @@ def _draw_heat_map(axis: "Axes", study: Study, values: Values) -> None:
 def curves_figure(study: Study, records: Sequence[RunRecord]) -> "Figure":
     """The selection metric after each epoch: mean over seeds, and the band between the worst and the best seed.
 
-    Two factors share no panel: one panel for each level of the second factor, one colour for each of the first.
+    With two factors there is one panel for each level of the second factor, and one colour for each of the first.
     """
-    if is_grid(study):
+    if not is_grid(study):
+        figure, axes = _figure(7.2, 4.0)
+        _draw_curves(axes[0], study, records, _all_curves(study))
+    else:
         (first, colours), (second, panels) = study.factors.items()
         columns = min(len(panels), 3)
         rows = -(-len(panels) // columns)
         figure, axes = _figure(1.0 + 3.4 * columns, 0.6 + 2.7 * rows, columns, rows)
         for axis, level in zip(axes, panels, strict=False):
-            arms = [arm for arm in study.arms if study.levels[arm][second] == level]
-            styles = {arm: colours.index(study.levels[arm][first]) for arm in arms}
-            _draw_curves(axis, study, arms, records, styles, {arm: study.levels[arm][first] for arm in arms})
+            chosen = {arm: levels[first] for arm, levels in study.levels.items() if levels[second] == level}
+            _draw_curves(axis, study, records, {arm: (colours.index(name), name) for arm, name in chosen.items()})
             axis.set_title(level, fontsize=10)
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
-        _legend(figure, axes[0])
-        return figure
-    figure, axes = _figure(7.2, 4.0)
-    _draw_curves(axes[0], study, list(study.arms), records, {arm: i for i, arm in enumerate(study.arms)})
     _legend(figure, axes[0])
     return figure
 
 
+def _all_curves(study: Study) -> dict[str, tuple[int, str]]:
+    return {arm: (index, arm) for index, arm in enumerate(study.arms)}
+
+
 def _legend(figure: "Figure", axis: "Axes") -> None:
-    """Name the curves below the figure, where no curve runs through the names."""
+    """Name the curves below the figure, where no curve crosses the names."""
     handles, labels = axis.get_legend_handles_labels()
     if handles:
         columns = max(min(len(labels), int(figure.get_figwidth() * 14 / (max(map(len, labels)) + 6))), 1)
@@ -199,38 +194,25 @@ def _legend(figure: "Figure", axis: "Axes") -> None:
 
 
 def _draw_curves(
-    axis: "Axes",
-    study: Study,
-    arms: Sequence[str],
-    records: Sequence[RunRecord],
-    styles: Mapping[str, int],
-    labels: Mapping[str, str] | None = None,
+    axis: "Axes", study: Study, records: Sequence[RunRecord], curves: Mapping[str, tuple[int, str]]
 ) -> None:
+    """Draw the curves of some arms, each given with the number of its style and its name in the legend."""
     from matplotlib.ticker import MaxNLocator
 
     metric = study.selection_metric
     if not any(metric in record.history[0] for record in records if record.history):
         metric = "train/loss"  # a study without validation
-    for arm in arms:
+    for arm, (number, name) in curves.items():
         runs = [[epoch.get(metric, math.nan) for epoch in r.history] for r in records if r.arm == arm and r.history]
         if not runs:
             continue
-        # where runs stopped at different epochs, a mean over those that went on would tell a story of its own
-        length = min(len(run) for run in runs)
-        columns = [[run[epoch] for run in runs] for epoch in range(length)]
-        epochs = list(range(1, length + 1))
-        style = _style(styles[arm])
-        axis.plot(
-            epochs,
-            [sum(column) / len(column) for column in columns],
-            label=(labels or {}).get(arm, arm),
-            linewidth=1.6,
-            marker="o" if length == 1 else "",
-            **style,
-        )
-        axis.fill_between(
-            epochs, [min(c) for c in columns], [max(c) for c in columns], color=style["color"], alpha=0.15, linewidth=0
-        )
+        # where runs stopped at different epochs, a mean over the longer ones alone would mislead
+        points = list(zip(*runs, strict=False))  # ends with the shortest run
+        epochs, style = range(1, len(points) + 1), _style(number)
+        means = [sum(values) / len(values) for values in points]
+        axis.plot(epochs, means, label=name, linewidth=1.6, marker="o" if len(points) == 1 else "", **style)
+        lowest, highest = list(map(min, points)), list(map(max, points))
+        axis.fill_between(epochs, lowest, highest, color=style["color"], alpha=0.15, linewidth=0)
     axis.set_xlabel("epoch", fontsize=9)
     axis.set_ylabel(f"{metric}: mean, all seeds", fontsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
@@ -240,52 +222,43 @@ def _draw_curves(
 
 def layers_figure(study: Study, records: Sequence[RunRecord]) -> "Figure | None":
     """What each layer looks like, mean over seeds; None where no arm has two hidden layers."""
-    panels = [
-        ("start", "pre_activation_gradient_norm", "gradient norm before training", True),
-        ("end", "pre_activation_gradient_norm", "gradient norm after training", True),
-        ("end", "dead_fraction", "silent units after training", False),
-        ("end", "saturated_fraction", "saturated outputs after training", False),
-    ]
-    means = {
-        (when, number): _layer_means(study, records, when, number, hidden=number.endswith("fraction"))
-        for when, number, _, _ in panels
+    panels = {
+        ("start", "pre_activation_gradient_norm"): "gradient norm before training",
+        ("end", "pre_activation_gradient_norm"): "gradient norm after training",
+        ("end", "dead_fraction"): "silent units after training",
+        ("end", "saturated_fraction"): "saturated outputs after training",
     }
+    means = {panel: _layer_means(study, records, *panel) for panel in panels}
     deep = [arm for arm, line in means["start", "pre_activation_gradient_norm"].items() if len(line) >= 3]
     if not deep:
         return None
-    shown = [
-        (when, number, title, logarithmic)
-        for when, number, title, logarithmic in panels
-        if logarithmic or any(value > 0 for arm in deep for value in means[when, number].get(arm, []))
-    ]
+    positive = {panel: any(value > 0 for arm in deep for value in lines.get(arm, [])) for panel, lines in means.items()}
+    shown = [panel for panel in panels if positive[panel] or not percent_metric(panel[1])]
     figure, axes = _figure(1.2 + 3.3 * len(shown), 3.4 + 0.1 * max(0, len(deep) - 12), len(shown))
-    for axis, (when, number, title, logarithmic) in zip(axes, shown, strict=True):
+    for axis, panel in zip(axes, shown, strict=True):
         for arm in deep:
-            line = means[when, number].get(arm)
-            if line:
+            if line := means[panel].get(arm):
                 style = _style(list(study.arms).index(arm))
                 axis.plot(range(1, len(line) + 1), line, label=arm, linewidth=1.5, marker=".", **style)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(panels[panel], fontsize=10)
         axis.set_xlabel("layer, from the input to the output", fontsize=9)
         axis.grid(alpha=0.3)
-        if logarithmic and any(value > 0 for arm in deep for value in means[when, number].get(arm, [])):
-            axis.set_yscale("log", nonpositive="mask")
-        elif not logarithmic:
-            _as_percent(axis, number)
+        if percent_metric(panel[1]):
+            _as_percent(axis, panel[1])
             axis.set_ylim(bottom=0)
+        elif positive[panel]:
+            axis.set_yscale("log", nonpositive="mask")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
-def _layer_means(
-    study: Study, records: Sequence[RunRecord], when: str, number: str, hidden: bool
-) -> dict[str, list[float]]:
-    """Mean over seeds of a layer's number, from the first layer to the last, by arm."""
+def _layer_means(study: Study, records: Sequence[RunRecord], when: str, number: str) -> dict[str, list[float]]:
+    """Mean over seeds of a number of each layer, in order, by arm; fractions are of hidden layers only."""
     lines = {}
     for arm in study.arms:
         runs = [record.layers.get(when, []) for record in records if record.arm == arm]
-        columns = zip(*(run[:-1] if hidden else run for run in runs if run), strict=True)
+        columns = zip(*(run[:-1] if percent_metric(number) else run for run in runs if run), strict=True)
         line = [[value for layer in column if (value := layer.get(number)) is not None] for column in columns]
         if line and all(line):
             lines[arm] = [sum(values) / len(values) for values in line]

@@ -45,4 +45,5 @@ def format_interval(found: Estimate, formatter: Callable[[float, str], str], met
 
 
 def format_setting(value: Any) -> str:
+    """A setting's value for people."""
     return f"{value:g}" if isinstance(value, float) else str(value)

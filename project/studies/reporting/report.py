@@ -1,4 +1,4 @@
-"""What a study's runs say: table, paired differences, figures and a verdict on every claim, in words.
+"""What a study's runs say: a table, paired differences, and a verdict on every claim in words.
 
     python scripts/report.py runs/studies/NAME
     python scripts/report.py runs/fashion_mnist/FIRST runs/fashion_mnist/SECOND
@@ -8,7 +8,7 @@ The report is one HTML page that needs nothing beside it, the same as Markdown, 
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from project.studies.claims import Claim
 from project.studies.reporting.figures import Values
 from project.studies.reporting.formats import format_difference, format_interval, format_p
 from project.studies.reporting.statistics import (
-    MOST_SEEDS,
+    MAX_SEEDS,
     Difference,
     Estimate,
     Verdict,
@@ -50,15 +50,13 @@ class ArmSummary:
     """One arm's row of the table.
 
     Attributes:
-        name: Of the arm.
-        result: Of the study's metric, over seeds.
-        difference: From the reference, paired by seed; None for the reference itself.
-        p: Of that difference, after Holm's correction over the table.
-        seconds: Mean time of a training.
-        parameters: Of the network.
-        num_failed: Runs without a result.
-        num_diverged: Runs whose loss became NaN or infinite.
-        chosen: What tuning or searching chose.
+        name: The arm's name.
+        result: The study's metric over seeds.
+        difference: The difference from the reference, paired by seed; None for the reference itself.
+        p: The p of that difference, after Holm's correction over the table.
+        seconds: The mean time of a training.
+        parameters: How many parameters the network has.
+        chosen: The settings that tuning or searching chose.
     """
 
     name: str
@@ -67,18 +65,16 @@ class ArmSummary:
     p: float
     seconds: float
     parameters: int
-    num_failed: int
-    num_diverged: int
     chosen: Settings
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and what became of it.
+    """A claim and the verdict on it.
 
     Attributes:
-        claim: As it stands in the study.
-        verdict: None where there are no runs to judge by.
+        claim: The claim as it stands in the study.
+        verdict: The verdict; None if no run has what the claim is about.
         sentence: The verdict in words, with its numbers.
     """
 
@@ -97,13 +93,13 @@ class Report:
 
     Attributes:
         study: The study.
-        records: All its runs, tuning included.
-        values: Its metric by arm and seed.
-        arms: The table.
-        judgements: One for each claim.
+        records: All runs of the study, tuning included.
+        values: The study's metric by arm and seed.
+        arms: The table's rows.
+        judgements: One judgement per claim.
         warnings: What the reader must know before believing any of it.
-        chance: What guessing gets; None for regression.
-        folder: Where it was written, if it was.
+        chance: The accuracy of guessing; None for regression.
+        folder: The folder that the report was written to, if it was.
     """
 
     study: Study
@@ -184,8 +180,6 @@ def _summarize_arms(study: Study, records: Sequence[RunRecord], values: Values) 
                 corrected.get(arm, math.nan),
                 fmean(seconds) if seconds else math.nan,
                 int(parameters[0]) if parameters else 0,
-                sum(record.value(study.metric) is None for record in runs),
-                sum(record.status == "diverged" for record in runs),
                 {key: settings[key] for key in spaces if key in settings},
             )
         )
@@ -220,8 +214,14 @@ def _sentence(claim: Claim, verdict: Verdict | None) -> str:
     if verdict is None:
         return f"Undecided: no run has {claim.metric} for every arm that the claim is about."
     found, metric = verdict.test.estimate, claim.metric
-    left, right = _sides(claim)
-    gap = f"{left} minus {right}" if right else left
+    words = claim.text.split()
+    sign = next(index for index, word in enumerate(words) if word in (">", "<", "~", "=="))
+    end = next((index for index, word in enumerate(words) if word in ("by", "within", "on")), len(words))
+    left, right = (
+        f"({' '.join(side)})" if len(side) > 1 else side[0] for side in (words[:sign], words[sign + 1 : end])
+    )
+    # a claim about a difference is compared with 0, which needs no mention
+    gap = " ".join(words[:sign]) if right in ("0", "0.0") else f"{left} minus {right}"
     seeds = f"{found.n} seed{'' if found.n == 1 else 's'}"
     numbers = f"{metric}, {gap}: {format_difference(found.mean, metric)}"
     if found.n > 1:
@@ -233,18 +233,8 @@ def _sentence(claim: Claim, verdict: Verdict | None) -> str:
         return f"Undecided. {numbers} with {seeds}: one seed cannot tell."
     more = f"about {verdict.seeds_to_decide} seeds would probably decide"
     if verdict.seeds_to_decide is None:
-        more = f"more than {MOST_SEEDS:,} seeds would be needed to decide"
+        more = f"more than {MAX_SEEDS:,} seeds would be needed to decide"
     return f"Undecided. {numbers}; {more}."
-
-
-def _sides(claim: Claim) -> tuple[str, str]:
-    """What is compared, in words: without the 0 that a claim about a difference is held against."""
-    sign = next(index for index, word in enumerate(claim.text.split()) if word in (">", "<", "~", "=="))
-    words = claim.text.split()
-    end = next((i for i, word in enumerate(words) if word in ("by", "within", "on")), len(words))
-    left, right = " ".join(words[:sign]), " ".join(words[sign + 1 : end])
-    bracket: Callable[[str], str] = lambda side: f"({side})" if " " in side else side  # noqa: E731
-    return (left, "") if right in ("0", "0.0") else (bracket(left), bracket(right))
 
 
 def check_same_data(records: Sequence[RunRecord]) -> None:
@@ -269,14 +259,10 @@ def check_same_data(records: Sequence[RunRecord]) -> None:
 
 
 def _differences(records: Sequence[RunRecord]) -> list[str]:
-    """Warnings of everything in which runs differ and no arm does."""
+    """Warnings of everything in which the runs differ although no arm declares it."""
     warnings = []
-    origins = [(record, record.origin) for record in records if record.origin]
-    flat = [
-        (r, {**{k: v for k, v in o.items() if k not in ("versions", "data", "split")}, **o["versions"]})
-        for r, o in origins
-    ]
-    for name in flat[0][1] if flat else ():
+    flat = [(r, {**r.origin, **r.origin["versions"]}) for r in records if r.origin]
+    for name in [name for name in flat[0][1] if name not in ("versions", "data", "split")] if flat else ():
         by_value: dict[str, list[RunRecord]] = {}
         for record, origin in flat:
             by_value.setdefault(json.dumps(origin.get(name)), []).append(record)
@@ -286,7 +272,9 @@ def _differences(records: Sequence[RunRecord]) -> list[str]:
                 arms = sorted({record.arm for record in runs})
                 whose = f"{len(runs)} runs" + (f" of {', '.join(arms)}" if len(arms) <= 3 else "")
                 parts.append(f"{json.loads(value)} ({whose})")
-            effect = "times cannot be compared" if name in ("processor", "gpus") else "what differs may be its doing"
+            effect = (
+                "times cannot be compared" if name in ("processor", "gpus") else "it may be the cause of what differs"
+            )
             warnings.append(f"The runs differ in {name}, which no arm declares: {' against '.join(parts)}; {effect}.")
     return warnings
 
@@ -308,7 +296,7 @@ def _failures(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _tuning_edges(study: Study, records: Sequence[RunRecord]) -> list[str]:
-    """Warnings where the best of what was tried lies at the edge: the best of all may lie beyond."""
+    """Warnings where the best value that was tried lies at the edge: a better one may lie beyond."""
     if study.tuning is None:
         return []
     warnings = []
@@ -318,9 +306,9 @@ def _tuning_edges(study: Study, records: Sequence[RunRecord]) -> list[str]:
             continue
         for end, word in ((tried[0], "smallest"), (tried[-1], "largest")):
             arms = list(dict.fromkeys(r.arm for r in records if r.settings.get(key) == end))
-            if arms and end != 0:  # of nothing there is no less
+            if arms and end != 0:  # there is nothing below 0
                 warnings.append(
                     f"For {', '.join(arms)} the {word} {key} that was tried, {end:g}, was the best: a "
-                    f"{'smaller' if word == 'smallest' else 'larger'} one might be better still."
+                    f"{'smaller' if word == 'smallest' else 'larger'} one might be better."
                 )
     return warnings

@@ -1,9 +1,10 @@
-"""How sure one can be: intervals, paired differences, Holm's correction, and the judgement of a claim.
+"""How sure a study can be: intervals, paired differences, Holm's correction, and the judgement of a claim.
 
-One rule judges every claim: the 95 % interval of a difference is held against the region that the claim allows. Inside,
-the claim is supported; outside, contradicted; astride, undecided. Several claims share the 5 % by Holm's correction.
-All tests are t tests: with the handful of seeds that a study has, a rank test cannot reach significance at all (five
-pairs give Wilcoxon's test a smallest p of 1/16). The intervals hold the chance of the seeds, not of the test examples.
+One rule judges every claim: the 95 % interval of a difference is compared with what the claim allows. Inside,
+the claim is supported; outside, contradicted; partly inside, undecided. Several claims share the 5 % by Holm's
+correction. All tests are t tests: with the few seeds that a study has, a rank test cannot reach significance at all
+(five pairs give Wilcoxon's test a smallest p of 1/16). The intervals cover the variation between seeds, not between
+samples of test examples.
 """
 
 import math
@@ -17,9 +18,9 @@ from scipy import special
 LEVEL = 0.95
 """Confidence of every interval; 1 − LEVEL is the share of false verdicts that a study risks."""
 POWER = 0.8
-"""How sure one wants to be that the number of seeds named will decide."""
-MOST_SEEDS = 1000
-"""More seeds than this are not counted out."""
+"""Probability with which the suggested number of seeds decides a claim."""
+MAX_SEEDS = 1000
+"""The largest number of seeds that is suggested."""
 VerdictName = Literal["supported", "contradicted", "undecided"]
 
 
@@ -28,11 +29,11 @@ class Estimate:
     """What some values say of the mean behind them.
 
     Attributes:
-        n: How many values.
-        mean: Their mean; NaN without values.
-        sd: Their standard deviation (n − 1 in the denominator); NaN for fewer than two.
-        low: Lower end of the interval; −∞ for fewer than two values.
-        high: Upper end; ∞ for fewer than two values.
+        n: How many values there are.
+        mean: Their mean; NaN if there are none.
+        sd: Their standard deviation (n − 1 in the denominator); NaN for fewer than two values.
+        low: The interval's lower end; −∞ for fewer than two values.
+        high: The interval's upper end; ∞ for fewer than two values.
     """
 
     n: int
@@ -47,7 +48,7 @@ class Difference(Estimate):
     """A difference between two arms, paired by seed.
 
     Attributes:
-        p: Two-sided p of the paired t test against no difference; 1 for fewer than two pairs.
+        p: The paired t test's two-sided p against no difference; 1 for fewer than two pairs.
         effect_size: Hedges' g of the pairs, see `effect_size`; NaN where it is not defined.
     """
 
@@ -60,11 +61,11 @@ class RegionTest:
     """A claim's test before the other claims are taken into account.
 
     Attributes:
-        estimate: Of the quantity that the claim is about.
+        estimate: The quantity that the claim is about.
         low: The claim says that the mean lies above this.
         high: The claim says that the mean lies below this.
-        p_support: Two-sided p against "the mean lies outside the region".
-        p_contradict: Two-sided p against "the mean lies inside the region".
+        p_support: The two-sided p against "the mean lies outside the region".
+        p_contradict: The two-sided p against "the mean lies inside the region".
     """
 
     estimate: Estimate
@@ -88,7 +89,7 @@ class Verdict:
         test: The claim's own test.
         p: After Holm's correction over the study's claims.
         seeds_to_decide: How many seeds would probably decide an undecided claim, if mean and sd stay as they are; None
-            for a decided one, and where more than `MOST_SEEDS` would be needed.
+            for a decided one, and where more than `MAX_SEEDS` would be needed.
     """
 
     name: VerdictName
@@ -101,8 +102,8 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
     """Mean, standard deviation and Student's t interval of the mean.
 
     Args:
-        values: Independent values, such as one accuracy for each seed.
-        level: Confidence of the interval.
+        values: Independent values, such as one accuracy per seed.
+        level: The interval's confidence.
     """
     n = len(values)
     if n < 2:
@@ -119,9 +120,9 @@ def paired_difference(first: Sequence[float], second: Sequence[float], level: fl
     """By how much the first arm lies above the second, seed by seed.
 
     Args:
-        first: One value for each seed.
+        first: One value per seed.
         second: The other arm's values for the same seeds in the same order.
-        level: Confidence of the interval.
+        level: The interval's confidence.
     """
     found = estimate([a - b for a, b in zip(first, second, strict=True)], level)
     p = min(1.0, 2 * min(_p_above(found, 0.0), _p_below(found, 0.0)))
@@ -144,7 +145,7 @@ def effect_size(difference: Estimate) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: p values that keep the chance of any false alarm at the level, in the same order.
+    """Holm's step-down correction: p values, in the same order, that keep the probability of any false alarm low.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
@@ -157,15 +158,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def region_test(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> RegionTest:
-    """Hold a mean against the region that a claim allows.
+    """Test a mean against the region that a claim allows.
 
     With one end infinite this is a t test of superiority by a margin; with both ends finite two one-sided tests of
     equivalence (Schuirmann 1987), each at half the level, so that every verdict agrees with the 95 % interval.
 
     Args:
-        values: One value for each seed.
+        values: One value per seed.
         low: The claim's lower bound.
-        high: The claim's upper bound, above low.
+        high: The claim's upper bound; it is larger than low.
     """
     assert low < high
     found = estimate(values)
@@ -175,11 +176,11 @@ def region_test(values: Sequence[float], low: float = -math.inf, high: float = m
 
 
 def judge(tests: Sequence[RegionTest], level: float = LEVEL) -> list[Verdict]:
-    """Verdicts on a study's claims, which share one chance of error.
+    """Verdicts on a study's claims, which share one probability of error.
 
     Args:
-        tests: One for each claim.
-        level: The chance of any false verdict is at most 1 − level.
+        tests: One test per claim.
+        level: The probability of any false verdict is at most 1 − level.
     """
     verdicts = []
     for test, p in zip(tests, holm([test.p for test in tests]), strict=True):
@@ -192,12 +193,12 @@ def judge(tests: Sequence[RegionTest], level: float = LEVEL) -> list[Verdict]:
 
 
 def seeds_to_decide(test: RegionTest, alpha: float = 1 - LEVEL, power: float = POWER) -> int | None:
-    """How many seeds decide with probability `power`, if mean and sd are what they seem; None beyond `MOST_SEEDS`.
+    """How many seeds decide with probability `power`, if mean and sd are what they seem; None beyond `MAX_SEEDS`.
 
     Args:
-        test: Of a claim.
-        alpha: Two-sided level of the claim's own test.
-        power: Chance that so many seeds are enough.
+        test: The claim's test.
+        alpha: The two-sided level of the claim's own test.
+        power: The probability that so many seeds are enough.
     """
     found = test.estimate
     distance = min(abs(found.mean - bound) for bound in (test.low, test.high) if math.isfinite(bound))
@@ -210,13 +211,13 @@ def seeds_to_decide(test: RegionTest, alpha: float = 1 - LEVEL, power: float = P
 
     too_few, many = 1, 2
     while not enough(many):
-        if many >= MOST_SEEDS:
+        if many >= MAX_SEEDS:
             return None
-        too_few, many = many, min(2 * many, MOST_SEEDS)
+        too_few, many = many, min(2 * many, MAX_SEEDS)
     while many - too_few > 1:
         middle = (too_few + many) // 2
         too_few, many = (too_few, middle) if enough(middle) else (middle, many)
-    return max(many, found.n + 1)  # so many as there are have just not decided
+    return max(many, found.n + 1)  # the seeds that there are have just not decided
 
 
 def _p_above(found: Estimate, bound: float) -> float:

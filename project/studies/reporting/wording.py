@@ -3,7 +3,7 @@
 import math
 
 from project.studies.reporting.formats import format_difference, format_interval, format_p, format_setting, format_value
-from project.studies.reporting.report import ArmSummary, Report
+from project.studies.reporting.report import Report
 from project.studies.reporting.statistics import LEVEL, VerdictName
 from project.studies.study import Range
 
@@ -14,33 +14,19 @@ def headline(report: Report) -> str:
     """How many claims held, in one sentence."""
     counts = {name: sum(j.name == name for j in report.judgements) for name in MARKS}
     if not report.judgements:
-        best = _best(report)
+        known = [arm for arm in report.arms if math.isfinite(arm.result.mean)]
+        best = (max if report.study.maximize else min)(known, key=lambda arm: arm.result.mean)
         mean = format_value(best.result.mean, report.study.metric)
         return f"The study makes no claim. The best mean has {best.name}: {mean}."
     said = [f"{count} {name}" for name, count in counts.items() if count]
     return f"Of {len(report.judgements)} claim{'' if len(report.judgements) == 1 else 's'}: {', '.join(said)}."
 
 
-def _best(report: Report) -> ArmSummary:
-    known = [arm for arm in report.arms if math.isfinite(arm.result.mean)]
-    return (max if report.study.maximize else min)(known, key=lambda arm: arm.result.mean)
-
-
 def table_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """The table by arm: header and rows."""
     study, metric = report.study, report.study.metric
-    header = [
-        "arm",
-        "n",
-        "mean",
-        "sd",
-        "95 % interval",
-        f"against {study.reference}",
-        "95 % interval",
-        "effect size g",
-        "p",
-    ]
-    header += ["training", "parameters"]
+    header = ["arm", "n", "mean", "sd", "95 % interval", f"against {study.reference}", "95 % interval"]
+    header += ["effect size g", "p", "training", "parameters"]
     has_choice = any(arm.chosen for arm in report.arms)
     header += ["chosen"] if has_choice else []
     rows = []
@@ -103,10 +89,10 @@ def method(report: Report) -> str:
             f"seed that the comparison does not use; what is reported are fresh runs of the winner. "
         )
     text += (
-        f"Intervals are Student's t at {LEVEL:.0%} over seeds; they do not hold the chance of which test examples "
-        "there are. Differences are paired by seed; their p is of the paired t test, corrected by Holm over the table. "
-        "A claim is supported if the interval of its difference lies inside what it allows, contradicted if outside, "
-        "with Holm's correction over the claims. Effect size g: mean difference over its own sd (Hedges)."
+        f"Intervals are Student's t at {LEVEL:.0%}. They cover the variation between seeds, not between samples of "
+        "test examples. Differences are paired by seed; their p is of the paired t test, corrected by Holm over the "
+        "table. A claim is supported if the interval of its difference lies inside what it allows, contradicted if "
+        "outside, with Holm's correction over the claims. Effect size g: mean difference over its own sd (Hedges)."
     )
     return text
 

@@ -1,16 +1,22 @@
-"""Reports written to a folder or printed."""
+"""Reports as pages, as CSV and on the terminal."""
 
-from collections.abc import Sequence
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from project.pages import template
 from project.studies.reporting import figures
-from project.studies.reporting.html import to_html
-from project.studies.reporting.markdown import to_csv, to_markdown
-from project.studies.reporting.report import Report, make_report
-from project.studies.reporting.wording import MARKS, headline, table_rows
+from project.studies.reporting.formats import format_difference, format_interval, format_setting
+from project.studies.reporting.report import Judgement, Report, make_report
+from project.studies.reporting.wording import MARKS, headline, method, provenance_rows, table_rows
 from project.studies.study import RunRecord, Study
 
 
@@ -18,7 +24,7 @@ def write_report(study: Study, records: Sequence[RunRecord], folder: Path) -> Re
     """Write report.html, report.md, results.csv and the figures into a folder.
 
     Raises:
-        InputError: As `make_report`.
+        InputError: As `make_report` does.
     """
     report = make_report(study, records)
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,11 +35,28 @@ def write_report(study: Study, records: Sequence[RunRecord], folder: Path) -> Re
     (folder / "report.html").write_text(to_html(report, drawings), encoding="utf-8")
     (folder / "report.md").write_text(to_markdown(report, [f"{name}.png" for name in drawn]), encoding="utf-8")
     (folder / "results.csv").write_text(to_csv(report), encoding="utf-8")
-    return Report(**{**vars(report), "folder": folder})
+    return replace(report, folder=folder)
+
+
+def publish(report: Report, folder: Path, command: str) -> None:
+    """Write a lesson: README.md with verdicts and table, one figure, and the CSV.
+
+    Args:
+        report: The report of the lesson's study.
+        folder: The folder of all lessons.
+        command: The command that runs the study.
+    """
+    place = folder / report.study.name
+    place.mkdir(parents=True, exist_ok=True)
+    figure = figures.overview_figure(report.study, report.values, report.final, report.chance)
+    figures.save(figure, place, "figure")
+    (place / "figure.svg").unlink()
+    (place / "README.md").write_text(to_markdown(report, ["figure.png"], command), encoding="utf-8")
+    (place / "results.csv").write_text(to_csv(report), encoding="utf-8")
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """The verdicts and the table on the terminal."""
+    """Print the verdicts and the table on the terminal."""
     console = console or Console(highlight=False)
     study = report.study
     for warning in report.warnings:
@@ -56,18 +79,90 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(f"report       {report.folder / 'report.html'}", soft_wrap=True)
 
 
-def publish(report: Report, folder: Path, command: str) -> None:
-    """Write a lesson: README.md with verdicts and table, one figure, and the CSV.
+def to_html(report: Report, drawings: Mapping[str, str]) -> str:
+    """The report as one page with its figures inside.
 
     Args:
-        report: Of the lesson's study.
-        folder: Of all lessons.
-        command: That makes it.
+        report: The report.
+        drawings: The figures as SVG by their names.
     """
-    place = folder / report.study.name
-    place.mkdir(parents=True, exist_ok=True)
-    figure = figures.overview_figure(report.study, report.values, report.final, report.chance)
-    figures.save(figure, place, "figure")
-    (place / "figure.svg").unlink()
-    (place / "README.md").write_text(to_markdown(report, ["figure.png"], command), encoding="utf-8")
-    (place / "results.csv").write_text(to_csv(report), encoding="utf-8")
+    study, inside = report.study, {}
+    for name, drawing in drawings.items():
+        # ids are unique within a file, but the page holds several
+        inside[name] = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", drawing[drawing.index("<svg") :])
+    facts = [*provenance_rows(report), *((f"base: {key}", format_setting(value)) for key, value in study.base.items())]
+    for arm, settings in study.arms.items():
+        said = ", ".join(f"{key} {format_setting(value)}" for key, value in settings.items())
+        facts.append((f"arm {arm}", said or "as base"))
+    return _fill("report.html.jinja", report, drawings=inside, facts=facts)
+
+
+def to_markdown(report: Report, pictures: Sequence[str] = (), command: str = "") -> str:
+    """The report as Markdown, with pictures by their files' names, and the command that runs the study."""
+    claims = [(MARKS[j.name], f"`{j.claim.text}`", j.sentence) for j in report.judgements]
+    values = {"claims": claims, "pictures": pictures, "command": command, "provenance": provenance_rows(report)}
+    return _fill("report.md.jinja", report, **values)
+
+
+def to_csv(report: Report) -> str:
+    """Every run as a line: arm, seed, phase, status, the settings that differ, metrics."""
+    records = report.records
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    keys = list(dict.fromkeys(key for record in records for key in record.settings if key != "seed_everything"))
+    varied = [key for key in keys if len({json.dumps(record.settings.get(key)) for record in records}) > 1]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["arm", "seed", "phase", "status", *varied, *metrics])
+    for record in records:
+        numbers = [f"{record.metrics[name]:.6g}" if name in record.metrics else "" for name in metrics]
+        settings = [record.settings.get(key) for key in varied]
+        writer.writerow([record.arm, record.seed, record.phase, record.status, *settings, *numbers])
+    return buffer.getvalue()
+
+
+def to_index(reports: Sequence[Report]) -> str:
+    """The index of all lessons, in the order of the notes: every verdict at a glance."""
+    reports = sorted(reports, key=lambda report: [int(row) for row in re.findall(r"\d+", " ".join(report.study.notes))])
+    judgements = [judgement for report in reports for judgement in report.judgements]
+    rows = []
+    for report in reports:
+        study = report.study
+        minutes = sum(record.metrics.get("seconds", 0.0) for record in report.records) / 60
+        about = (
+            f"[{study.question}]({study.name}/README.md)",
+            ", ".join(study.notes),
+            f"{len(report.records)}, {minutes:.1f} min",
+        )
+        for judgement in report.judgements:
+            rows.append((*about, MARKS[judgement.name], f"`{judgement.claim.text}`", _short_outcome(judgement)))
+            about = ("", "", "")  # said once for each study
+    return template("project.studies.reporting", "templates/index.md.jinja").render(
+        reports=reports,
+        num_runs=sum(len(report.records) for report in reports),
+        judgements=judgements,
+        counts=", ".join(f"{sum(j.name == name for j in judgements)} {name}" for name in MARKS),
+        rows=rows,
+        hardware=sorted({value for report in reports for name, value in provenance_rows(report) if name == "hardware"}),
+    )
+
+
+def _short_outcome(judgement: Judgement) -> str:
+    if judgement.verdict is None:
+        return "no runs"
+    found, metric = judgement.verdict.test.estimate, judgement.claim.metric
+    interval = format_interval(found, format_difference, metric)
+    return f"{judgement.name}: {format_difference(found.mean, metric)} ({interval})"
+
+
+def _fill(name: str, report: Report, **values: Any) -> str:
+    header, rows = table_rows(report)
+    return template("project.studies.reporting", f"templates/{name}").render(
+        report=report,
+        study=report.study,
+        headline=headline(report),
+        method=method(report),
+        marks=MARKS,
+        header=header,
+        rows=rows,
+        **values,
+    )

@@ -37,7 +37,8 @@ from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.serving.demo.app import Contender, Drawing, load_contenders
 from project.serving.demo.page import (
-    MOST_BARS,
+    CSS,
+    MAX_BARS,
     NEGATIVE,
     POSITIVE,
     Answer,
@@ -265,7 +266,7 @@ def test_many_classes_are_ranked() -> None:
     names = tuple(f"class {index}" for index in range(47))
     page = answer_page([made_up(class_names=names, probabilities=torch.arange(47.0) / 1081, decision=46)], "", 0)
     shown = re.findall(r"title='(class \d+)'", page)
-    assert shown == [f"class {46 - rank}" for rank in range(MOST_BARS)]
+    assert shown == [f"class {46 - rank}" for rank in range(MAX_BARS)]
     assert "35 classes less probable" in page
 
 
@@ -285,10 +286,9 @@ def test_a_diverged_network_says_so() -> None:
 
 def test_several_networks_share_the_panels_and_one_view_of_the_same_picture() -> None:
     page = answer_page([made_up(name="a"), made_up(name="b")], "", 0)
-    assert page.count("the network's input") == 1
-    assert page.count("each pixel's share") == 2
+    assert (page.count("alt='the network"), page.count("alt='each pixel")) == (1, 2)
     other = made_up(name="c", image=torch.ones(4, 4, dtype=torch.uint8), attribution=torch.ones(4, 4))
-    assert answer_page([made_up(), other], "", 0).count("the network's input") == 2
+    assert answer_page([made_up(), other], "", 0).count("alt='the network") == 2
 
 
 def test_names_from_a_stranger_are_text() -> None:
@@ -311,6 +311,7 @@ def test_colours_tell_sign_and_size() -> None:
     assert tuple(colors[0][3]) == tuple(int(np.rint(level / 2)) for level in POSITIVE)
     assert not colors[0][4].any()
     assert not signed_colors(torch.zeros(2, 3)).any()
+    assert f"rgb{POSITIVE}" in CSS
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 16, 100, 512, 1000, 5000])

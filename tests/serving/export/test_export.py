@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, make_idx_folder
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
@@ -24,8 +24,6 @@ import project.serving.export.export as exporting
 from project.data.datamodule import ImageDataModule
 from project.data.settings import DataSettings
 from project.errors import InputError, RunError
-from project.network.activations import ACTIVATIONS
-from project.network.norms import NORMS
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.train import train
@@ -105,35 +103,35 @@ def hold_against_the_run(run: RestoredRun, to: FormatName, **options: Any) -> No
 ONNX = pytest.param("onnx", marks=pytest.mark.slow)
 TORCH_EXPORT = pytest.param("torch_export", marks=pytest.mark.slow)
 """A second each: the fast tests take them only where it may differ from the other formats."""
+FAST_FORMATS = pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+ACTIVATION_SETTINGS: list[dict[str, Any]] = [
+    *({"activation": name} for name in ACTIVATIONS),
+    *({"activation": name, "activation_parameter": 1.7} for name in ("leaky_relu", "elu", "swish", "softplus")),
+]
+LAYER_SETTINGS: list[dict[str, Any]] = [
+    *({"norm": name, "dropout": 0.5, "width": [9, 12]} for name in NORMS),
+    {"depth": 0},
+]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("model", ACTIVATION_SETTINGS)
 @pytest.mark.parametrize("to", [ONNX, TORCH_EXPORT, "safetensors"])
-def test_every_activation(activation: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
-    hold_against_the_run(make_run(tmp_path, idx_folder, activation=activation), to)
+def test_every_activation(model: dict[str, Any], to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
+    hold_against_the_run(make_run(tmp_path, idx_folder, **model), to)
 
 
-@pytest.mark.parametrize("activation", ["leaky_relu", "elu", "swish", "softplus"])
-@pytest.mark.parametrize("to", [ONNX, TORCH_EXPORT, "safetensors"])
-def test_a_parameter_of_the_activation(activation: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
-    hold_against_the_run(make_run(tmp_path, idx_folder, activation=activation, activation_parameter=1.7), to)
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
-def test_every_norm(norm: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
-    hold_against_the_run(make_run(tmp_path, idx_folder, norm=norm, dropout=0.5, width=[9, 12]), to)
+@pytest.mark.parametrize("model", LAYER_SETTINGS)
+@FAST_FORMATS
+def test_every_norm_and_no_hidden_layer(
+    model: dict[str, Any], to: FormatName, idx_folder: Path, tmp_path: Path
+) -> None:
+    hold_against_the_run(make_run(tmp_path, idx_folder, **model), to)
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_task(task: str, to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
     hold_against_the_run(make_run(tmp_path, idx_folder, task, depth=1), to)
-
-
-@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
-def test_no_hidden_layer(to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
-    hold_against_the_run(make_run(tmp_path, idx_folder, depth=0), to)
 
 
 def test_a_network_that_was_trained_compiled_is_not_compiled_again(idx_folder: Path, tmp_path: Path) -> None:
@@ -175,21 +173,21 @@ def test_names_shapes_and_types_in_onnx(exported: dict[FormatName, Path]) -> Non
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
 
 
-@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+@FAST_FORMATS
 def test_no_file_names_where_the_code_lies(to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
     content = export(make_run(tmp_path, idx_folder), to).path.read_bytes()
     assert str(ROOT).encode() not in content
     assert str(idx_folder).encode() not in content
 
 
-@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+@FAST_FORMATS
 def test_double_precision_where_rounding_decides(to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, idx_folder)
     images = run.datamodule.data.test.images
     with torch.no_grad():
         expected = expected_answers(run, images)
         run.module.mlp.output.bias += 10_000.0  # the same probabilities, from logits with 3 digits after the point
-    with pytest.raises(RunError, match="differently") as caught:
+    with pytest.raises(RunError, match=to) as caught:
         export(run, to)
     assert "--precision float64" in caught.value.remedy
     exported = export(run, to, precision="float64")
@@ -346,8 +344,6 @@ def test_results_of_a_run_that_is_being_trained_are_left_out(run: Path) -> None:
 
 
 def test_the_split_sizes_of_other_data_are_left_out(run: Path, tmp_path: Path) -> None:
-    from conftest import make_idx_folder
-
     other = make_idx_folder(tmp_path / "other", num_train=300)
     card = export(restore(run, other), "safetensors").card.read_text()
     assert "| train |" not in section(card, "Data")
@@ -364,7 +360,7 @@ def test_the_card_says_whether_probabilities_were_trained(
     assert (f"the loss {loss}, not to give probabilities" in card) == says
 
 
-@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+@FAST_FORMATS
 def test_a_card_for_regression(
     to: FormatName,
     idx_folder: Path,
@@ -399,11 +395,11 @@ def spoil(monkeypatch: pytest.MonkeyPatch, to: FormatName, value: float) -> None
     monkeypatch.setitem(exporting._WRITE, to, write_wrongly)
 
 
-@pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
+@FAST_FORMATS
 @pytest.mark.parametrize("value", [1e-3, float("nan")])
 def test_a_wrong_file_is_not_kept(to: FormatName, value: float, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, to, value)
-    with pytest.raises(RunError, match="differently"):
+    with pytest.raises(RunError, match=to):
         export(restore(run), to)
     assert not (run / "export").exists()
 
@@ -412,7 +408,7 @@ def test_a_wrong_file_does_not_replace_a_good_one(run: Path, monkeypatch: pytest
     good = export(restore(run), "safetensors")
     before = {path: path.read_bytes() for path in (good.path, good.card)}
     spoil(monkeypatch, "safetensors", 0.1)
-    with pytest.raises(RunError, match="differently"):
+    with pytest.raises(RunError, match="safetensors"):
         export(restore(run), "safetensors", overwrite=True)
     assert {path: path.read_bytes() for path in good.path.parent.iterdir()} == before
 
@@ -471,35 +467,33 @@ def test_where_no_file_can_go(output: str, cause: str, run: Path, tmp_path: Path
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime", "safetensors"])
 def test_a_package_that_is_missing(package: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=f"needs the package {package}") as caught:
+    with pytest.raises(InputError, match=package) as caught:
         export(restore(run), "safetensors" if package == "safetensors" else "onnx")
-    assert caught.value.remedy == "pip install -e '.[export]'"
+    assert ".[export]" in caught.value.remedy
     assert not (run / "export").exists()
 
 
 def test_data_that_are_not_there(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="checked on the run's own pictures") as caught:
+    with pytest.raises(InputError, match="nowhere") as caught:
         export(restore(run, tmp_path / "nowhere"), "safetensors")
     assert "--data_root" in caught.value.remedy
 
 
 def test_data_of_another_size(run: Path, tmp_path: Path) -> None:
-    from conftest import make_idx_folder
-
-    with pytest.raises(InputError, match="10×11, but the network was trained on 8×9"):
+    with pytest.raises(InputError, match=r"10×11.* 8×9"):
         export(restore(run, make_idx_folder(tmp_path / "large", side=10)), "safetensors")
 
 
 def test_a_split_that_is_not_there(idx_folder: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, idx_folder)
     run.datamodule.splits["validation"] = torch.arange(0)
-    with pytest.raises(InputError, match="no validation split"):
+    with pytest.raises(InputError, match="validation"):
         export(run, "safetensors", split="validation")
 
 
 def test_a_file_that_is_too_large_for_onnx(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "MOST_ONNX_BYTES", 1000)
-    with pytest.raises(InputError, match="less than 2"):
+    monkeypatch.setattr(exporting, "MAX_ONNX_BYTES", 1000)
+    with pytest.raises(InputError, match="GiB"):
         export(restore(run), "onnx")
 
 
@@ -519,14 +513,14 @@ def test_foreign_files(run: Path, tmp_path: Path) -> None:
     for name, content in bad.items():
         path = tmp_path / "bad.safetensors"
         safetensors.torch.save_file(state, path, content)
-        with pytest.raises(InputError, match="holds no network of this project"):
+        with pytest.raises(InputError, match=r"bad\.safetensors"):
             load_network(path)
         assert name
     for content in (b"", b"\x00" * 100, good.read_bytes()[:-10]):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="cannot be read as safetensors"):
+        with pytest.raises(InputError, match="cannot be read"):
             load_network(path)
-    with pytest.raises(InputError, match="cannot be read as safetensors"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_network(tmp_path / "nowhere.safetensors")
 
 

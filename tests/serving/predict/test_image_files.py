@@ -18,7 +18,7 @@ from project.data.sources.idx import read_idx
 from project.data.sources.known_sets import KNOWN_SETS
 from project.errors import InputError
 from project.serving.predict import image_files
-from project.serving.predict.image_files import MOST_PIXELS, fit_image, is_dark_on_light, read_image
+from project.serving.predict.image_files import MAX_PIXELS, fit_image, is_dark_on_light, read_image
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (7, 11), dtype=np.uint8)
 
@@ -146,18 +146,18 @@ def png_that_announces(width: int, height: int) -> bytes:
 WHOLE = encoded(Image.fromarray(LEVELS)).getvalue()
 WHOLE_JPEG = encoded(Image.fromarray(LEVELS).resize((60, 60)), "JPEG").getvalue()
 REFUSED = {
-    "empty": (b"", "no picture"),
-    "text": (b"not a picture at all", "no picture"),
-    "web page": (b"<!DOCTYPE html><html></html>", "no picture"),
+    "empty": (b"", "not a picture"),
+    "text": (b"not a picture at all", "not a picture"),
+    "web page": (b"<!DOCTYPE html><html></html>", "not a picture"),
     "PNG cut in its pixels": (WHOLE[:-30], "cannot be read"),
     "PNG cut in its header": (WHOLE[:20], "cannot be read"),
     "JPEG cut": (WHOLE_JPEG[: len(WHOLE_JPEG) // 2], "cannot be read"),
-    "slightly too large": (png_that_announces(MOST_PIXELS // 1000 + 1, 1000), "more than the 80,000,000 pixels"),
+    "slightly too large": (png_that_announces(MAX_PIXELS // 1000 + 1, 1000), "more than the 80,000,000 pixels"),
     "a bomb's warning": (png_that_announces(10_000, 10_000), "more than the 80,000,000 pixels"),
     "a bomb": (png_that_announces(60_000, 60_000), "more than the 80,000,000 pixels"),
     "floats": (encoded(Image.fromarray(LEVELS.astype(np.float32)), "TIFF").getvalue(), "floats"),
     "32 bits": (encoded(Image.fromarray(LEVELS.astype(np.int32) * 70_000), "TIFF").getvalue(), "gray levels go from"),
-    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "no picture"),
+    "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture"),
 }
 
 

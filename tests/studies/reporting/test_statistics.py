@@ -13,7 +13,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from project.studies.reporting.statistics import (
-    MOST_SEEDS,
+    MAX_SEEDS,
     effect_size,
     estimate,
     holm,
@@ -173,7 +173,7 @@ def test_claims_that_share_the_level_need_more_seeds() -> None:
 def test_no_number_of_seeds_is_named_where_none_in_reach_would_do() -> None:
     assert seeds_to_decide(region_test([-1.0, 1.0001], low=0.0)) is None
     assert seeds_to_decide(region_test([-1.0, 1.0], low=0.0)) is None  # the mean lies on the bound
-    assert seeds_to_decide(region_test([-1.0, 1.4], low=0.0)) in range(50, MOST_SEEDS)
+    assert seeds_to_decide(region_test([-1.0, 1.4], low=0.0)) in range(50, MAX_SEEDS)
 
 
 def test_power_is_what_the_number_of_seeds_promises() -> None:

@@ -1,0 +1,133 @@
+const PAUSE_MS = 60;  // at most so often a drawing is sent while the pen moves
+const canvas = element.querySelector('canvas'), chooser = element.querySelector('input');
+const pen = canvas.getContext('2d', { willReadFrequently: true });
+const whole = () => [0, 0, canvas.width, canvas.height];
+// source: the file that is shown, as long as nothing is drawn on it
+let state = { kind: 'drawn', truth: '', source: null, blank: true }, paper = 'black';
+let before = [], last = null, timer = null;
+
+const invite = () => element.querySelector('.mlp-canvas').classList.toggle('blank', state.blank);
+function send() {
+  invite();
+  clearTimeout(timer);
+  timer = null;
+  const picture = state.source ?? canvas.toDataURL('image/png');
+  props.value = state.blank ? '' : JSON.stringify({ picture, kind: state.kind, truth: state.truth, paper });
+  trigger('input');
+}
+function sendSoon() { timer ??= setTimeout(send, PAUSE_MS); }
+function remember() {
+  before.push({ state: { ...state }, paper, pixels: pen.getImageData(...whole()) });
+  if (before.length > 40) before.shift();
+}
+function wipe() {
+  pen.fillStyle = paper;
+  pen.fillRect(...whole());
+  state = { kind: 'drawn', truth: '', source: null, blank: true };
+}
+function cornerIsLight() {
+  const [r, g, b] = pen.getImageData(1, 1, 1, 1).data;
+  return r + g + b > 382;
+}
+function place(event) {
+  const box = canvas.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width * canvas.width,
+          (event.clientY - box.top) / box.height * canvas.height];
+}
+function draw(event) {
+  const point = place(event);
+  pen.lineWidth = Math.min(canvas.width, canvas.height) / 13;
+  pen.lineCap = pen.lineJoin = 'round';
+  pen.strokeStyle = cornerIsLight() ? 'black' : 'white';
+  pen.beginPath();
+  pen.moveTo(...(last ?? point));
+  pen.lineTo(...point);
+  pen.stroke();
+  last = point;
+  Object.assign(state, { source: null, truth: '', blank: false });
+  sendSoon();
+}
+function show(url, kind, truth) {
+  remember();
+  const image = new Image();
+  image.onload = () => {
+    wipe();
+    const scale = Math.min(canvas.width / image.width, canvas.height / image.height);
+    const width = image.width * scale, height = image.height * scale;
+    const left = (canvas.width - width) / 2, top = (canvas.height - height) / 2;
+    pen.imageSmoothingEnabled = scale < 1;
+    pen.drawImage(image, left, top, width, height);
+    const ground = pen.getImageData(Math.ceil(left) + 1, Math.ceil(top) + 1, 1, 1).data;
+    pen.fillStyle = `rgb(${ground[0]}, ${ground[1]}, ${ground[2]})`;
+    pen.fillRect(...whole());
+    pen.drawImage(image, left, top, width, height);
+    state = { kind, truth, source: url, blank: false };
+    send();
+  };
+  image.onerror = () => {  // the browser cannot show it; whether the network can see it, it says itself
+    wipe();
+    state = { kind, truth, source: url, blank: false };
+    send();
+  };
+  image.src = url;
+}
+function open(file) {
+  if (!file) return;
+  const reader = new FileReader();
+  reader.onload = () => show(reader.result, 'file', '');
+  reader.readAsDataURL(file);
+}
+const actions = {
+  clear() { remember(); wipe(); send(); },
+  undo() {
+    const previous = before.pop();
+    if (!previous) return;
+    pen.putImageData(previous.pixels, 0, 0);
+    state = previous.state;
+    setPaper(previous.paper);
+    send();
+  },
+  paper() {
+    remember();
+    setPaper(paper === 'black' ? 'white' : 'black');
+    if (state.kind !== 'drawn') wipe();
+    else {
+      const pixels = pen.getImageData(...whole());
+      for (let i = 0; i < pixels.data.length; i++) if (i % 4 < 3) pixels.data[i] = 255 - pixels.data[i];
+      pen.putImageData(pixels, 0, 0);
+    }
+    send();
+  },
+  file() { chooser.click(); },
+};
+function setPaper(color) {
+  paper = color;
+  element.querySelector('[data-do=paper]').textContent = paper === 'black' ? 'White paper' : 'Black paper';
+}
+
+wipe();
+canvas.addEventListener('pointerdown', (event) => {
+  if (event.button !== 0) return;
+  canvas.setPointerCapture(event.pointerId);
+  remember();
+  last = null;
+  draw(event);
+});
+canvas.addEventListener('pointermove', (event) => {
+  if (!canvas.hasPointerCapture(event.pointerId)) return;
+  for (const part of event.getCoalescedEvents?.() ?? [event]) draw(part);
+  if (last === null) draw(event);
+});
+canvas.addEventListener('pointerup', (event) => { if (canvas.hasPointerCapture(event.pointerId)) send(); });
+for (const button of element.querySelectorAll('[data-do]'))
+  button.addEventListener('click', () => actions[button.dataset.do]());
+chooser.addEventListener('change', () => { open(chooser.files[0]); chooser.value = ''; });
+canvas.addEventListener('dragover', (event) => event.preventDefault());
+canvas.addEventListener('drop', (event) => { event.preventDefault(); open(event.dataTransfer.files[0]); });
+document.addEventListener('paste', (event) => open(event.clipboardData?.files[0]));
+watch('value', () => {  // from the server come test pictures alone
+  if (!props.value) return;
+  const { picture, kind, truth } = JSON.parse(props.value);
+  if (kind === 'example' && picture !== state.source) show(picture, kind, truth);
+});
+invite();  // last: from here on one can draw
