@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from project.errors import InputError
+from project.runs.saving.platform_differences import flush_file, flush_folder
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -40,18 +40,9 @@ def part_of(path: Path) -> Path:
 
 def replace_durably(part: Path, path: Path) -> None:
     """Put a finished file in the place of another, so that after a crash there is one or the other, and whole."""
-    _flush(part)
+    flush_file(part)
     part.replace(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_folder(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any]:

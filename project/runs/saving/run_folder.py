@@ -1,13 +1,13 @@
 """The run folder: where a run keeps what it was told, what it found and where every number came from."""
 
 import errno
-import fcntl
 import os
 import secrets
 import time
 from pathlib import Path
 
 from project.errors import InputError
+from project.runs.saving.platform_differences import try_to_lock
 
 
 def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = False) -> Path:
@@ -75,11 +75,9 @@ def lock_run_folder(folder: Path) -> int:
         InputError: If one does already.
     """
     descriptor = os.open(folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_to_lock(descriptor):
         os.close(descriptor)
         raise InputError(
             f"another process is training {folder} at this moment", "wait until it has ended, or choose another run"
-        ) from None
+        )
     return descriptor

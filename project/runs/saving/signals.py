@@ -7,6 +7,7 @@ it waits for another one or computes a long batch, leaves without a word: the ch
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,14 @@ from lightning_fabric.strategies.launchers.subprocess_script import _ChildProces
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""The system's request to end, Ctrl-C, and the warning that SLURM gives before it ends a job."""
-LONGEST_WAIT_S = 3.0
+from project.runs.saving.platform_differences import (
+    KILL_SIGNAL,
+    STOP_SIGNALS,
+    call_in_forked_processes,
+    end_with_parent,
+)
+
+MAX_WAIT_S = 3.0
 MAIN_PROCESS = "MLP_MAIN_PROCESS"
 """The environment variable by which the first process tells its own id to the processes that it starts."""
 
@@ -59,6 +65,7 @@ class StopSignals:
         self.received = 0
         self.last_words: Callable[[], object] | None = None
         self.holding = False
+        self._writing: socket.socket | None = None
 
     @contextmanager
     def handling(self) -> Iterator[None]:
@@ -66,14 +73,15 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {signum: signal.signal(signum, self._on_signal) for signum in HANDLED}
+        before = {signum: signal.signal(signum, self._on_signal) for signum in STOP_SIGNALS}
         # Python runs a handler only between two of its own instructions, which may be long in coming: the bytes that
         # the C part writes here at once reach a thread that does not depend on that
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        reading, writing = socket.socketpair()  # a pipe would do, but not on Windows
+        writing.setblocking(False)
+        self._writing = writing  # or it would be closed with this call's end, and its number given to another file
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         # what a forked process receives is not for this one
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        call_in_forked_processes(lambda: signal.set_wakeup_fd(-1))
         threading.Thread(target=self._leave_in_time, args=(reading,), daemon=True).start()
         try:
             yield
@@ -82,7 +90,7 @@ class StopSignals:
                 for signum, handler in before.items():
                     signal.signal(signum, handler)
                 signal.set_wakeup_fd(-1)
-                os.close(writing)  # which ends the thread
+                writing.close()  # which ends the thread
 
     def release(self) -> None:
         """Let signals stop the run at once again; one that was noted does so now.
@@ -102,12 +110,13 @@ class StopSignals:
         if insists or (first and not self.holding and not is_launched()):
             raise Interrupted(signum)
 
-    def _leave_in_time(self, reading: int) -> None:
-        with os.fdopen(reading, "rb", buffering=0) as numbers:
-            signum = next((number[0] for number in iter(lambda: numbers.read(1), b"") if number[0] in HANDLED), None)
+    def _leave_in_time(self, reading: socket.socket) -> None:
+        with reading:
+            numbers = (number[0] for number in iter(lambda: reading.recv(1), b""))
+            signum = next((number for number in numbers if number in STOP_SIGNALS), None)
         if signum is None:
             return
-        time.sleep(LONGEST_WAIT_S)
+        time.sleep(MAX_WAIT_S)
         if self.last_words is not None:
             self.last_words()
         os._exit(Interrupted(signum).status)
@@ -124,16 +133,8 @@ def is_launched() -> bool:
 
 def die_with_first_process() -> None:
     """Let this process, if the run's first one started it, end within a second of that one's end, whatever it does."""
-    if not is_launched():
-        return
-    parent = int(os.environ[MAIN_PROCESS])
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if is_launched():
+        end_with_parent(int(os.environ[MAIN_PROCESS]))
 
 
 def end_other_processes(trainer: Trainer) -> None:
@@ -144,4 +145,4 @@ def end_other_processes(trainer: Trainer) -> None:
     for thread in threading.enumerate():
         if isinstance(thread, _ChildProcessObserver):
             thread._run = lambda: True  # type: ignore[method-assign] # or it takes their end for a crash, and ends this one
-    launcher.kill(signal.SIGKILL)
+    launcher.kill(KILL_SIGNAL)

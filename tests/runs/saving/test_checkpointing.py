@@ -13,7 +13,6 @@ import pytest
 import torch
 from harness import Kill, compare, metrics, next_second, run, save_forever, start, without_atomic_writes
 
-import project.runs.saving.files
 from project.errors import InputError, RunError
 from project.runs.cli import CLI
 from project.runs.saving.checkpointing import DivergenceError, PlainCheckpointIO, load_checkpoint, newest_checkpoint
@@ -58,7 +57,7 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch:
         order.append(f"{self.name} to {target.name}")
         return replace(self, target)
 
-    monkeypatch.setattr(project.runs.saving.files.os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
     PlainCheckpointIO().save_checkpoint(content(), tmp_path / "checkpoints" / "best.ckpt")
     assert order == ["fsync best.ckpt.part", "best.ckpt.part to best.ckpt", "fsync checkpoints"]
