@@ -16,25 +16,37 @@ from typing import Any
 import torch
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
-LONGEST_DIFF = 1_000_000
-"""Characters of an uncommitted change that provenance.json keeps."""
+MAX_DIFF = 1_000_000
+"""Number of characters of an uncommitted change that provenance.json keeps."""
 
 
 @cache
 def _git(*arguments: str) -> str | None:
     """What a git command prints in the project's own checkout, or None where there is none.
 
-    Asked once: a process that trains several times runs the code that it loaded, whatever becomes of the files.
+    Asked once: a process that trains several times runs the code that it loaded, whatever becomes of the files. An
+    installed copy of the project can lie inside another project's repository, whose commits say nothing about it: a
+    repository counts only if this very file is committed to it.
     """
+    # a git hook, such as one that runs the tests before a commit, sets the first three to its own repository
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
         return None
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(checkout), *words]
+        result = subprocess.run(  # noqa: S603 - a fixed program, no shell
+            command, env=environment, capture_output=True, text=True, timeout=10, check=True
+        )
+        return result.stdout.strip()
+
     try:
-        command = ["git", "-C", str(checkout), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+        ask("ls-files", "--error-unmatch", __file__)
+        return ask(*arguments)
     except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip()
 
 
 def versions() -> dict[str, str]:
@@ -78,7 +90,7 @@ def provenance(seed: int, split_seed: int, data: dict[str, Any]) -> dict[str, An
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_diff": diff[:LONGEST_DIFF],
+        "git_diff": diff[:MAX_DIFF],
         "versions": versions(),
         "hardware": hardware(),
         "seeds": {"seed_everything": seed, "split_seed": split_seed},
