@@ -150,7 +150,7 @@ class TestNormalization:
 
     def test_an_unknown_name_is_answered_with_the_known_ones(self) -> None:
         with pytest.raises(InputError, match="unknown normalization 'zscore'") as error:
-            fit_normalization("zscore", pictures(), torch.arange(20))  # type: ignore[arg-type]
+            fit_normalization("zscore", pictures(), torch.arange(20))
         assert "feature_standardize" in error.value.remedy
 
     @settings(max_examples=60, deadline=None, derandomize=True)

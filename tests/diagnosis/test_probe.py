@@ -43,7 +43,8 @@ def make_batch(examples: int = 64, features: int = 20, classes: int = 4, seed: i
 
 def make_mlp(seed: int = 0, **settings: Any) -> MLP:
     torch.manual_seed(seed)
-    return MLP(20, 4, **({"depth": 3, "width": [16, 12, 8]} | settings))
+    defaults: dict[str, Any] = {"depth": 3, "width": [16, 12, 8]}
+    return MLP(20, 4, **defaults | settings)
 
 
 def test_probe_agrees_with_the_same_network_written_out() -> None:

@@ -116,7 +116,7 @@ def test_a_slope_must_be_finite_but_may_be_zero_or_negative(name: ActivationName
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     for parameter in (None, 1.0):
         with pytest.raises(InputError, match="unknown activation 'rely'") as error:
-            build_activation("rely", parameter)  # type: ignore[arg-type]
+            build_activation("rely", parameter)
         assert "relu" in error.value.remedy
 
 

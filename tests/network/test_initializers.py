@@ -106,6 +106,6 @@ def test_what_auto_stands_for(activation: ActivationName, init: InitName) -> Non
 @pytest.mark.parametrize("name", ["auto", "xavier"])
 def test_an_unknown_name_is_answered_with_the_known_ones(name: str) -> None:
     with pytest.raises(InputError, match=f"unknown initialization '{name}'") as error:
-        initialize_weight(torch.empty(2, 2), name)  # type: ignore[arg-type]
+        initialize_weight(torch.empty(2, 2), name)
     assert "xavier_uniform" in error.value.remedy
     assert "auto" not in error.value.remedy

@@ -229,5 +229,5 @@ def test_huber_delta_out_of_range(delta: float) -> None:
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="unknown loss 'l2'") as error:
-        build_loss("l2", "regression")  # type: ignore[arg-type]
+        build_loss("l2", "regression")
     assert "mse" in error.value.remedy

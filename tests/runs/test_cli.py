@@ -115,7 +115,7 @@ def test_help_fits_on_two_screens(help_text: str) -> None:
 
 @pytest.mark.parametrize(("prefix", "owner"), [("model", MLPModule), ("data", ImageDataModule)])
 def test_help_lists_every_setting_with_its_default_and_choices(help_text: str, prefix: str, owner: type) -> None:
-    hints = get_type_hints(owner.__init__)
+    hints = get_type_hints(owner.__init__)  # type: ignore[misc]
     for name, parameter in inspect.signature(owner).parameters.items():
         if name in GIVEN_ELSEWHERE and (prefix, name) != ("model", "task"):
             continue

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import random
 import shutil
 import socket
 import stat
@@ -169,7 +170,7 @@ class TestReader:
         gzipped=st.booleans(),
     )
     def test_round_trip_against_struct(
-        self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int], content, gzipped: bool
+        self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int], content: random.Random, gzipped: bool
     ) -> None:
         path = tmp_path_factory.getbasetemp() / "round-trip"
         values = content.randbytes(int(np.prod(sizes)))
@@ -526,12 +527,17 @@ class TestSources:
 
     def test_unknown_name(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="'cifar10'") as caught:
-            load_dataset("cifar10", tmp_path)  # type: ignore[arg-type]
+            load_dataset("cifar10", tmp_path)
         assert "mnist, fashion_mnist, idx" in caught.value.remedy
 
     @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
     def test_download(
-        self, name: DatasetName, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+        self,
+        name: DatasetName,
+        files: dict[str, bytes],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         caplog.set_level("INFO", "project")
         folder = tmp_path / FOLDERS[name] / "raw"
@@ -675,7 +681,9 @@ class TestApt:
     """Source 4 with a stand-in for apt-get that hands out a small package made here; dpkg-deb is the real one."""
 
     @pytest.fixture
-    def apt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], no_torchvision) -> Path:
+    def apt(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], no_torchvision: None
+    ) -> Path:
         tree = tmp_path / "tree"
         put(tree / "usr/share/datasets/fashion-mnist", files, gzipped=True)
         (tree / "DEBIAN").mkdir()

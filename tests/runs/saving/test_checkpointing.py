@@ -174,7 +174,7 @@ def _fill_the_disk_at_step_5() -> None:
         if count == 5:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
 
-    MLPModule.optimizer_step = step_and_fill  # type: ignore[method-assign]
+    MLPModule.optimizer_step = step_and_fill  # type: ignore[method-assign, assignment]
 
 
 def test_a_loss_that_becomes_nan_stops_the_run_at_that_step(

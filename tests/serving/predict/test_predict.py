@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -368,7 +369,7 @@ VARIANTS: dict[str, tuple[Callable[[Image.Image], Image.Image], str, dict[str, A
     "inverted": (lambda image: Image.eval(image, lambda level: 255 - level), "PNG", {}, 1.0),
     "RGB JPEG": (lambda image: image.convert("RGB"), "JPEG", {"quality": 90}, 0.99),
     **{
-        f"280 × 280, {kind.name}": (lambda image, kind=kind: image.resize((280, 280), kind), "PNG", {}, 0.99)
+        f"280 × 280, {kind.name}": (partial(Image.Image.resize, size=(280, 280), resample=kind), "PNG", {}, 0.99)
         for kind in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
     },
     "all of it": (

@@ -319,6 +319,7 @@ def test_single_runs_are_compared_by_what_their_settings_differ_in(small_run: li
                 [*small_run, f"--model.width={width}", f"--seed_everything={seed}", "--diagnostics.enabled=false"]
             )
             train(cli)
+            assert cli.run_folder is not None
             folders.append(cli.run_folder)
     study, records = compare_runs(folders, "test/accuracy")
     assert list(study.arms) == ["width=8", "width=16"]
