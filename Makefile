@@ -1,4 +1,4 @@
-# Each target does its own set-up: a virtual environment in .venv, made once.
+# Each target first sets itself up: it makes the virtual environment .venv if that is not there yet.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: help train test test-slow check format bench lessons bad-input-page clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.run: setup.cfg constraints.txt
@@ -29,24 +29,24 @@ test: $(VENV)/.dev  ## set up and run the fast tests
 test-slow: $(VENV)/.dev  ## set up and run the slow tests
 	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
-check: $(VENV)/.dev  ## format, lint, types, fast tests
+check: $(VENV)/.dev  ## check format, lint and types, and run the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
-format: $(VENV)/.dev  ## put the code into its standard form
+format: $(VENV)/.dev  ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## measure the speed beside the usual ways: about 35 minutes
+bench: $(VENV)/.dev  ## compare the speed with the usual ways of training: about 35 minutes
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lessons: $(VENV)/.run  ## run every lesson of the notes and write docs/lessons: 25 minutes; QUICK=--quick writes runs/lessons-quick: 5
 	$(BIN)/python scripts/study.py configs/studies/*.yaml --workers 2 $(QUICK) $(ARGS)
 	$(BIN)/python scripts/report.py $(patsubst configs/studies/%.yaml,runs/studies/%$(if $(QUICK),-quick),$(wildcard configs/studies/*.yaml)) --publish $(if $(QUICK),runs/lessons-quick,docs/lessons)
 
-bad-input-page: $(VENV)/.dev  ## write docs/bad_input.md anew from its tests
+bad-input-page: $(VENV)/.dev  ## write docs/bad_input.md again from its tests
 	PYTHONPATH=tests $(BIN)/python -m tests.whole.test_bad_input
 
 clean:  ## remove the virtual environment and caches; data and runs stay

@@ -4,31 +4,81 @@ import logging
 import os
 import struct
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+
+from project.data.settings import DatasetName
+from project.data.sources.load import ImageDataset, load_dataset
+from project.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 
 torch.set_num_threads(1)  # several processes test at once: more threads would wait for each other
 
 
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """A folder with the real MNIST and FashionMNIST in torchvision's layout: MLP_TEST_DATA, or the project's `data`."""
+REAL = {"fashion_mnist": "real_data", "mnist": "real_mnist"}
+"""The fixture that gives the folder of each real data set."""
+
+
+class RealSet(NamedTuple):
+    """A real data set, and the folder from which the project loads it."""
+
+    name: DatasetName
+    root: Path
+
+    def load(self) -> ImageDataset:
+        return load_dataset(self.name, self.root, download=False)
+
+
+def folder_with(name: DatasetName) -> Path:
+    """The folder from which the project loads a real data set: MLP_TEST_DATA, or `data`, into which it is fetched.
+
+    Raises:
+        InputError: If it is not there and cannot be fetched; what MLP_TEST_DATA names must have it.
+    """
     named = os.environ.get("MLP_TEST_DATA")
     root = Path(named) if named else ROOT / "data"
-    if not (root / "FashionMNIST" / "raw").is_dir():
-        if named:
-            pytest.fail(f"MLP_TEST_DATA is {named}, but there is no FashionMNIST/raw")
-        pytest.skip(
-            "the real data are not there: python scripts/train.py fetches FashionMNIST, MLP_TEST_DATA names a folder"
-        )
+    load_dataset(name, root, download=not named)
     return root
 
 
-def write_idx(path: Path, array: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> None:
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A folder from which the project loads FashionMNIST, fetched as in a user's first run if it is not there yet."""
+    try:
+        return folder_with("fashion_mnist")
+    except InputError as error:
+        pytest.fail(f"{error.cause} {error.remedy}")
+
+
+@pytest.fixture(scope="session")
+def real_mnist() -> Path:
+    """A folder from which the project loads MNIST, which no package registry has: not every machine can fetch it."""
+    try:
+        return folder_with("mnist")
+    except InputError as error:
+        if "MLP_TEST_DATA" in os.environ:
+            pytest.fail(f"{error.cause} {error.remedy}")
+        pytest.skip(f"this test needs MNIST's files: {error.cause}")
+
+
+@pytest.fixture(scope="session", params=sorted(REAL))
+def real_set(request: pytest.FixtureRequest) -> RealSet:
+    """Both real data sets, one after the other."""
+    return RealSet(request.param, request.getfixturevalue(REAL[request.param]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use real data: `-m real_data` chooses them."""
+    for item in items:
+        if {*REAL.values(), "real_set"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("real_data")
+
+
+def write_idx(path: Path, array: "np.ndarray[tuple[int, ...], np.dtype[Any]]") -> None:
     """Write an IDX file by its definition: two zero bytes, type 8, dimensions, big-endian sizes, bytes."""
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     path.write_bytes(header + array.astype(np.uint8).tobytes())

@@ -111,7 +111,7 @@ def _arm(kill: Kill) -> None:
                 strike()
                 return file.write(data[len(data) // 2 :])
 
-        Path.write_bytes = half  # type: ignore[method-assign, assignment]
+        Path.write_bytes = half  # type: ignore[method-assign]
         return
     if kill.moment == "publish":
         replace = Path.replace
@@ -122,7 +122,7 @@ def _arm(kill: Kill) -> None:
                 strike()
             return result
 
-        Path.replace = replace_and_strike  # type: ignore[method-assign]
+        Path.replace = replace_and_strike  # type: ignore[method-assign, assignment]
         return
     owner, name = {
         "step": (ImageModule, "optimizer_step"),
@@ -144,7 +144,7 @@ def without_order() -> None:
 
 
 def without_position() -> None:
-    TrainLoader.load_state_dict = _nothing  # type: ignore[method-assign, assignment]
+    TrainLoader.load_state_dict = _nothing  # type: ignore[method-assign]
 
 
 def without_reseeding() -> None:
@@ -169,8 +169,8 @@ def without_whole_epochs() -> None:
 def without_purge() -> None:
     from project.runs import build
 
-    logger = build.TensorBoardLogger
-    build.TensorBoardLogger = lambda *args, purge_step, **kwargs: logger(*args, **kwargs)  # type: ignore[misc, assignment]
+    logger = build.TensorBoardLogger  # type: ignore[attr-defined]
+    build.TensorBoardLogger = lambda *args, purge_step, **kwargs: logger(*args, **kwargs)  # type: ignore[attr-defined, assignment]
 
 
 def without_immediate_scalars() -> None:
@@ -195,15 +195,15 @@ def without_flush() -> None:
         write(self, data)
 
     RecordWriter.write = slowly
-    TensorBoardLogger.save = _nothing  # type: ignore[method-assign, assignment]
+    TensorBoardLogger.save = _nothing  # type: ignore[method-assign]
 
 
 def without_early_stopping_state() -> None:
-    EarlyStop.load_state_dict = _nothing  # type: ignore[method-assign, assignment]
+    EarlyStop.load_state_dict = _nothing  # type: ignore[method-assign]
 
 
 def without_best_score() -> None:
-    RunCheckpoint.load_state_dict = _nothing  # type: ignore[method-assign, assignment]
+    RunCheckpoint.load_state_dict = _nothing  # type: ignore[method-assign]
 
 
 def without_best_first() -> None:

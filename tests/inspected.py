@@ -51,7 +51,7 @@ class Run:
 
     def events(self) -> EventAccumulator:
         """All that TensorBoard finds in the run folder."""
-        self.trainer.logger.experiment.flush()  # type: ignore[union-attr]
+        self.trainer.logger.experiment.flush()
         found = EventAccumulator(
             str(self.folder), size_guidance=dict.fromkeys(("scalars", "images", "tensors", "histograms"), 0)
         )
@@ -77,7 +77,7 @@ def build(
     settings = flatten({"model": model, "data": data, "trainer": {"max_epochs": 2}, "seed_everything": 1})
     diagnostics = DiagnosticsCallback(settings, every_n_steps)
     inspecting = [diagnostics, TensorBoardCallback(settings, diagnostics)] if diagnosed else []
-    options = {
+    options: dict[str, Any] = {
         "max_epochs": 2,
         "accelerator": "cpu",
         "devices": 1,

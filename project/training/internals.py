@@ -247,7 +247,8 @@ def end_other_processes(trainer: Trainer) -> None:
     for thread in threading.enumerate():
         if isinstance(thread, _ChildProcessObserver):
             thread._run = lambda: True  # type: ignore[method-assign]
-    launcher.kill(signal.SIGKILL)
+    # Windows has no SIGKILL; there nobody can handle SIGTERM
+    launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def event_file_writer(writer: Any) -> Any:

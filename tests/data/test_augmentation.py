@@ -20,7 +20,6 @@ from project.data import normalization
 from project.data.augmentation import (
     MAX_SHIFT,
     MIXUP_ALPHA,
-    AugmentationName,
     Batch,
     affine,
     build_augmentation,
@@ -31,7 +30,8 @@ from project.data.augmentation import (
     shift,
     warp,
 )
-from project.data.normalization import NormalizationName, fit_normalization
+from project.data.normalization import fit_normalization
+from project.data.settings import AugmentationName, NormalizationName
 from project.errors import InputError
 
 MODES = get_args(NormalizationName)

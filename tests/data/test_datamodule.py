@@ -260,7 +260,7 @@ def test_lightning_reaches_the_epoch_through_the_sampler() -> None:
 def test_orders_are_even() -> None:
     """Each example comes first about equally often: 20 examples, 2,000 epochs, χ² with 19 degrees of freedom."""
     train = loader(num=20, batch_size=1)
-    counts = Counter()
+    counts: Counter[int] = Counter()
     for epoch in range(2000):
         train.set_epoch(epoch)
         counts[int(train.epoch_order()[0])] += 1

@@ -99,8 +99,8 @@ def test_suggest_ranks_remedies(idx_folder: Path) -> None:
     )
     found = examined_with(arguments)
     trials = try_remedies(arguments, found.diagnosis.findings)
-    reached = [trial.accuracy for trial in trials]
-    assert None not in reached
+    reached = [trial.accuracy for trial in trials if trial.accuracy is not None]
+    assert len(reached) == len(trials)
     assert reached == sorted(reached, reverse=True)
     as_it_is = next(trial for trial in trials if not trial.flags)
     assert trials[0].accuracy > as_it_is.accuracy + 0.2

@@ -40,10 +40,10 @@ class Weights(Callback):
         self.before: list[torch.Tensor] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.before.append(pl_module.mlp.hidden[0].linear.weight.detach().clone())  # type: ignore[union-attr]
+        self.before.append(pl_module.mlp.hidden[0].linear.weight.detach().clone())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.before.append(pl_module.mlp.hidden[0].linear.weight.detach().clone())  # type: ignore[union-attr]
+        self.before.append(pl_module.mlp.hidden[0].linear.weight.detach().clone())
 
 
 def test_probes_every_n_steps_and_at_epoch_ends(idx_folder: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_facts_of_every_row(name: str, parameter: float | None) -> None:
 
 def test_a_row_with_a_fact_missing_is_an_error() -> None:
     with pytest.raises(TypeError):
-        Activation(build=ACTIVATIONS["relu"].build, parameter=None, init="auto", slope=0.0, saturation=None)
+        Activation(build=ACTIVATIONS["relu"].build, parameter=None, init="auto", slope=0.0, saturation=None)  # type: ignore[call-arg]
 
 
 def test_usual_parameters_are_those_of_the_notes() -> None:

@@ -186,6 +186,7 @@ def test_the_whole_training_is_the_same_to_the_last_bit_twice(small_run: list[st
 def test_test_metrics_are_scikit_learns(small_run: list[str], flags: list[str]) -> None:
     cli = build_run(parse_settings([*small_run, *flags, "--monitor=train/loss"]))
     metrics = train(cli)
+    assert cli.module.evaluated is not None
     outputs, targets = cli.module.evaluated
     assert len(targets) == len(cli.datamodule.splits["test"])
     again = torch.cat([cli.module.eval()(batch.images) for batch, _ in cli.datamodule.evaluation_loader("test")])
@@ -324,9 +325,8 @@ def test_checkpoints_are_plain_data(small_run: list[str]) -> None:
 
 
 def spec(**settings: Any) -> DataSpec:
-    return DataSpec(
-        **{"height": 2, "width": 3, "num_outputs": 3, "task": "multiclass", "class_names": tuple("abc")} | settings
-    )
+    defaults: dict[str, Any] = {"height": 2, "width": 3, "num_outputs": 3, "task": "multiclass"}
+    return DataSpec(**defaults | {"class_names": tuple("abc")} | settings)
 
 
 def small_module(**settings: Any) -> ImageModule:

@@ -5,7 +5,9 @@ import gzip
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -16,16 +18,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from project.network.mlp import MLP
 from project.network.optimization.schedules import learning_rate_factor
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import baselines
-from baselines import Job
+sys.path.insert(0, str(ROOT))
+from benchmarks import baselines
+from benchmarks.baselines import Job
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
 
 HEIGHT, WIDTH = 6, 5
 NUM_TRAIN, NUM_TEST = 230, 40
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Two threads that share a busy core spend their time waiting for each other at every one of these tiny steps."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -33,7 +37,7 @@ def one_thread():
     torch.set_num_threads(num_threads)
 
 
-def write_idx(path, array, compressed):
+def write_idx(path: Path, array: Array, compressed: bool) -> None:
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     data = header + array.astype(np.uint8).tobytes()
     if compressed:
@@ -42,7 +46,7 @@ def write_idx(path, array, compressed):
         path.write_bytes(data)
 
 
-def easy_images(num_examples, rng):
+def easy_images(num_examples: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Noise with one bright pixel by class: 10 classes that a linear map can tell apart."""
     labels = rng.integers(10, size=num_examples)
     images = rng.integers(60, size=(num_examples, HEIGHT * WIDTH))
@@ -51,7 +55,7 @@ def easy_images(num_examples, rng):
 
 
 @pytest.fixture(params=["raw", "gzipped"])
-def root(request, tmp_path):
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     folder = tmp_path / "FashionMNIST" / "raw"
     folder.mkdir(parents=True)
@@ -65,7 +69,7 @@ def root(request, tmp_path):
 raw_only = pytest.mark.parametrize("root", ["raw"], indirect=True)
 
 
-def test_load_returns_what_was_written(root):
+def test_load_returns_what_was_written(root: Path) -> None:
     rng = np.random.default_rng(0)
     for train, num_examples in ((True, NUM_TRAIN), (False, NUM_TEST)):
         images, labels = easy_images(num_examples, rng)
@@ -75,7 +79,7 @@ def test_load_returns_what_was_written(root):
         np.testing.assert_array_equal(loaded_labels, labels)
 
 
-def train_by_hand(job, weights, images, labels):
+def train_by_hand(job: Job, weights: list[Array], images: torch.Tensor, labels: torch.Tensor) -> list[float]:
     """The job in numpy, float64, examples in their order; changes `weights` and returns each epoch's mean loss.
 
     The gradients are written out, Adam is algorithm 1 of Kingma & Ba 2015, the schedule is the project's closed form.
@@ -96,7 +100,8 @@ def train_by_hand(job, weights, images, labels):
             p = np.exp(logits - logits.max(axis=1, keepdims=True))
             p /= p.sum(axis=1, keepdims=True)
             loss -= np.log((p * target).sum(axis=1)).sum()
-            gradients, slope = [], (p - target) / len(target)
+            gradients: list[Array] = []
+            slope = (p - target) / len(target)
             for weight, value in zip(weights[-2::-2], reversed(values), strict=True):
                 gradients[:0] = [slope.T @ value, slope.sum(axis=0)]
                 slope = (slope @ weight) * (value > 0)
@@ -117,7 +122,9 @@ def train_by_hand(job, weights, images, labels):
 @raw_only
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
 @pytest.mark.parametrize(("optimizer", "learning_rate"), [("sgd", 0.3), ("adam", 0.01)])
-def test_bare_loop_equals_a_loop_in_numpy(root, monkeypatch, optimizer, learning_rate, schedule):
+def test_bare_loop_equals_a_loop_in_numpy(
+    root: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Any, learning_rate: float, schedule: Any
+) -> None:
     """230 examples in batches of 50: also a last batch that is smaller."""
     job = Job(
         root, width=(7, 5), batch_size=50, num_epochs=4, num_validation=0,
@@ -138,7 +145,7 @@ def test_bare_loop_equals_a_loop_in_numpy(root, monkeypatch, optimizer, learning
 
 @raw_only
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_bare_loop_learns(root, norm):
+def test_bare_loop_learns(root: Path, norm: Any) -> None:
     job = Job(root, width=(32,), norm=norm, dropout=0.1, batch_size=20, learning_rate=0.01, num_epochs=12)
     job = dataclasses.replace(job, num_validation=30, optimizer="adamw", schedule="cosine")
     outcome = baselines.bare_loop(job, with_test=True)
@@ -154,7 +161,7 @@ def test_bare_loop_learns(root, norm):
 
 
 @raw_only
-def test_held_out_examples_are_not_trained_on(root, monkeypatch):
+def test_held_out_examples_are_not_trained_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the examples in their order, the first 80 may be anything as long as they are held out."""
     job = Job(root, width=(8,), batch_size=50, num_epochs=2, num_validation=80)
     monkeypatch.setattr(torch, "randperm", lambda n, device: torch.arange(n, device=device))
@@ -167,7 +174,7 @@ def test_held_out_examples_are_not_trained_on(root, monkeypatch):
 
 @pytest.mark.parametrize("activation", list(baselines.ACTIVATIONS))
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_network_is_the_projects(norm, activation):
+def test_network_is_the_projects(norm: Any, activation: Any) -> None:
     torch.manual_seed(0)
     ours = MLP(12, 10, depth=2, width=[7, 5], activation=activation, norm=norm, dropout=0.2)
     job = Job(Path(), width=(7, 5), activation=activation, norm=norm, dropout=0.2)
@@ -186,7 +193,7 @@ def test_network_is_the_projects(norm, activation):
 
 @raw_only
 @pytest.mark.parametrize("width", [(), (16,), (64, 128, 64)])
-def test_matrix_products_are_all_of_an_epoch_and_no_more(root, width):
+def test_matrix_products_are_all_of_an_epoch_and_no_more(root: Path, width: tuple[int, ...]) -> None:
     job = Job(root, width=width, batch_size=64, num_epochs=2, num_validation=30)
     with FlopCounterMode(display=False) as products:
         outcome = baselines.matrix_products(job)
@@ -198,14 +205,14 @@ def test_matrix_products_are_all_of_an_epoch_and_no_more(root, width):
     assert training.get_total_flops() == baselines.matrix_product_flops(job, HEIGHT * WIDTH, NUM_TRAIN)
 
 
-def test_flops_of_the_reference_network():
+def test_flops_of_the_reference_network() -> None:
     """784-256-10, one example: 2·(784·256 + 256·10) forward, as much for the weights, 2·256·10 for the hidden layer."""
     assert baselines.matrix_product_flops(Job(Path(), width=(256,)), 784, 1) == 406_528 + 406_528 + 5_120
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")  # none is what is to be measured
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning 2.6 with a recent torch
-def test_lightning_dataloader_trains_and_times_each_epoch(root):
+def test_lightning_dataloader_trains_and_times_each_epoch(root: Path) -> None:
     job = Job(root, width=(32,), batch_size=4, learning_rate=0.01, num_epochs=3, num_validation=30)
     job = dataclasses.replace(job, schedule="one_cycle")
     start = time.perf_counter()

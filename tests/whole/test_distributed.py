@@ -194,9 +194,8 @@ def test_many_folders_made_at_once_are_all_different(tmp_path: Path) -> None:
 
 def test_epoch_sums_are_shared_out_anew(idx_folder: Path, tmp_path: Path) -> None:
     """Sums of two processes, resumed on one: their mean, which is what an epoch's loss is made of."""
-    from types import SimpleNamespace
 
-    from pytorch_lightning.trainer.states import TrainerFn
+    from pytorch_lightning.trainer.states import TrainerFn, TrainerState
 
     from project.runs.build import build_run
     from project.runs.parser import parse_settings
@@ -206,7 +205,7 @@ def test_epoch_sums_are_shared_out_anew(idx_folder: Path, tmp_path: Path) -> Non
             ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
         )
     )
-    cli.trainer.state = SimpleNamespace(fn=TrainerFn.FITTING)
+    cli.trainer.state = TrainerState(fn=TrainerFn.FITTING)
     cli.module.trainer = cli.trainer
     sums = torch.tensor([[1.0, 2.0], [3.0, 6.0]], dtype=torch.float64)
     saved = {"history": [], "epoch_sums": sums, "epoch_batches": 4, "epoch_validation": {}}

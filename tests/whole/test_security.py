@@ -269,7 +269,9 @@ def test_plain_but_senseless_checkpoint(run_folder: Path, change: dict[str, Any]
 
 def test_every_load_is_of_plain_data() -> None:
     """In the whole program: torch.load with weights_only=True, yaml.safe_load, and no pickle."""
-    for path in [*(ROOT / "project").glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+    paths = [*(ROOT / "project").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    assert len(paths) >= 80
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]

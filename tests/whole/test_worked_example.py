@@ -3,7 +3,9 @@
 import ast
 import math
 import re
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -12,6 +14,10 @@ from conftest import ROOT
 from torch import nn
 
 from project.network.mlp import MLP
+
+Matrix: TypeAlias = Sequence[Sequence[Any]]
+"""Rows of whole numbers, fractions or floats."""
+Arrays: TypeAlias = "dict[str, np.ndarray[Any, np.dtype[np.float64]]]"
 
 PAGE = (ROOT / "docs" / "worked_example.md").read_text(encoding="utf-8")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?\b")
@@ -45,20 +51,20 @@ NAME_FOR_TWO = {
 """What the page calls a quantity in the batch of two."""
 
 
-def product(a, b):
+def product(a: Matrix, b: Matrix) -> Matrix:
     columns = transpose(b)
     return [[sum(p * q for p, q in zip(row, column, strict=True)) for column in columns] for row in a]
 
 
-def transpose(a):
+def transpose(a: Matrix) -> Matrix:
     return [list(column) for column in zip(*a, strict=True)]
 
 
-def elementwise(function, *matrices):
+def elementwise(function: Callable[..., Any], *matrices: Matrix) -> Matrix:
     return [[function(*entries) for entries in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
 
 
-def forward(x, y, w1, w2):
+def forward(x: Matrix, y: Matrix, w1: Matrix, w2: Matrix) -> dict[str, Any]:
     """All values up to the mean loss; exact up to the logits as long as the weights are fractions."""
     z = product(x, w1)
     h = [[1, *(max(value, 0) for value in row)] for row in z]
@@ -69,10 +75,10 @@ def forward(x, y, w1, w2):
     return {"z": z, "h": h, "logits": logits, "p": p, "loss": sum(losses) / len(losses)}
 
 
-def step_by_hand(num_examples):
+def step_by_hand(num_examples: int) -> dict[str, Any]:
     """Forward, backward, update, and forward again on the first examples, in pure Python."""
     x, y = X[:num_examples], Y[:num_examples]
-    values = {"x": x, "y": y, **forward(x, y, W1, W2)}
+    values: dict[str, Any] = {"x": x, "y": y, **forward(x, y, W1, W2)}
     grad_logits = elementwise(lambda p, label: (p - label) / num_examples, values["p"], y)
     grad_h = product(grad_logits, transpose(W2))
     grad_z = elementwise(lambda z, slope: slope if z > 0 else 0.0, values["z"], [row[1:] for row in grad_h])
@@ -85,15 +91,21 @@ def step_by_hand(num_examples):
     return values | {f"{name}_new": value for name, value in forward(x, y, w1_new, w2_new).items()}
 
 
-def nudged_loss(epsilon):
+def nudged_loss(epsilon: Fraction) -> Any:
     w2 = [row[:] for row in W2]
     w2[1][0] += epsilon
     return forward(X[:1], Y[:1], W1, w2)["loss"]
 
 
-def by_hand():
+def by_hand() -> Arrays:
     """Every name on the page with its value as float64 array."""
-    values = {"W1": W1, "W2": W2, "eta": ETA, "loss_up": nudged_loss(EPSILON), "loss_down": nudged_loss(-EPSILON)}
+    values: dict[str, Any] = {
+        "W1": W1,
+        "W2": W2,
+        "eta": ETA,
+        "loss_up": nudged_loss(EPSILON),
+        "loss_down": nudged_loss(-EPSILON),
+    }
     values |= step_by_hand(1)
     values["total"] = math.fsum(math.exp(value) for value in values["logits"][0])
     batch = step_by_hand(2)
@@ -101,13 +113,13 @@ def by_hand():
     return {name: np.array(value, dtype=np.float64) for name, value in values.items()}
 
 
-def step_by_autograd(num_examples):
+def step_by_autograd(num_examples: int) -> Arrays:
     """The same step from torch in float64, biases folded in."""
     x = torch.tensor(X[:num_examples], dtype=torch.float64)
     labels = torch.tensor([row.index(1) for row in Y[:num_examples]])
     w1, w2 = (torch.tensor(elementwise(float, w), dtype=torch.float64, requires_grad=True) for w in (W1, W2))
 
-    def run():
+    def run() -> dict[str, torch.Tensor]:
         z = x @ w1
         h = torch.cat([torch.ones(len(x), 1, dtype=torch.float64), z.relu()], dim=1)
         logits = h @ w2
@@ -127,11 +139,11 @@ def step_by_autograd(num_examples):
 VALUES = by_hand()
 
 
-def blocks(language):
+def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
-def statements(block):
+def statements(block: str) -> Iterator[str]:
     """Lines of a block, each joined with those that follow while a bracket is open."""
     pending = ""
     for line in block.splitlines():
@@ -145,7 +157,7 @@ def statements(block):
 STATEMENTS = [statement.replace("·", "*") for block in blocks("text") for statement in statements(block)]
 
 
-def is_literal(part):
+def is_literal(part: str) -> bool:
     try:
         ast.literal_eval(part.strip())
     except ValueError:
@@ -153,16 +165,16 @@ def is_literal(part):
     return True
 
 
-def is_rounded(number):
+def is_rounded(number: str) -> bool:
     return len(number.partition(".")[2]) == ROUNDED_DECIMALS
 
 
-def tolerance(number):
+def tolerance(number: str) -> float:
     """Half a unit of the last decimal for a rounded number, nothing for an exact one."""
     return UNIT * 0.500001 if is_rounded(number) else 0.0
 
 
-def check(statement):
+def check(statement: str) -> None:
     """Hold every part of `a = b = c` against the value by hand of the first."""
     truth = None
     for part in statement.split(" = "):
@@ -180,11 +192,11 @@ def check(statement):
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_statement_on_the_page_holds(statement):
+def test_statement_on_the_page_holds(statement: str) -> None:
     check(statement)
 
 
-def test_a_wrong_digit_in_any_result_is_noticed():
+def test_a_wrong_digit_in_any_result_is_noticed() -> None:
     num_changed = 0
     for statement in STATEMENTS:
         parts = statement.split(" = ")
@@ -199,9 +211,9 @@ def test_a_wrong_digit_in_any_result_is_noticed():
     assert num_changed > 150
 
 
-def test_no_decimal_on_the_page_is_unknown():
+def test_no_decimal_on_the_page_is_unknown() -> None:
     """Also in running text, and in a formula where 0 times a wrong number would pass."""
-    known = [value for array in VALUES.values() for value in array.ravel()]
+    known: list[Any] = [value for array in VALUES.values() for value in array.ravel()]
     known += [*np.exp(VALUES["logits"][0]), np.log(VALUES["total"]), math.log(2), -math.log(VALUES["P"][1, 1])]
     known.append((VALUES["loss_up"] - VALUES["loss_down"]) / (2 * float(EPSILON)))
     outside_python = re.sub(r"^```python\n.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
@@ -211,7 +223,7 @@ def test_no_decimal_on_the_page_is_unknown():
         assert np.abs(np.abs(known) - float(number)).min() <= tolerance(number), number
 
 
-def test_shapes_in_the_table():
+def test_shapes_in_the_table() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| (\([\d, ]+\)) \|$", PAGE, flags=re.MULTILINE)
     assert [name for name, _ in rows] == ["x", "W1", "z", "h", "W2", "logits"]
     for name, shape in rows:
@@ -219,7 +231,7 @@ def test_shapes_in_the_table():
 
 
 @pytest.mark.parametrize("num_examples", [1, 2])
-def test_hand_calculation_equals_autograd(num_examples):
+def test_hand_calculation_equals_autograd(num_examples: int) -> None:
     """Exactly where nothing is rounded, elsewhere up to the last bits of a double."""
     actual = step_by_autograd(num_examples)
     for name, page_name in NAME_FOR_TWO.items():
@@ -231,7 +243,7 @@ def test_hand_calculation_equals_autograd(num_examples):
             )
 
 
-def test_update_equals_sgd_exactly():
+def test_update_equals_sgd_exactly() -> None:
     """η is a power of two, so that the step rounds once, in the subtraction, on either side."""
     values = step_by_autograd(2)
     for name, weights in (("W1", W1), ("W2", W2)):
@@ -240,15 +252,15 @@ def test_update_equals_sgd_exactly():
         assert values[f"{name}_new"].tolist() == expected
 
 
-def folded(weight, bias):
+def folded(weight: torch.Tensor, bias: torch.Tensor) -> "np.ndarray[Any, Any]":
     """Bias as first row above the transposed weight: (1 + inputs, outputs)."""
     return torch.cat([bias[None], weight.T]).detach().numpy().copy()
 
 
 @pytest.mark.parametrize("num_examples", [1, 2])
-def test_the_projects_network_takes_the_same_step(num_examples):
+def test_the_projects_network_takes_the_same_step(num_examples: int) -> None:
     network = MLP(2, 2, depth=1, width=2, activation="relu", norm="none", dropout=0.0).double()
-    linears = {"W1": network.hidden[0].linear, "W2": network.output}
+    linears: dict[str, Any] = {"W1": network.hidden[0].linear, "W2": network.output}
     with torch.no_grad():
         for name, linear in linears.items():
             linear.bias.copy_(torch.from_numpy(VALUES[name][0]))
@@ -258,7 +270,7 @@ def test_the_projects_network_takes_the_same_step(num_examples):
     logits = network(examples)
     loss = nn.functional.cross_entropy(logits, labels)
     loss.backward()
-    actual = {"logits": logits.detach(), "loss": loss.item()}
+    actual: dict[str, Any] = {"logits": logits.detach(), "loss": loss.item()}
     actual |= {f"grad_{name}": folded(linear.weight.grad, linear.bias.grad) for name, linear in linears.items()}
     torch.optim.SGD(network.parameters(), lr=float(ETA)).step()
     actual |= {f"{name}_new": folded(linear.weight, linear.bias) for name, linear in linears.items()}
@@ -271,7 +283,7 @@ def test_the_projects_network_takes_the_same_step(num_examples):
         )
 
 
-def test_the_code_on_the_page_prints_what_the_page_says(capsys):
+def test_the_code_on_the_page_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = blocks("python")
     exec(code, {})  # noqa: S102
     assert capsys.readouterr().out == blocks("text")[-1]

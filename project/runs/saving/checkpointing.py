@@ -1,4 +1,4 @@
-"""Checkpoints: when a run is saved, how it is written so that nothing can be lost, and when it must stop."""
+"""Checkpoints: when a run is saved, how a file is written so that nothing is lost, and when the run must stop."""
 
 import io
 import logging
@@ -28,12 +28,12 @@ NEVER = 2**62
 
 
 class PlainCheckpointIO(CheckpointIO):
-    """Write a checkpoint whole or not at all, and read it as plain data alone."""
+    """Write a checkpoint completely or not at all, and read it only as plain data."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write to a file beside, then put it in the place of the old one; the last checkpoint becomes the previous.
+        """Write another file in the same folder, then rename it; the last checkpoint becomes the previous one.
 
-        At no moment is there less than one whole checkpoint.
+        At every moment there is at least one complete checkpoint.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,14 +43,14 @@ class PlainCheckpointIO(CheckpointIO):
         try:
             part.write_bytes(content.getbuffer())
             _publish(part, path)
-        except OSError:  # a full disk: what was saved before stays, and has its space back
+        except OSError:  # a full disk: what was saved before stays, and the unfinished file goes
             part.unlink(missing_ok=True)
             raise
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Load as plain data, whatever is asked for: a checkpoint that needs more is refused."""
+        """Load as plain data, even if the caller allows more: a checkpoint with other objects is refused."""
         return load_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint as plain data.
 
     Raises:
-        InputError: If it is missing, damaged, holds anything but plain data, or is none of this project's.
+        InputError: If the file is missing or damaged, has more than plain data, or is not this project's checkpoint.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
@@ -89,15 +89,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint from which a run goes on, and its content; None for a run that was never saved.
+    """The checkpoint from which a run continues, and its content; None for a run that was never saved.
 
-    A last checkpoint that cannot be read is passed over, with a word, for the one before it.
+    If the last checkpoint cannot be read, a warning says so and the one before it is used.
 
     Args:
-        folder: The run folder.
+        folder: This is the run folder.
 
     Raises:
-        InputError: If there are checkpoints, but none can be read.
+        InputError: If there are checkpoints, but none of them can be read.
     """
     existing = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
     for path in existing:
@@ -111,17 +111,18 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 class RunCheckpoint(Checkpoint):
-    """Save the run after each epoch and every so many steps; stop it where a signal or a diverging loss demands it.
+    """Save the run after each epoch and every few steps; stop it after a signal or when the loss diverges.
 
-    `best.ckpt` is the epoch with the best monitored value, `last.ckpt` where the run goes on when it is resumed, and
-    `previous.ckpt` the last one before that. Each is saved where everything up to it is finished and logged: between
-    two steps of an epoch, or at the epoch's very end. On several processes all decide alike, and together.
+    `best.ckpt` is the epoch with the best monitored value, `last.ckpt` is where the run continues when it is resumed,
+    and `previous.ckpt` is the last one before that. Each is saved when everything before it is finished and logged:
+    between two steps of an epoch, or at the end of the epoch. All processes of a run make the same decision together.
 
     Args:
-        folder: Where checkpoints are kept.
-        monitor: Key in the module's history that decides the best epoch.
-        mode: Whether the best is the smallest or the largest.
-        every_n_steps: Optimizer steps from one checkpoint to the next within an epoch; None saves at its end alone.
+        folder: The checkpoints are kept here.
+        monitor: This key of the module's history decides which epoch is the best.
+        mode: It says whether the smallest or the largest value is the best.
+        every_n_steps: This is the number of optimizer steps from one checkpoint to the next within an epoch. If it is
+            None, the run is saved only at the end of each epoch.
     """
 
     def __init__(
@@ -130,14 +131,14 @@ class RunCheckpoint(Checkpoint):
         self.folder, self.monitor, self.mode, self.every_n_steps = folder, monitor, mode, every_n_steps
         self.best_score: float | None = None
         self._saved_step = 0
-        self._unchecked: list[tuple[int, Tensor]] = []  # steps and losses that were not looked at yet
+        self._unchecked: list[tuple[int, Tensor]] = []  # steps and losses that were not checked yet
         self._diverged_step = NEVER
         self._group: Any = None
-        self._agreement: tuple[Tensor, Any] | None = None  # under way between the processes
+        self._agreement: tuple[Tensor, Any] | None = None  # what the processes are telling each other
 
     @property
     def best_path(self) -> Path | None:
-        """The best epoch's checkpoint, if there is one."""
+        """The checkpoint of the best epoch, if there is one."""
         return None if self.best_score is None else self.folder / BEST
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_step = trainer.global_step
         if trainer.world_size > 1:
-            # apart from the gradients' own, and on the CPU: nothing waits for a GPU
+            # not the group of the gradients but one on the CPU, so that nothing waits for a GPU
             self._group = torch.distributed.new_group(backend="gloo")
         stop_signals.holding = True
 
@@ -160,7 +161,7 @@ class RunCheckpoint(Checkpoint):
         self._unchecked.append((trainer.global_step + (not step_is_complete), outputs["loss"]))
         due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        # reading a loss makes a GPU wait, so there it is done as often as the loss is logged
+        # reading a loss makes the program wait for the GPU: there it is read only as often as it is logged
         if due or outputs["loss"].device.type == "cpu" or trainer.global_step % (every or 50) == 0:
             self._check_losses()
         signum = self._agree(trainer)
@@ -185,7 +186,7 @@ class RunCheckpoint(Checkpoint):
         stop_signals.release()
 
     def _check_losses(self) -> None:
-        """Look at the losses since the last time for the first that is NaN or infinite."""
+        """Find the first loss since the last check that is NaN or infinite."""
         if len(self._unchecked) == 1:
             finite = [math.isfinite(self._unchecked[0][1])]
         elif self._unchecked:
@@ -197,15 +198,15 @@ class RunCheckpoint(Checkpoint):
         self._unchecked.clear()
 
     def _agree(self, trainer: Trainer, at_once: bool = False) -> int:
-        """The signal that some process received, 0 if none did; the same on all of them.
+        """The signal that any process of the run received, 0 if none did; the answer is the same on all of them.
 
         Args:
-            trainer: Of the run.
-            at_once: Among several processes, wait for their answers; else take those to the question asked a step
-                ago, so that no process waits for another. A later question holds all that an earlier one did.
+            trainer: This is the run's Trainer.
+            at_once: If true, wait for the answers of the other processes. If false, use their answers to the question
+                of the step before, so that no process waits for another. Each question repeats what was asked before.
 
         Raises:
-            DivergenceError: If some process saw a loss that is NaN or infinite.
+            DivergenceError: If any process saw a loss that is NaN or infinite.
         """
         signum, step = stop_signals.received, self._diverged_step
         if trainer.world_size > 1:
@@ -233,13 +234,13 @@ class RunCheckpoint(Checkpoint):
         if not torch.stack(weights).all():
             self._stop_diverged(trainer, "a weight", trainer.global_step)
         for logger in trainer.loggers:
-            logger.save()  # what was logged up to here is on the disk before the checkpoint that says so
+            logger.save()  # what was logged up to here must be on the disk before the checkpoint
         last, best = self.folder / LAST, self.folder / BEST
         if score is None or not self._is_best(score):
             trainer.save_checkpoint(last, weights_only=False)
         else:
             self.best_score = score
-            # before the last one, which must never name a best epoch that is not there
+            # first the best one: the last one must never refer to a best epoch that is not there
             trainer.save_checkpoint(best, weights_only=False)
             if trainer.is_global_zero:
                 _publish_again(best, last)
@@ -264,7 +265,7 @@ class RunCheckpoint(Checkpoint):
 
 
 def _is_followed_by_more(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a validation or the epoch's end follows this batch: then what belongs to it is not finished yet."""
+    """Whether a validation or the end of the epoch follows this batch, so that its results are not complete yet."""
     if trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps:
         return True
     every = trainer.val_check_batch
@@ -273,7 +274,7 @@ def _is_followed_by_more(trainer: Trainer, batch_idx: int) -> bool:
 
 
 def _publish_again(source: Path, target: Path) -> None:
-    """Give a checkpoint that is on the disk already a second name."""
+    """Give a second name to a checkpoint that is on the disk already."""
     part = part_of(target)
     part.unlink(missing_ok=True)
     try:

@@ -1,8 +1,7 @@
-"""Files that are written whole or not at all, and read with a clear refusal."""
+"""Files that are written completely or not at all, and refused with a clear reason if they cannot be read."""
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import yaml
 
 from project.errors import InputError
+from project.runs.saving.platform_differences import flush_file, flush_folder
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write plain data whole or not at all; NaN and infinity, which JSON lacks, become null."""
+    """Write plain data completely or not at all; NaN and infinity, which JSON does not have, become null."""
     text = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # a list of numbers, such as a row of the confusion matrix, goes on one line
     text = re.sub(
@@ -23,7 +23,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text whole or not at all."""
+    """Write a text completely or not at all."""
     part = part_of(path)
     try:
         part.write_text(text, encoding="utf-8")
@@ -34,31 +34,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is written before it takes its place: beside it, as a rename works within one file system alone."""
+    """Where a file is written before it gets its name: in the same folder, as no rename leaves its file system."""
     return path.with_name(path.name + ".part")
 
 
 def replace_durably(part: Path, path: Path) -> None:
-    """Put a finished file in the place of another, so that after a crash there is one or the other, and whole."""
-    _flush(part)
+    """Replace a file by a finished one, so that after a crash one of the two is there and complete."""
+    flush_file(part)
     part.replace(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_folder(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty if there is no such file.
+    """Read the mapping in a JSON file; it is empty if there is no such file.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If the file is damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -70,10 +61,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping, read as plain data.
+    """Read the mapping in a YAML file, as plain data.
 
     Raises:
-        InputError: If it is missing or no such file.
+        InputError: If the file is missing, is not YAML, or holds no mapping.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -81,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read: {error.strerror}", "name a YAML file of settings") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
-        raise InputError(f"{path} is not YAML: {why[:300]}", "mend the file, or name another") from None
+        raise InputError(f"{path} is not YAML: {why[:300]}", "fix the file, or name another one") from None
     if not isinstance(content, dict):
         kinds = {list: "a list", str: "a text", type(None): "nothing"}
         found = kinds.get(type(content), f"the value {content}")
@@ -92,7 +83,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Nested plain data in which None stands for the NaN and the infinity that JSON lacks."""
+    """Copy nested plain data, with None in the place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -16,29 +16,41 @@ from typing import Any
 import torch
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
-LONGEST_DIFF = 1_000_000
-"""Characters of an uncommitted change that provenance.json keeps."""
+MAX_DIFF = 1_000_000
+"""Number of characters of an uncommitted change that provenance.json keeps."""
 
 
 @cache
 def _git(*arguments: str) -> str | None:
-    """What a git command prints in the project's own checkout, or None where there is none.
+    """What a git command prints in the project's own checkout; None if there is no checkout.
 
-    Asked once: a process that trains several times runs the code that it loaded, whatever becomes of the files.
+    Git is asked once: a process that trains several times runs the code that it loaded, even if the files change. An
+    installed copy of the project can lie inside another project's repository, whose commits say nothing about it: a
+    repository counts only if this very file is committed to it.
     """
+    # a git hook, such as one that runs the tests before a commit, sets the first three to its own repository
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
         return None
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(checkout), *words]
+        result = subprocess.run(  # noqa: S603 - a fixed program, no shell
+            command, env=environment, capture_output=True, text=True, timeout=10, check=True
+        )
+        return result.stdout.strip()
+
     try:
-        command = ["git", "-C", str(checkout), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+        ask("ls-files", "--error-unmatch", __file__)
+        return ask(*arguments)
     except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip()
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
+    """The versions of Python and of the packages that decide a run's results."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -49,7 +61,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """What the machine is: processor, cores, threads that torch uses, and GPUs."""
+    """The processor, the number of cores, the threads that torch uses, and the GPUs of this machine."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -69,16 +81,16 @@ def provenance(seed: int, split_seed: int, data: dict[str, Any]) -> dict[str, An
     """Where a run's numbers come from: command, code, versions, hardware, data, seeds.
 
     Args:
-        seed: Of weights, order, dropout and augmentation.
-        split_seed: Of the validation split.
-        data: Source and hashes of the data and of the splits.
+        seed: It decides weights, order of the batches, dropout and augmentation.
+        split_seed: It decides which examples are for validation.
+        data: It has the data's name and source, and the hashes of the data and of the splits.
     """
     diff = _git("diff", "HEAD") or ""
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_diff": diff[:LONGEST_DIFF],
+        "git_diff": diff[:MAX_DIFF],
         "versions": versions(),
         "hardware": hardware(),
         "seeds": {"seed_everything": seed, "split_seed": split_seed},
@@ -87,7 +99,11 @@ def provenance(seed: int, split_seed: int, data: dict[str, Any]) -> dict[str, An
 
 
 def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be alike for runs to be compared, out of a run's provenance.json."""
+    """What must be the same in all runs that are compared.
+
+    Args:
+        provenance: It is the content of a run's provenance.json.
+    """
     data, hardware = provenance["data"], provenance["hardware"]
     diff = provenance.get("git_diff") or ""
     return {

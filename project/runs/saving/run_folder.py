@@ -1,7 +1,6 @@
-"""The run folder: where a run keeps what it was told, what it found and where every number came from."""
+"""The run folder: it keeps a run's settings, its results, and where every number came from."""
 
 import errno
-import fcntl
 import logging
 import os
 import secrets
@@ -17,6 +16,7 @@ from project.network.layer_table import format_layer_table
 from project.network.mlp import MLP
 from project.runs.command import is_first_process
 from project.runs.saving.files import read_json, write_json, write_text
+from project.runs.saving.platform_differences import try_to_lock
 from project.runs.saving.provenance import provenance
 from project.runs.saving.resumption import Resumption
 from project.runs.saving.signals import MAIN_PROCESS
@@ -29,10 +29,10 @@ def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = Fals
     """Create `root`/`dataset`/`name` for one run alone.
 
     Args:
-        root: Folder of all runs.
-        dataset: The data set's name.
-        name: The run's name; time and a short random id if None.
-        auto: Take a folder that is there already if it has no settings yet: a run that ended before it began.
+        root: This folder has all runs.
+        dataset: This is the data set's name.
+        name: This is the run's name. If it is None, the name is the time and a short random id.
+        auto: If true, a folder that exists already is taken if it has no settings: its run ended before it began.
 
     Raises:
         InputError: If a run of that name exists, or the folder cannot be made or written.
@@ -53,7 +53,7 @@ def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = Fals
                 if name is not None:
                     raise InputError(
                         f"the run folder {folder} exists already, and runs are never overwritten",
-                        "choose another --run_name, or leave it out for a name made of time and chance",
+                        "choose another --run_name, or leave it out to get a name from the time and a random id",
                     ) from None
     except InputError:
         raise
@@ -69,7 +69,7 @@ def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = Fals
 
 
 def find_run_folder(path: Path) -> Path:
-    """The run folder that a path means: the folder itself, or the one around a checkpoint inside it.
+    """Find the run folder that a path belongs to: the folder itself, or the one that has this checkpoint.
 
     Raises:
         InputError: If there is no run there.
@@ -84,19 +84,17 @@ def find_run_folder(path: Path) -> Path:
 
 
 def lock_run_folder(folder: Path) -> int:
-    """Keep other processes from training the same run while the file descriptor that this returns is open.
+    """Prevent other processes from training the same run while the returned file descriptor is open.
 
     Raises:
-        InputError: If one does already.
+        InputError: If another process is training it already.
     """
     descriptor = os.open(folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_to_lock(descriptor):
         os.close(descriptor)
         raise InputError(
             f"another process is training {folder} at this moment", "wait until it has ended, or choose another run"
-        ) from None
+        )
     return descriptor
 
 

@@ -1,30 +1,36 @@
-"""Stopping on request: a signal ends a run within five seconds, with nothing lost and no process left behind.
+"""Stopping on request: a signal ends a run within five seconds; nothing is lost and no process stays behind.
 
-While a network trains, a signal is only noted; the checkpoint callback acts on it at a batch's end. At any other
-moment there is nothing to save, and the run stops at once. A process that is still there three seconds later, because
-it waits for another one or computes a long batch, leaves without a word: the checkpoint before stays as it is.
+While a network trains, a signal is only noted; the checkpoint callback acts on it at the end of a batch. At any other
+moment there is nothing to save, and the run stops at once. A process may still be there three seconds later, because it
+waits for another one or computes a long batch. It then ends without a message, and its last checkpoint stays as it is.
 """
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""The system's request to end, Ctrl-C, and the warning that SLURM gives before it ends a job."""
-LONGEST_WAIT_S = 3.0
+from project.runs.saving.platform_differences import (
+    STOP_SIGNALS,
+    call_in_forked_processes,
+    end_with_parent,
+)
+
+MAX_WAIT_S = 3.0
+"""A process that has received a signal ends after this time, whatever it is doing."""
 MAIN_PROCESS = "MLP_MAIN_PROCESS"
-"""The environment variable by which the first process tells its own id to the processes that it starts."""
+"""The environment variable with the id of the run's first process, for the processes that it starts."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """The run was told to stop.
+    """A signal asked the run to stop.
 
     Args:
-        signum: The signal that told it.
+        signum: This is the signal's number.
     """
 
     def __init__(self, signum: int) -> None:
@@ -37,51 +43,53 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
 
     @property
     def status(self) -> int:
-        """Exit status: 130 for Ctrl-C, else 143, as if by SIGTERM."""
+        """The exit status: 130 after Ctrl-C, and 143, which stands for SIGTERM, after any other signal."""
         return 130 if self.signum == signal.SIGINT else 143
 
 
 class StopSignals:
-    """The signals of this process, while it is `handling` them.
+    """The signals that this process receives while it is `handling` them.
 
     Attributes:
-        received: Number of the first signal that came, 0 while there is none.
-        holding: Whether signals are only noted, for somebody who looks at `received`.
-        last_words: What is still to be done if the process has to leave without finishing; at most a fraction of a
-            second, from another thread.
+        received: It is the number of the first signal that came, and 0 before that.
+        holding: If true, a signal is only noted in `received`, and the caller has to look there.
+        last_words: This function is called from another thread if the process has to end without finishing. It may
+            take a fraction of a second.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.last_words: Callable[[], object] | None = None
         self.holding = False
+        self._writing: socket.socket | None = None
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Handle the signals meanwhile; only a process's main thread can, in others nothing happens."""
+        """Handle signals within the `with` block; only a process's main thread can, and others do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {signum: signal.signal(signum, self._on_signal) for signum in HANDLED}
-        # Python runs a handler only between two of its own instructions, which may be long in coming: the bytes that
-        # the C part writes here at once reach a thread that does not depend on that
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        # what a forked process receives is not for this one
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        before = {signum: signal.signal(signum, self._on_signal) for signum in STOP_SIGNALS}
+        # Python calls a handler only between two of its own instructions, and one of them may take long. The C part of
+        # Python writes the signal's number here at once, and a thread of its own reads it.
+        reading, writing = socket.socketpair()  # a pipe would do, but not on Windows
+        writing.setblocking(False)
+        self._writing = writing  # or it would be closed with this call's end, and its number given to another file
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        # a forked process shares the socket, but what it receives is not meant for this process
+        call_in_forked_processes(lambda: signal.set_wakeup_fd(-1))
         threading.Thread(target=self._leave_in_time, args=(reading,), daemon=True).start()
         try:
             yield
         finally:
-            if not self.received:  # else the process is about to end, and may still get stuck
+            if not self.received:  # after a signal the process is about to end, but it may still get stuck
                 for signum, handler in before.items():
                     signal.signal(signum, handler)
                 signal.set_wakeup_fd(-1)
-                os.close(writing)  # which ends the thread
+                writing.close()  # which ends the thread
 
     def release(self) -> None:
-        """Let signals stop the run at once again; one that was noted does so now.
+        """From now on, let signals stop the run at once; one that was noted stops it now.
 
         Raises:
             Interrupted: If one was noted.
@@ -92,25 +100,26 @@ class StopSignals:
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         first, self.received = not self.received, self.received or signum
-        # a second Ctrl-C means it: whoever types it does not wait for the batch's end
+        # whoever types Ctrl-C a second time does not want to wait for the end of the batch
         insists = not first and signum == self.received == signal.SIGINT
-        # a process that another one started leaves the decision to that one, which outlives it otherwise
+        # a process that the first one started leaves the decision to it: otherwise the first one would go on alone
         if insists or (first and not self.holding and not is_launched()):
             raise Interrupted(signum)
 
-    def _leave_in_time(self, reading: int) -> None:
-        with os.fdopen(reading, "rb", buffering=0) as numbers:
-            signum = next((number[0] for number in iter(lambda: numbers.read(1), b"") if number[0] in HANDLED), None)
+    def _leave_in_time(self, reading: socket.socket) -> None:
+        with reading:
+            numbers = (number[0] for number in iter(lambda: reading.recv(1), b""))
+            signum = next((number for number in numbers if number in STOP_SIGNALS), None)
         if signum is None:
             return
-        time.sleep(LONGEST_WAIT_S)
+        time.sleep(MAX_WAIT_S)
         if self.last_words is not None:
             self.last_words()
         os._exit(Interrupted(signum).status)
 
 
 stop_signals = StopSignals()
-"""This process's one and only: signals belong to a process as a whole."""
+"""The only one in a process, because signals belong to the process as a whole."""
 
 
 def is_launched() -> bool:
@@ -119,14 +128,6 @@ def is_launched() -> bool:
 
 
 def die_with_first_process() -> None:
-    """Let this process, if the run's first one started it, end within a second of that one's end, whatever it does."""
-    if not is_launched():
-        return
-    parent = int(os.environ[MAIN_PROCESS])
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    """If the run's first process started this one, end this one within a second after the first has ended."""
+    if is_launched():
+        end_with_parent(int(os.environ[MAIN_PROCESS]))

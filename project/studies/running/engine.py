@@ -170,11 +170,11 @@ def _worker_process(
     """One of several workers: an equal share of the cores, a GPU in turn, and gone when its parent is."""
     import torch
 
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -23,6 +23,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from project.errors import InputError, RunError
+from project.runs.saving.platform_differences import process_exists
 from project.settings import Settings
 from project.studies.study import Cell, Range, RunRecord, Search, Study, larger_is_better
 
@@ -453,10 +454,4 @@ def _started(pid: int) -> str:
 
 
 def _is_alive(worker: Mapping[str, Any]) -> bool:
-    try:
-        os.kill(worker["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return bool(worker["started"] == _started(worker["pid"]))
+    return process_exists(worker["pid"]) and bool(worker["started"] == _started(worker["pid"]))

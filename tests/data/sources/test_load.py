@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import random
 import shutil
 import socket
 import stat
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, RealSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import datasets as published
@@ -97,9 +98,10 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def no_debian_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_debian_folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine where Debian's package happens to be installed must not change what the tests see."""
-    monkeypatch.setattr(load, "DEBIAN_FOLDER", tmp_path / "no-debian-package")
+    if request.node.get_closest_marker("real_data") is None:
+        monkeypatch.setattr(load, "DEBIAN_FOLDER", tmp_path / "no-debian-package")
 
 
 def assert_small(dataset: load.ImageDataset, files: dict[str, bytes]) -> None:
@@ -114,24 +116,33 @@ def assert_small(dataset: load.ImageDataset, files: dict[str, bytes]) -> None:
         assert split.images.shape[0] == split.labels.shape[0]
 
 
+def files_of(dataset: load.ImageDataset) -> dict[str, bytes]:
+    """The four uncompressed files of a data set, in whatever form it was found."""
+    files = {}
+    for split, images, labels in (
+        (dataset.train, TRAIN_IMAGES, TRAIN_LABELS),
+        (dataset.test, TEST_IMAGES, TEST_LABELS),
+    ):
+        files[images] = idx(*split.images.shape, content=split.images.numpy().tobytes())
+        files[labels] = idx(len(split.labels), content=split.labels.to(torch.uint8).numpy().tobytes())
+    return files
+
+
 class TestRealFiles:
-    @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-    def test_same_as_torchvision_plain_and_gzipped(self, name: DatasetName, real_data: Path, tmp_path: Path) -> None:
-        raw = real_data / FOLDERS[name] / "raw"
-        if not raw.is_dir():
-            pytest.skip(f"the folder of real data has no {FOLDERS[name]}")
-        plain = tmp_path / FOLDERS[name] / "raw"
-        plain.mkdir(parents=True)
+    def test_same_as_torchvision_plain_and_gzipped(self, real_set: RealSet, tmp_path: Path) -> None:
+        name, folder = real_set.name, Path(FOLDERS[real_set.name]) / "raw"
+        files = files_of(real_set.load())
         for stem, md5 in zip(STEMS, MD5[name], strict=True):
-            packed = raw / f"{stem}.gz"
-            content = gzip.decompress(packed.read_bytes()) if packed.exists() else (raw / stem).read_bytes()
-            assert hashlib.md5(content, usedforsecurity=False).hexdigest() == md5
-            (plain / stem).write_bytes(content)
+            assert hashlib.md5(files[stem], usedforsecurity=False).hexdigest() == md5
+        put(tmp_path / "plain" / folder, files)
+        (tmp_path / "gzipped" / folder).mkdir(parents=True)
+        for stem, content in files.items():
+            (tmp_path / "gzipped" / folder / f"{stem}.gz").write_bytes(gzip.compress(content, 1))
         reference = getattr(published, FOLDERS[name])
-        for root in (real_data, tmp_path):
+        for root in (tmp_path / "plain", tmp_path / "gzipped"):
             dataset = load_dataset(name, root, download=False)
             for split, train in ((dataset.train, True), (dataset.test, False)):
-                expected = reference(tmp_path, train=train)
+                expected = reference(tmp_path / "plain", train=train)
                 assert torch.equal(split.images, expected.data)
                 assert torch.equal(split.labels, expected.targets)
             assert str(root) in dataset.source
@@ -142,15 +153,10 @@ class TestRealFiles:
             assert list(dataset.class_names) == [words[0] for words in reference.classes]
 
     def test_one_flipped_bit_is_refused(self, real_data: Path, tmp_path: Path) -> None:
-        raw = real_data / "FashionMNIST" / "raw"
-        copy = tmp_path / "FashionMNIST" / "raw"
-        shutil.copytree(raw, copy, copy_function=shutil.copyfile)
-        packed = raw / f"{TEST_IMAGES}.gz"
-        content = bytearray(
-            gzip.decompress(packed.read_bytes()) if packed.exists() else (raw / TEST_IMAGES).read_bytes()
-        )
+        files = files_of(load_dataset("fashion_mnist", real_data))
+        content = bytearray(files[TEST_IMAGES])
         content[5_000_000] ^= 4
-        (copy / TEST_IMAGES).write_bytes(content)
+        copy = put(tmp_path / "FashionMNIST" / "raw", files | {TEST_IMAGES: bytes(content)})
         with pytest.raises(InputError, match=r"SHA-256.* is expected") as caught:
             load_dataset("fashion_mnist", tmp_path, download=False)
         assert str(copy / TEST_IMAGES) in caught.value.cause
@@ -165,7 +171,7 @@ class TestReader:
         gzipped=st.booleans(),
     )
     def test_round_trip_against_struct(
-        self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int], content, gzipped: bool
+        self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int], content: random.Random, gzipped: bool
     ) -> None:
         path = tmp_path_factory.getbasetemp() / "round-trip"
         values = content.randbytes(int(np.prod(sizes)))
@@ -522,12 +528,17 @@ class TestSources:
 
     def test_unknown_name(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="'cifar10'") as caught:
-            load_dataset("cifar10", tmp_path)  # type: ignore[arg-type]
+            load_dataset("cifar10", tmp_path)
         assert "mnist, fashion_mnist, idx" in caught.value.remedy
 
     @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
     def test_download(
-        self, name: DatasetName, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+        self,
+        name: DatasetName,
+        files: dict[str, bytes],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         caplog.set_level("INFO", "project")
         folder = tmp_path / FOLDERS[name] / "raw"
@@ -545,12 +556,7 @@ class TestSources:
         assert socket.getdefaulttimeout() is None
 
     def test_download_of_the_real_files(self, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        packed = {}
-        for stem in STEMS:
-            path = real_data / "FashionMNIST" / "raw" / f"{stem}.gz"
-            packed[path.name] = (
-                path.read_bytes() if path.exists() else gzip.compress(path.with_suffix("").read_bytes(), 1)
-            )
+        packed = pack(files_of(load_dataset("fashion_mnist", real_data)))
         with serving(packed) as (address, _):
             publish(monkeypatch, "fashion_mnist", packed, [address])
             dataset = load_dataset("fashion_mnist", tmp_path)
@@ -676,7 +682,9 @@ class TestApt:
     """Source 4 with a stand-in for apt-get that hands out a small package made here; dpkg-deb is the real one."""
 
     @pytest.fixture
-    def apt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], no_torchvision) -> Path:
+    def apt(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], no_torchvision: None
+    ) -> Path:
         tree = tmp_path / "tree"
         put(tree / "usr/share/datasets/fashion-mnist", files, gzipped=True)
         (tree / "DEBIAN").mkdir()

@@ -148,7 +148,8 @@ def test_large_weights_make_gradients_explode() -> None:
 
 
 def test_zero_weights_can_only_teach_the_last_bias() -> None:
-    for model in ({}, {"norm": "batch", "dropout": 0.2}, {"depth": 1, "activation": "tanh"}):
+    models: list[dict[str, Any]] = [{}, {"norm": "batch", "dropout": 0.2}, {"depth": 1, "activation": "tanh"}]
+    for model in models:
         findings = examine(init="zeros", **model).findings
         assert codes(findings) == ["zero_weights"]
         assert "nothing but the last bias can learn" in findings[0].sentence

@@ -78,7 +78,7 @@ def test_every_chart_of_the_layout_finds_its_scalars(events: EventAccumulator) -
 
 
 def test_histograms_hold_every_value(run: Run, events: EventAccumulator) -> None:
-    linears = [layer.linear for layer in run.module.mlp.hidden] + [run.module.mlp.output]  # type: ignore[union-attr]
+    linears = [layer.linear for layer in run.module.mlp.hidden] + [run.module.mlp.output]
     for name, linear in zip(("hidden_1", "hidden_2", "output"), linears, strict=True):
         for kind, num in (("weights", linear.weight.numel()), ("gradients", linear.weight.numel())):
             found = events.Histograms(f"{kind}/{name}")
@@ -314,7 +314,7 @@ def test_gradient_heat_map() -> None:
 
 
 def test_first_layer_tiles_are_red_for_positive_and_blue_for_negative(run: Run) -> None:
-    weight = run.module.mlp.hidden[0].linear.weight.detach()  # type: ignore[union-attr]
+    weight = run.module.mlp.hidden[0].linear.weight.detach()
     tiles = pictures.first_layer_tiles(run.module)
     assert tiles.shape == (4 * (8 + 1) + 1, 4 * (9 + 1) + 1, 3)
     tile = tiles[1:9, 1:10].astype(int)  # of the first unit, inside its frame

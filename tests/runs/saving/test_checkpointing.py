@@ -13,11 +13,10 @@ import pytest
 import torch
 from harness import Kill, compare, metrics, next_second, run, save_forever, start, without_atomic_writes
 
-import project.runs.saving.files
-from project.errors import InputError, RunError
+from project.errors import DivergenceError, InputError, RunError
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
-from project.runs.saving.checkpointing import DivergenceError, PlainCheckpointIO, load_checkpoint, newest_checkpoint
+from project.runs.saving.checkpointing import PlainCheckpointIO, load_checkpoint, newest_checkpoint
 from project.runs.train import train
 from project.training.module import ImageModule
 
@@ -59,7 +58,7 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch:
         order.append(f"{self.name} to {target.name}")
         return replace(self, target)
 
-    monkeypatch.setattr(project.runs.saving.files.os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
     PlainCheckpointIO().save_checkpoint(content(), tmp_path / "checkpoints" / "best.ckpt")
     assert order == ["fsync best.ckpt.part", "best.ckpt.part to best.ckpt", "fsync checkpoints"]
@@ -176,7 +175,7 @@ def _fill_the_disk_at_step_5() -> None:
         if count == 5:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
 
-    ImageModule.optimizer_step = step_and_fill  # type: ignore[method-assign]
+    ImageModule.optimizer_step = step_and_fill  # type: ignore[method-assign, assignment]
 
 
 def test_a_loss_that_becomes_nan_stops_the_run_at_that_step(

@@ -16,11 +16,12 @@ import pytest
 from conftest import ROOT
 from harness import Kill, Outcome, compare, metrics, next_second, run, run_processes
 
-from project.runs.saving.signals import HANDLED, Interrupted, StopSignals
+from project.runs.saving.platform_differences import STOP_SIGNALS
+from project.runs.saving.signals import Interrupted, StopSignals
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
-LONGEST_S = 5.0
+MAX_S = 5.0
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
 MOMENTS = {
     "start": Kill("start", 1),
@@ -67,7 +68,7 @@ def test_one_process(flags: list[str], tmp_path: Path, moment: str, signum: sign
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("signum", HANDLED, ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", STOP_SIGNALS, ids=lambda signum: signum.name)
 def test_interrupted_and_resumed(flags: list[str], tmp_path: Path, moment: str, signum: signal.Signals) -> None:
     assert run([*flags, "--run_name=unbroken"], tmp_path / "unbroken.txt") == 0
     again = [*flags, "--run_name=x", "--resume=auto"]
@@ -81,7 +82,7 @@ def test_interrupted_and_resumed(flags: list[str], tmp_path: Path, moment: str, 
 
 def check_outcome(outcome: Outcome, signum: int, folder: Path, moment: str) -> None:
     assert outcome.status == STATUS[signal.Signals(signum)], outcome.printed
-    assert outcome.seconds <= LONGEST_S
+    assert outcome.seconds <= MAX_S
     assert outcome.left == []
     if moment != "start":
         check_interrupted(folder)
@@ -89,7 +90,7 @@ def check_outcome(outcome: Outcome, signum: int, folder: Path, moment: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("signum", HANDLED, ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", STOP_SIGNALS, ids=lambda signum: signum.name)
 def test_from_a_shell(flags: list[str], tmp_path: Path, moment: str, signum: signal.Signals) -> None:
     outcome = run_processes([*flags, "--run_name=x"], tmp_path, with_signal(MOMENTS[moment], signum))
     check_outcome(outcome, signum, tmp_path / "idx" / "x", moment)
@@ -98,7 +99,7 @@ def test_from_a_shell(flags: list[str], tmp_path: Path, moment: str, signum: sig
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [False, True], ids=["first", "all"])
 @pytest.mark.parametrize("moment", [*MOMENTS, "rendezvous"])
-@pytest.mark.parametrize("signum", HANDLED, ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", STOP_SIGNALS, ids=lambda signum: signum.name)
 def test_two_processes(flags: list[str], tmp_path: Path, moment: str, signum: signal.Signals, group: bool) -> None:
     kill = with_signal(MOMENTS.get(moment, Kill(moment, 1)), signum, group=group)
     # each of two processes scores half of the chunks, and meets each moment half as often
@@ -109,7 +110,7 @@ def test_two_processes(flags: list[str], tmp_path: Path, moment: str, signum: si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", HANDLED, ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", STOP_SIGNALS, ids=lambda signum: signum.name)
 def test_a_signal_to_the_second_process_alone(flags: list[str], tmp_path: Path, signum: signal.Signals) -> None:
     kill = Kill("step", 9, signum, rank=1)
     outcome = run_processes([*flags, "--trainer.devices=2", "--run_name=x"], tmp_path, kill)
@@ -154,7 +155,7 @@ def test_the_first_process_decides(stopping: StopSignals, monkeypatch: pytest.Mo
 
 
 def handlers() -> list[Any]:
-    return [signal.getsignal(signum) for signum in HANDLED]
+    return [signal.getsignal(signum) for signum in STOP_SIGNALS]
 
 
 def test_other_threads_handle_nothing(stopping: StopSignals) -> None:
@@ -194,7 +195,7 @@ def test_a_forked_process_has_signals_of_its_own(
         said.append("last words")
         raise SystemExit  # ends the thread alone
 
-    monkeypatch.setattr("project.runs.saving.signals.LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr("project.runs.saving.signals.MAX_WAIT_S", 0.1)
     stopping.last_words, stopping.holding = say_and_stay, True
     with stopping.handling():
         if forked:
@@ -224,7 +225,7 @@ with stop_signals.handling():
 """
 
 
-@pytest.mark.parametrize("signum", HANDLED, ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", STOP_SIGNALS, ids=lambda signum: signum.name)
 def test_a_process_that_is_stuck_leaves_all_the_same(signum: signal.Signals) -> None:
     """One that only waits, and never comes to a batch's end."""
     root = str(ROOT)
@@ -233,6 +234,6 @@ def test_a_process_that_is_stuck_leaves_all_the_same(signum: signal.Signals) -> 
     assert process.stdout.readline() == "ready\n"
     started = time.monotonic()
     process.send_signal(signum)
-    assert process.communicate(timeout=LONGEST_S)[0] == "last words\n"
+    assert process.communicate(timeout=MAX_S)[0] == "last words\n"
     assert process.returncode == STATUS[signum]
-    assert time.monotonic() - started <= LONGEST_S
+    assert time.monotonic() - started <= MAX_S

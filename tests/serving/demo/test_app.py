@@ -368,7 +368,7 @@ def test_data_that_have_gone_are_no_reason_to_fetch_them(runs: dict[str, Path], 
     one = load_contenders([runs["multiclass"]], tmp_path / "nothing")[0]
     with pytest.raises(InputError):
         one.example(chance())
-    assert not one.run.datamodule.download
+    assert not one.run.datamodule.settings.download
 
 
 WATCH = """

@@ -24,6 +24,8 @@ import project.serving.export.export as exporting
 from project.data.datamodule import ImageDataModule
 from project.data.settings import DataSettings
 from project.errors import InputError, RunError
+from project.network.activations import ACTIVATIONS
+from project.network.norms import NORMS
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.train import train
@@ -186,7 +188,7 @@ def test_double_precision_where_rounding_decides(to: FormatName, idx_folder: Pat
     images = run.datamodule.data.test.images
     with torch.no_grad():
         expected = expected_answers(run, images)
-        run.module.mlp.output.bias += 10_000.0  # the same probabilities, from logits with 3 digits after the point
+        run.module.mlp.output.bias.add_(10_000.0)  # the same probabilities, from logits with 3 digits after the point
     with pytest.raises(RunError, match=to) as caught:
         export(run, to)
     assert "--precision float64" in caught.value.remedy
@@ -305,7 +307,7 @@ def test_the_card_says_what_the_run_folder_knows(exported: dict[FormatName, Path
     rows = re.findall(r"\| ([\d,]+) \| (\d+)·(\d+) \+ (\d+) \|", section(card, "Architecture"))
     assert [int(count.replace(",", "")) for count, *_ in rows] == [int(n) * int(m) + int(b) for _, n, m, b in rows]
     assert len(rows) == 3
-    assert re.search(r"\| total \| *\| ([\d,]+) \|", card)[1].replace(",", "") == str(metrics["parameters"])  # type: ignore[index]
+    assert re.search(r"\| total \| *\| ([\d,]+) \|", card)[1].replace(",", "") == str(metrics["parameters"])
     for line in (finished / "model.txt").read_text().splitlines()[1:]:
         assert line.split("(B")[0].strip().split("  ")[0] in section(card, "Architecture")
     for sha256 in (*origin["data"]["sha256"].values(), *origin["data"]["split_sha256"].values()):
@@ -516,8 +518,8 @@ def test_foreign_files(run: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"bad\.safetensors"):
             load_network(path)
         assert name
-    for content in (b"", b"\x00" * 100, good.read_bytes()[:-10]):
-        path.write_bytes(content)
+    for damaged in (b"", b"\x00" * 100, good.read_bytes()[:-10]):
+        path.write_bytes(damaged)
         with pytest.raises(InputError, match="cannot be read"):
             load_network(path)
     with pytest.raises(InputError, match="cannot be read"):

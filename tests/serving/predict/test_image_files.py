@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import RealSet
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from project.data.sources.idx import read_idx
-from project.data.sources.known_sets import KNOWN_SETS
+from project.data.sources.load import load_dataset
 from project.errors import InputError
 from project.serving.predict import image_files
 from project.serving.predict.image_files import MAX_PIXELS, fit_image, is_dark_on_light, read_image
@@ -32,10 +32,6 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> io.BytesIO
 
 def levels_of(image: Image.Image, kind: str = "PNG", **options: Any) -> "np.ndarray[Any, Any]":
     return read_image(encoded(image, kind, **options)).numpy()
-
-
-def real_images(real_data: Path, name: str) -> torch.Tensor:
-    return read_idx(real_data / KNOWN_SETS[name].folder / "raw" / "t10k-images-idx3-ubyte.gz", (None, None, None))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "WEBP"])
@@ -197,17 +193,15 @@ def test_a_damaged_file_is_a_picture_or_an_input_error(whole: bytes, data: st.Da
     assert found.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_polarity_of_the_real_sets(name: str, real_data: Path) -> None:
-    images = real_images(real_data, name)
+def test_polarity_of_the_real_sets(real_set: RealSet) -> None:
+    images = real_set.load().test.images
     assert is_dark_on_light(images).sum() == 0
     assert is_dark_on_light(255 - images).sum() == len(images)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_polarity_of_what_fills_its_picture(name: str, real_data: Path) -> None:
+def test_polarity_of_what_fills_its_picture(real_set: RealSet) -> None:
     wrong = 0
-    for image in real_images(real_data, name)[:1000]:
+    for image in real_set.load().test.images[:1000]:
         drawn = image > 25
         rows, columns = drawn.any(1).nonzero()[:, 0], drawn.any(0).nonzero()[:, 0]
         cut = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -286,8 +280,8 @@ def mass_center(image: torch.Tensor) -> tuple[float, float]:
     return float((weights.sum(1) @ rows) / weights.sum()), float((weights.sum(0) @ columns) / weights.sum())
 
 
-def test_centered_as_mnist_is(real_data: Path) -> None:
-    digits = real_images(real_data, "mnist")[:200]
+def test_centered_as_mnist_is(real_mnist: Path) -> None:
+    digits = load_dataset("mnist", real_mnist).test.images[:200]
     for digit in digits:
         sheet = torch.full((170, 240), 230, dtype=torch.uint8)
         ink = digit.repeat_interleave(3, 0).repeat_interleave(3, 1)

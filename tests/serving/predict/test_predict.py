@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, write_idx
+from conftest import ROOT, RealSet, write_idx
 from PIL import Image
 
 import project
 from project import load_run
 from project.data.sources.idx import read_idx
-from project.data.sources.known_sets import KNOWN_SETS
+from project.data.sources.load import load_dataset
 from project.errors import InputError
 from project.runs.build import build_run
 from project.runs.command import run_command
@@ -357,11 +358,11 @@ def test_an_idx_file_has_one_polarity(tmp_path: Path) -> None:
     assert torch.cat([batch.inverted for batch in batches]).all()
 
 
-@pytest.fixture(scope="module", params=["mnist", "fashion_mnist"])
-def real_run(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def real_run(real_set: RealSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learned something of a real set, in seconds."""
-    flags = [f"--data.dataset={request.param}", f"--data.root={real_data}", "--trainer.max_epochs=2"]
-    return trained(tmp_path_factory.mktemp(request.param), *flags, "--data.num_train=20000", "--model.width=256")
+    flags = [f"--data.dataset={real_set.name}", f"--data.root={real_set.root}", "--trainer.max_epochs=2"]
+    return trained(tmp_path_factory.mktemp(real_set.name), *flags, "--data.num_train=20000", "--model.width=256")
 
 
 VARIANTS: dict[str, tuple[Callable[[Image.Image], Image.Image], str, dict[str, Any], float]] = {
@@ -369,7 +370,7 @@ VARIANTS: dict[str, tuple[Callable[[Image.Image], Image.Image], str, dict[str, A
     "inverted": (lambda image: Image.eval(image, lambda level: 255 - level), "PNG", {}, 1.0),
     "RGB JPEG": (lambda image: image.convert("RGB"), "JPEG", {"quality": 90}, 0.99),
     **{
-        f"280 × 280, {kind.name}": (lambda image, kind=kind: image.resize((280, 280), kind), "PNG", {}, 0.99)
+        f"280 × 280, {kind.name}": (partial(Image.Image.resize, size=(280, 280), resample=kind), "PNG", {}, 0.99)
         for kind in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
     },
     "all of it": (
@@ -400,20 +401,19 @@ def test_a_thousand_pictures_in_every_form(real_run: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_digits_drawn_anywhere(real_data: Path, tmp_path: Path) -> None:
+def test_digits_drawn_anywhere(real_mnist: Path, tmp_path: Path) -> None:
     """On a sheet, off its middle, dark on light: centered, they are recognized like the test set's own."""
     run = load_run(
         trained(
             tmp_path,
             "--data.dataset=mnist",
-            f"--data.root={real_data}",
+            f"--data.root={real_mnist}",
             "--trainer.max_epochs=2",
             "--data.num_train=20000",
         )
     )
-    folder = real_data / KNOWN_SETS["mnist"].folder / "raw"
-    images = read_idx(folder / "t10k-images-idx3-ubyte.gz", (None, None, None))[:500]
-    labels = read_idx(folder / "t10k-labels-idx1-ubyte.gz", (None,))[:500]
+    test = load_dataset("mnist", real_mnist).test
+    images, labels = test.images[:500], test.labels[:500]
     (tmp_path / "sheets").mkdir()
     for number, image in enumerate(images.numpy()):
         sheet = Image.new("L", (300, 220), 255)

@@ -302,6 +302,7 @@ def test_single_runs_are_compared_by_what_their_settings_differ_in(small_run: li
                 )
             )
             train(run)
+            assert run.folder is not None
             folders.append(run.folder)
     study, records = compare_runs(folders, "test/accuracy")
     assert list(study.arms) == ["width=8", "width=16"]

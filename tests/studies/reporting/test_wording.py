@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_report import ACCURACIES, made_up
+from test_report import ACCURACIES, made_up  # type: ignore[import-not-found]
 
 from project.studies.reporting.formats import format_difference, format_p, format_value
 from project.studies.reporting.report import make_report

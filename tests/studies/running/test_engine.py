@@ -112,12 +112,12 @@ def test_what_is_done_is_not_done_again_and_new_seeds_and_arms_are_added(idx_fol
 
 
 def test_the_loaded_data_are_shared_and_the_results_are_not(idx_folder: Path, tmp_path: Path) -> None:
-    study_run.StudyRun._loaded.clear()
+    study_run._loaded.clear()
     study = small_study(idx_folder, vary={"data.normalization": ["unit", "standardize"], "data.num_train": [64, 128]})
     records = run_study(study, tmp_path / "shared")
-    assert len(study_run.StudyRun._loaded) == 1
+    assert len(study_run._loaded) == 1
     for record in records:
-        study_run.StudyRun._loaded.clear()
+        study_run._loaded.clear()
         cell = next(c for c in study.final_cells() if (c.arm, c.seed) == (record.arm, record.seed))
         alone = study_run.execute(cell.settings, tmp_path / "alone" / "idx" / cell.run_name)
         assert alone["metrics"]["test/loss"] == record.metrics["test/loss"]
@@ -142,7 +142,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(idx_folder: Path, tmp_pat
 def test_an_error_that_nobody_thought_of_ends_one_run_only(
     idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = study_run.train
+    real = train
     monkeypatch.setattr(study_run, "train", lambda run: real(run) if run.module.mlp.hidden else 1 / 0)
     records = run_study(small_study(idx_folder), tmp_path)
     assert [r.status for r in records] == ["failed", "completed"] * 2
@@ -508,7 +508,8 @@ def test_optuna_is_quiet(idx_folder: Path, tmp_path: Path, capfd: pytest.Capture
 
 
 def test_the_progress_line_says_what_is_done_failed_and_left(idx_folder: Path) -> None:
-    console = Console(file=io.StringIO(), width=200)
+    output = io.StringIO()
+    console = Console(file=output, width=200)
     shown = StudyProgress(small_study(idx_folder), 2, console)
     line = shown.line(
         study_storage.Progress(30, 9, 1, ("relu seed 3",), (12.0, 14.0), "relu seed 2: test/accuracy 0.8712")
@@ -518,11 +519,12 @@ def test_the_progress_line_says_what_is_done_failed_and_left(idx_folder: Path) -
         shown.show(study_storage.Progress(2, 0, 0, (), (), ""))
         shown.show(study_storage.Progress(2, 1, 0, (), (1.0,), ""))  # too soon after the line before
         shown.show(study_storage.Progress(2, 2, 0, (), (1.0, 1.0), ""))
-    text = console.file.getvalue()
+    text = output.getvalue()
     assert [line.split(",")[0] for line in text.splitlines()] == ["small: ?", "0 of 2 done", "2 of 2 done"]
     assert [duration(seconds) for seconds in (41.6, 185, 7800)] == ["42 s", "3 min 5 s", "2 h 10 min"]
-    terminal = Console(file=io.StringIO(), width=100, force_terminal=True)
+    output = io.StringIO()
+    terminal = Console(file=output, width=100, force_terminal=True)
     with StudyProgress(small_study(idx_folder), 1, terminal) as shown:
         shown.show(study_storage.Progress(4, 1, 0, ("relu seed 1",), (2.0,), ""))
         shown._live.refresh()
-    assert "running: relu seed 1" in terminal.file.getvalue()
+    assert "running: relu seed 1" in output.getvalue()
