@@ -4,7 +4,6 @@ from pathlib import Path
 
 from project.runs.command import run_command
 from project.runs.parser import Parser
-from project.serving.demo.app import load_contenders, serving, wait
 
 
 def main() -> None:
@@ -17,6 +16,9 @@ def main() -> None:
     parser.add_argument("--data_root", type=Path | None, default=None, help="Where the data are, if they have moved.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    # imported late: help and refusals do not wait for torch
+    from project.serving.demo.app import load_contenders, serving, wait
+
     with serving(load_contenders(arguments.runs, arguments.data_root), arguments.host, arguments.port) as address:
         print(f"{address}   Ctrl-C ends it", flush=True)
         wait()

@@ -3,15 +3,9 @@
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from project.data.settings import SplitName
 from project.runs.command import run_command
 from project.runs.parser import Parser
-from project.runs.saving.files import finite
-from project.runs.tables import class_table, confusion_table, results_table
-from project.serving.evaluation import evaluate
-from project.serving.restore import restore
 
 
 def main() -> None:
@@ -23,6 +17,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print one JSON object and nothing else.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    # imported late: help and refusals do not wait for torch
+    from rich.console import Console
+
+    from project.runs.saving.files import finite
+    from project.runs.tables import class_table, confusion_table, results_table
+    from project.serving.evaluation import evaluate
+    from project.serving.restore import restore
+
     run = restore(arguments.run, arguments.data_root)
     metrics = evaluate(run, arguments.split, arguments.accelerator)
     if arguments.json:

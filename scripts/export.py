@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from project.data.settings import SplitName
 from project.runs.command import run_command
 from project.runs.parser import Parser
-from project.serving.export.export import FormatName, PrecisionName, export
-from project.serving.restore import restore
+from project.serving.export import FormatName, PrecisionName
 
 
 def main() -> None:
@@ -27,6 +23,13 @@ def main() -> None:
     parser.add_argument("--data_root", type=Path | None, default=None, help="Where the data are, if they have moved.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    # imported late: help and refusals do not wait for torch
+    from rich.console import Console
+    from rich.markup import escape
+
+    from project.serving.export.export import export
+    from project.serving.restore import restore
+
     run = restore(arguments.run, arguments.data_root)
     exported = export(run, arguments.to, arguments.output, arguments.split, arguments.overwrite, arguments.precision)
     console = Console(highlight=False)

@@ -3,14 +3,9 @@
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from project.runs.command import run_command
 from project.runs.parser import Parser
-from project.serving.predict.image_files import Polarity
-from project.serving.predict.picture_reader import PictureReader, find_files
-from project.serving.predict.predict import OutputFormat, predict_files, print_predictions
-from project.serving.restore import restore
+from project.serving.predict import OutputFormat, Polarity
 
 
 def main() -> int:
@@ -38,6 +33,13 @@ def main() -> int:
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    # imported late: help and refusals do not wait for torch
+    from rich.console import Console
+
+    from project.serving.predict.picture_reader import PictureReader, find_files
+    from project.serving.predict.predict import predict_files, print_predictions
+    from project.serving.restore import restore
+
     files = find_files(arguments.images)
     run = restore(arguments.run)
     polarity = run.polarity if arguments.polarity == "auto" else arguments.polarity

@@ -4,10 +4,6 @@ from pathlib import Path
 
 from project.runs.command import run_command
 from project.runs.parser import Parser
-from project.studies.read_study import stored_study
-from project.studies.reporting.report import make_report
-from project.studies.reporting.write import print_report, publish, to_index, write_report
-from project.studies.run_comparison import compare_runs
 
 
 def main() -> None:
@@ -24,6 +20,12 @@ def main() -> None:
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    # imported late: help and refusals do not wait for torch
+    from project.studies.read_study import stored_study
+    from project.studies.reporting.report import make_report
+    from project.studies.reporting.write import print_report, publish, to_index, write_report
+    from project.studies.run_comparison import compare_runs
+
     if any((path / "config.yaml").is_file() for path in arguments.paths):
         study, records = compare_runs(arguments.paths, arguments.metric)
         print_report(write_report(study, records, arguments.out or Path("runs/report")))

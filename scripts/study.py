@@ -4,10 +4,6 @@ from pathlib import Path
 
 from project.runs.command import run_command
 from project.runs.parser import Parser
-from project.studies.read_study import read_study, write_study
-from project.studies.reporting.write import print_report, write_report
-from project.studies.running.engine import run_study
-from project.studies.running.progress import StudyProgress
 
 
 def main() -> int:
@@ -28,6 +24,12 @@ def main() -> int:
     parser.add_argument("--retry_failed", action="store_true", help="Run again what failed before.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    # imported late: help and refusals do not wait for torch
+    from project.studies.read_study import read_study, write_study
+    from project.studies.reporting.write import print_report, write_report
+    from project.studies.running.engine import run_study
+    from project.studies.running.progress import StudyProgress
+
     studies = [read_study(path, arguments.seeds, arguments.quick) for path in arguments.studies]
     failed = 0
     for study in studies:

@@ -17,7 +17,8 @@ from project.runs.parser import model_and_data_parser
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json, read_yaml
 from project.runs.saving.run_folder import find_run_folder
-from project.serving.predict.image_files import Polarity, fit_image, read_image
+from project.serving.predict import Polarity
+from project.serving.predict.image_files import fit_image, read_image
 from project.task import DataSpec, probabilities
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings

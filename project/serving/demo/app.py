@@ -31,7 +31,8 @@ from project.serving.demo.attribution import AttributionName, layer_outputs, pix
 from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
 from project.serving.evaluation import scored_metrics
 from project.serving.packages import require
-from project.serving.predict.image_files import Polarity, fit_image, read_image
+from project.serving.predict import Polarity
+from project.serving.predict.image_files import fit_image, read_image
 from project.serving.restore import RestoredRun, restore
 from project.task import decide, probabilities, target_name
 

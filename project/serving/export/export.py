@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from project.errors import InputError, RunError
 from project.runs.parser import COMMON_TRAINER_SETTINGS
 from project.runs.saving.files import finite, part_of, read_json, read_yaml, replace_durably
 from project.serving.evaluation import scored_metrics
+from project.serving.export import FormatName, PrecisionName
 from project.serving.export.model_card import Check, model_card
 from project.serving.packages import require
 from project.serving.restore import RestoredRun
@@ -26,8 +27,6 @@ from project.task import DataSpec, probabilities
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 
-FormatName = Literal["onnx", "torch_export", "safetensors"]
-PrecisionName = Literal["float32", "float64"]
 Answer = Callable[[Tensor], Tensor]
 """Gray levels, uint8 (batch, height, width), to probabilities (batch, classes) or values (batch,)."""
 SUFFIX: dict[FormatName, str] = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}

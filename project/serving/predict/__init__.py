@@ -1,1 +1,7 @@
 """Picture files answered by a trained network."""
+
+from typing import Literal
+
+# named here, where nothing else is loaded: the command line reads them before torch is there
+Polarity = Literal["auto", "as_is", "invert"]
+OutputFormat = Literal["table", "json", "csv"]

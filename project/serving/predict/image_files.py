@@ -9,7 +9,7 @@ MNIST and FashionMNIST are light on dark; most pictures that people draw or scan
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from project.errors import InputError
+from project.serving.predict import Polarity
 
-Polarity = Literal["auto", "as_is", "invert"]
 """What happens to gray levels: auto inverts a picture whose corners are light, as_is inverts none, invert all."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000")
 """Pillow's names of the formats that are read. Pillow knows more, but starts other programs for some."""

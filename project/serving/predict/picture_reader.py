@@ -16,7 +16,8 @@ from torch import Tensor
 
 from project.data.sources.idx import read_idx
 from project.errors import InputError
-from project.serving.predict.image_files import SUFFIXES, Polarity, fit_image, is_dark_on_light, read_image
+from project.serving.predict import Polarity
+from project.serving.predict.image_files import SUFFIXES, fit_image, is_dark_on_light, read_image
 
 STANDARD_INPUT = "-"
 SMALL_FILE = 1 << 14

@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import TextIO
 
 from PIL import Image
 from rich.console import Console
@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from project.errors import InputError
+from project.serving.predict import OutputFormat
 from project.serving.predict.picture_reader import PictureBatch, PictureReader, read_batches, suitable_threads
 from project.serving.restore import RestoredRun
 
-OutputFormat = Literal["table", "json", "csv"]
 MAX_NAMES = 5
 """So many inverted pictures are named; the rest is counted only."""
 

@@ -29,7 +29,8 @@ from project.network.norms import NORMS
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.train import train
-from project.serving.export.export import FormatName, export, load_network
+from project.serving.export import FormatName
+from project.serving.export.export import export, load_network
 from project.serving.restore import RestoredRun, restore
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
