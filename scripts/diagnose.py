@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 
 from project.runs.command import run_command
-from project.runs.parser import RunParser
+from project.runs.parser import run_parser
 from project.runs.settings import settings_from
 
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def main() -> None:
-    parser = RunParser(__doc__ or "")
+    parser = run_parser(__doc__ or "")
     parser.add_argument("--suggest", action="store_true", help="Try the remedies out: a few seconds each.")
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="Where the picture goes.")
     config = parser.read(sys.argv[1:])

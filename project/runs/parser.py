@@ -118,29 +118,10 @@ def _add_own_sections(parser: Parser) -> None:
 
 
 class RunParser(Parser):
-    """The parser of a run's settings, with a help that fits on two screens.
+    """The parser of a run's settings, with a help that fits on two screens; `run_parser` makes one.
 
-    Args:
-        description: First line of the help.
-        with_trainer: Whether it knows the Trainer's settings by their types, for which Lightning is loaded.
+    jsonargparse makes parsers of this class for its own use, so that the settings are not added here.
     """
-
-    def __init__(self, description: str = "", with_trainer: bool = False) -> None:
-        super().__init__(description=description)
-        self.add_argument("-c", "--config", action="config")
-        own = ("model", "data", "diagnostics", "trainer", "seed_everything", "debug")
-        self.add_class_arguments(RunSettings, instantiate=False, skip={*own} - {"seed_everything"})
-        if with_trainer:
-            from pytorch_lightning import Trainer
-
-            self.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
-            self.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
-        else:
-            self.add_argument("--trainer", type=dict, default={}, help=argparse.SUPPRESS)
-        _add_own_sections(self)
-        self.add_class_arguments(DiagnosticsSettings, "diagnostics", instantiate=False)
-        self.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
-        self.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
 
     def names(self) -> list[str]:
         return [*super().names(), *(f"trainer.{name}" for name in trainer_settings())]
@@ -153,7 +134,7 @@ class RunParser(Parser):
         """
         for path in config_files(args):
             read_yaml(path)  # says what is wrong with which file, which the parser does not
-        config = self.parse_args(list(args))
+        config = self.parse_args(_without_appended(args))
         for name in config["trainer"]:
             if name.split(".")[0].rstrip("+") not in trainer_settings():
                 raise unknown_setting(f"trainer.{name}", self.names())
@@ -196,6 +177,31 @@ class RunParser(Parser):
         ]
 
 
+def run_parser(description: str = "", with_trainer: bool = False) -> RunParser:
+    """Make a parser of a run's settings.
+
+    Args:
+        description: First line of the help.
+        with_trainer: Whether it knows the Trainer's settings by their types, for which Lightning is loaded.
+    """
+    parser = RunParser(description=description)
+    parser.add_argument("-c", "--config", action="config")
+    sections = {"model", "data", "diagnostics", "trainer", "debug"}
+    parser.add_class_arguments(RunSettings, instantiate=False, skip=sections)
+    if with_trainer:
+        from pytorch_lightning import Trainer
+
+        parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+    else:
+        parser.add_argument("--trainer", type=dict, default={}, help=argparse.SUPPRESS)
+    _add_own_sections(parser)
+    parser.add_class_arguments(DiagnosticsSettings, "diagnostics", instantiate=False)
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
+    return parser
+
+
 class TrainerHelp(argparse.Action):
     """`--help.trainer`: print every Trainer setting and stop."""
 
@@ -212,7 +218,7 @@ class TrainerHelp(argparse.Action):
 @cache
 def full_parser() -> RunParser:
     """The parser of all settings, the Trainer's too. Making it takes longer than most of what it is asked."""
-    return RunParser(with_trainer=True)
+    return run_parser(with_trainer=True)
 
 
 @cache
@@ -245,20 +251,20 @@ def parse_settings(args: Sequence[str] | None = None, description: str = "") -> 
         SystemExit: For `--help`, `--print_config`, or `--resume auto` of a finished run.
     """
     given = list(sys.argv[1:] if args is None else args)
-    early = RunParser(description).read([word for word in given if not word.startswith("--print_config")])
-    settings_from(early.as_dict())
+    early = run_parser(description).read([word for word in given if not word.startswith("--print_config")])
+    if early["resume"] is None:  # else what is given is only a part of the run's settings
+        settings_from(early.as_dict())
     parser = full_parser()
     config = parser.parse_args(given)
-    settings = settings_from(config.as_dict())
-    folder = folder_to_resume(settings)
+    folder = folder_to_resume(config)
     if folder is None:
-        return settings
+        return settings_from(config.as_dict())
     from project.runs.saving.resumption import FinishedRunError, find_resumption, resumed_settings
 
     try:
         config = resumed_settings(parser, find_resumption(folder), parser.parse_args(given, defaults=False))
     except FinishedRunError as finished:
-        if settings.resume != "auto":
+        if config["resume"] != "auto":
             raise
         parser.exit(0, f"{finished.cause}\n{finished.remedy}\n")  # a job that was queued once too often
     return settings_from(config.as_dict() | {"resume": str(folder), "run_name": None})
@@ -283,9 +289,22 @@ def trainer_arguments(settings: RunSettings) -> dict[str, Any]:
     return dict(parser.instantiate(config)["trainer"])
 
 
-def folder_to_resume(settings: RunSettings) -> Path | None:
+def _without_appended(args: Sequence[str]) -> list[str]:
+    """The flags without those such as `--trainer.callbacks+=CLASS`, which only the Trainer's own types understand."""
+    kept, is_value = [], False
+    for word in args:
+        if re.match(r"--trainer\.[\w.]+\+", word):
+            is_value = "=" not in word
+            continue
+        if not is_value or word.startswith("--"):
+            kept.append(word)
+        is_value = False
+    return kept
+
+
+def folder_to_resume(config: Namespace) -> Path | None:
     """The run folder that `--resume` means; None if a new run is to be started."""
-    resume, name = settings.resume, settings.run_name
+    resume, name = config["resume"], config["run_name"]
     if resume is None:
         return None
     if resume != "auto":
@@ -297,7 +316,7 @@ def folder_to_resume(settings: RunSettings) -> Path | None:
         return folder
     if name is None:
         raise InputError("--resume auto has to know which run", "add --run_name NAME")
-    folder = Path(settings.run_root) / settings.data.dataset / name
+    folder = Path(config["run_root"]) / config["data"]["dataset"] / name
     return folder if (folder / "config.yaml").is_file() else None
 
 
@@ -322,7 +341,8 @@ def describe_type(hint: Any) -> tuple[list[str], str]:
     choices = choices_of(hint)
     if get_origin(hint) in (Union, UnionType):
         kinds = [describe_type(part)[1] for part in get_args(hint) if part is not NoneType]
-        return choices, " or ".join(dict.fromkeys(kinds))
+        # sorted, because the order in which typing gives the parts of a union is that of its first use
+        return choices, " or ".join(sorted(set(kinds), reverse=True))
     if get_origin(hint) is list:
         kind = describe_type(get_args(hint)[0])[1]
         return choices, "a list" if choices else f"a list of {kind.removeprefix('a ')}s"

@@ -1,4 +1,4 @@
-"""Trainer settings that Lightning accepts and then stumbles over."""
+"""Trainer settings that Lightning accepts and that then fail in the middle of a run."""
 
 import math
 import os
@@ -17,7 +17,7 @@ LAUNCHED = {"TORCHELASTIC_RUN_ID", "NODE_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD
 
 
 def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
-    """Refuse what Lightning accepts and then does nothing with, or stumbles over in mid-run.
+    """Refuse what Lightning accepts and then does nothing with, or fails with in the middle of a run.
 
     Args:
         settings: Of the Trainer.
@@ -92,7 +92,7 @@ def explain_trainer_error(error: Exception) -> InputError:
         )
     if "gpu" in text.lower() and "You requested" in text:
         return InputError(text, "type --trainer.devices with a number that this machine has")
-    return InputError(text[:500], "mend that trainer setting; --help.trainer lists them")
+    return InputError(text[:500], "fix that trainer setting; --help.trainer lists them")
 
 
 def explain_failure(

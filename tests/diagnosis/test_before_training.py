@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from project.diagnosis.before_training import Examined, diagnosis_figure, examine, theory_lines
 from project.runs.build import build_run
-from project.runs.parser import RunParser, parse_settings
+from project.runs.parser import parse_settings, run_parser
 from project.runs.settings import settings_from
 from project.runs.train import train
 from project.studies.remedy_trials import try_remedies
@@ -24,7 +24,7 @@ def examined(flags: str, real_data: Path) -> Examined:
 
 
 def examined_with(arguments: list[str]) -> Examined:
-    settings = settings_from(RunParser().read(arguments).as_dict())
+    settings = settings_from(run_parser().read(arguments).as_dict())
     return examine(settings.model, settings.data, settings.seed_everything)
 
 

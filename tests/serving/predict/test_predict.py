@@ -123,12 +123,12 @@ def test_from_python(runs: dict[str, Path], pictures: Path, idx_folder: Path) ->
     assert run.metrics == json.loads((runs["multiclass"] / "metrics.json").read_text())
     assert run.class_names == ("0", "1", "2")
     assert run.normalization is run.module.normalization
-    assert not run.module.training
+    assert not run.model.training
     images = read_idx(idx_folder / "t10k-images-idx3-ubyte", (None, None, None))
     assert torch.equal(run.read(pictures / "07.png"), images[7])
     assert torch.equal(run.read(str(pictures / "07.png"), "invert"), 255 - images[7])
-    logits = run.module(images)
-    assert torch.equal(run.module(images.float()), logits)
+    logits = run.model(images)
+    assert torch.equal(run.model(images.float()), logits)
     assert run.predict(images).numpy() == pytest.approx(torch.softmax(logits.double(), 1).detach().numpy(), abs=1e-6)
     assert torch.allclose(run.predict(images[7]), run.predict(images)[7:8], atol=1e-6)
     assert run.predict(images[:0]).shape == (0, 3)
