@@ -35,7 +35,7 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=run.precision,
+        precision=run.trainer.get("precision"),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -58,10 +58,9 @@ def accuracy_interval(num_correct: int, num_examples: int) -> tuple[float, float
 
 
 def scored_metrics(run: RestoredRun) -> dict[str, Any]:
-    """What metrics.json says of the run's checkpoint.
+    """The content of metrics.json, if it is about the run's checkpoint; otherwise empty.
 
-    It is empty if the metrics are another checkpoint's or the training is not over: a training scores its best
-    checkpoint, or its last one if it keeps no best one.
+    A training that has ended has scored its best checkpoint, or its last one if it kept no best one.
     """
     is_scored = run.checkpoint.name == "best.ckpt" or not run.checkpoint.with_name("best.ckpt").exists()
     return run.metrics if is_scored and run.metrics.get("status") in ("completed", "early_stopped") else {}

@@ -33,8 +33,8 @@ from project.serving.evaluation import scored_metrics
 from project.serving.packages import require
 from project.serving.predict import Polarity
 from project.serving.predict.image_files import fit_image, read_image
-from project.serving.restore import RestoredRun, restore
-from project.task import decide, probabilities, target_name
+from project.serving.restore import RestoredRun, answers, restore
+from project.task import decide, target_name
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -69,12 +69,10 @@ class Contender:
         sizes = [spec.height * spec.width, *(layer.linear.out_features for layer in [*module.mlp.hidden])]
         line = " → ".join(map(str, [*sizes, spec.num_outputs]))
         metrics = scored_metrics(self.run)
-        for split in ("test", "validation"):
-            if isinstance(accuracy := metrics.get(f"{split}/accuracy"), float):
-                return f"{line}, {split} accuracy {100 * accuracy:.1f} %"
-            if isinstance(rmse := metrics.get(f"{split}/rmse"), float):
-                return f"{line}, root mean squared {split} error {rmse:.3g}"
-        return line
+        if isinstance(accuracy := metrics.get("test/accuracy"), float):
+            return f"{line}, test accuracy {100 * accuracy:.1f} %"
+        rmse = metrics.get("test/rmse")
+        return f"{line}, root mean squared test error {rmse:.3g}" if isinstance(rmse, float) else line
 
     def answer(self, drawing: "Drawing", center: bool, method: AttributionName) -> Answer:
         """What this network answers to a picture.
@@ -90,26 +88,20 @@ class Contender:
         image, inverted = fit_image(drawing.image, spec.height, spec.width, polarity, center)
         with torch.no_grad():
             *hidden, logits = layer_outputs(module, image[None])
-        value, shares = None, None
-        if module.task == "regression":
-            value = spec.in_target_unit(logits.item())
-            decision = 0
-        else:
-            shares, decision = probabilities(logits, module.task)[0], int(decide(logits, module.task))
-        weights = pixel_attribution(module, image[None], decision, method)[0]
+        is_class = module.task != "regression"
+        decision = int(decide(logits, module.task)) if is_class else 0
         return Answer(
-            self.name,
-            self.description,
-            spec.class_names,
-            image,
-            inverted,
-            center,
-            shares,
-            value,
-            "degrees" if self.run.datamodule.settings.target == "rotation" else "",
-            decision,
-            [layer[0] for layer in hidden],
-            weights,
+            name=self.name,
+            description=self.description,
+            class_names=spec.class_names,
+            image=image,
+            inverted=inverted,
+            centered=center,
+            answer=answers(logits, spec)[0],
+            unit="degrees" if self.run.datamodule.settings.target == "rotation" else "",
+            decision=decision,
+            hidden=[layer[0] for layer in hidden],
+            attribution=pixel_attribution(module, image[None], decision, method)[0],
         )
 
     def example(self, generator: random.Random) -> tuple[Tensor, str]:
@@ -237,10 +229,10 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
         start = time.perf_counter()
         try:
             drawing = Drawing.from_page(message)
-            answers = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
+            found = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
         except InputError as error:
             return error_page(error.cause, error.remedy)
-        return answer_page(answers, drawing.truth, time.perf_counter() - start)
+        return answer_page(found, drawing.truth, time.perf_counter() - start)
 
     def choose_example() -> str:
         try:
@@ -331,11 +323,9 @@ def wait() -> None:
 def _free_port(host: str, port: int) -> int:
     """The port, or any free one for 0, after a check that the program can listen there."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as servers do: a port that was free a second ago counts
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+            # as servers do: a port that was free a second ago counts as free
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((host, port))
             return int(trial.getsockname()[1])
     except socket.gaierror:
