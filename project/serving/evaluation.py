@@ -32,15 +32,11 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
         )
     run.datamodule.scored_split = split
     quieten_lightning()
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=run.trainer.get("precision"),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
+    precision = run.trainer.get("precision")
+    trainer = Trainer(accelerator=accelerator, devices=1, precision=precision, logger=False, **quiet)
     trainer.test(run.module, datamodule=run.datamodule, verbose=False)
     metrics: dict[str, Any] = {f"{split}/loss": float(trainer.callback_metrics["test/loss"])}
     metrics |= {f"{split}/{name}": value for name, value in run.module.metrics().items()}

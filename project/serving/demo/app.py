@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 CANVAS_SIDE = 280
 """The canvas' longer side in pixels."""
 MAX_MESSAGE_LENGTH = 40_000_000
-"""Characters that the page may send: a picture file of some 30 MB."""
+"""The maximum number of characters that the page may send: a picture file of about 30 MB."""
 METHODS: dict[str, AttributionName] = {
     "integrated gradients": "integrated_gradients",
     "gradient × input": "gradient_times_input",
@@ -56,7 +56,7 @@ class Contender:
 
     Args:
         run: The run; its network is in evaluation mode, on the CPU.
-        name: The names of the data set and of the run, as its folder has them.
+        name: The names of the data set and of the run, from the names of its folders.
     """
 
     run: RestoredRun
@@ -64,7 +64,7 @@ class Contender:
 
     @cached_property
     def description(self) -> str:
-        """One line: the layers' sizes and, if it is known of these weights, the score on the test set."""
+        """One line: the layers' sizes and, if it is known for these weights, the score on the test set."""
         module, spec = self.run.module, self.run.module.spec
         sizes = [spec.height * spec.width, *(layer.linear.out_features for layer in [*module.mlp.hidden])]
         line = " → ".join(map(str, [*sizes, spec.num_outputs]))
@@ -80,7 +80,7 @@ class Contender:
         Args:
             drawing: The picture, of any size.
             center: Whether its ink is moved to where MNIST has its digits; an example of the data set stays as it is.
-            method: How the pixels are weighed.
+            method: How the share of each pixel is computed.
         """
         module, spec = self.run.module, self.run.module.spec
         center = center and drawing.kind != "example"
@@ -127,8 +127,8 @@ class Drawing:
     Args:
         image: Gray levels, uint8 (height, width).
         kind: Whether it was drawn by hand, is a file, or is an example of the test set.
-        paper: The colour of the ground that it was drawn on.
-        truth: What an example shows, else empty.
+        paper: The colour of the background that it was drawn on.
+        truth: What an example shows; otherwise empty.
     """
 
     image: Tensor
@@ -201,7 +201,7 @@ def import_gradio() -> ModuleType:
     """Gradio, with its statistics and its search for updates switched off.
 
     Raises:
-        InputError: If Gradio or captum, which weighs the pixels, is not installed.
+        InputError: If Gradio or captum, which computes the pixels' shares, is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while it is imported
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -244,7 +244,7 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
     with gradio.Blocks(title="Draw, and watch the network answer", analytics_enabled=False) as page:
         gradio.HTML(
             "<h1>Draw, and watch the network answer</h1><p>Everything on this page is computed on this machine, "
-            "anew at every stroke.</p>",
+            "again after every stroke.</p>",
             elem_classes="mlp-head",
         )
         with gradio.Row():
@@ -292,17 +292,9 @@ def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int 
     # Gradio asks itself whether it serves, which must not go through a proxy
     for variable in ("no_proxy", "NO_PROXY"):
         os.environ[variable] = ",".join(filter(None, (os.environ.get(variable), "127.0.0.1,localhost", host)))
-    settings: dict[str, Any] = {
-        "theme": gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        "css": CSS,
-        "footer_links": [],
-        "ssr_mode": False,  # it would look for Node
-        "share": False,
-        "run_history": False,
-        "enable_monitoring": False,
-        "mcp_server": False,
-        "quiet": True,
-    }
+    settings: dict[str, Any] = dict.fromkeys(("share", "run_history", "enable_monitoring", "mcp_server"), False)
+    settings |= {"css": CSS, "footer_links": [], "quiet": True, "ssr_mode": False}  # ssr_mode would look for Node
+    settings["theme"] = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     page = build_page(contenders)
     try:
         try:

@@ -40,16 +40,6 @@ CANVAS, CANVAS_SCRIPT = _asset("canvas.html"), _asset("canvas.js")
 
 
 @dataclass(frozen=True)
-class LayerPicture:
-    """A hidden layer's outputs as a picture: the data URL, its width on the page in pixels, and the counts."""
-
-    picture: str
-    width: int
-    num_units: int
-    num_active: int
-
-
-@dataclass(frozen=True)
 class Answer:
     """What one network answers to one picture.
 
@@ -101,17 +91,6 @@ class Answer:
         order = list(range(len(shares)))
         return order if len(order) <= MAX_BARS else sorted(order, key=lambda index: -shares[index])[:MAX_BARS]
 
-    @property
-    def layers(self) -> list[LayerPicture]:
-        """A picture of each hidden layer."""
-        pictures = []
-        for outputs in self.hidden:
-            pixels = unit_colors(outputs)
-            columns = pixels.shape[1]
-            width = columns * (10 if columns > 16 else 22)
-            pictures.append(LayerPicture(png_url(pixels), width, len(outputs), int((outputs > 0).sum())))
-        return pictures
-
 
 def png_url(pixels: Pixels) -> str:
     """A data URL of a picture, uint8 (height, width) or (height, width, 3 or 4)."""
@@ -150,12 +129,12 @@ def unit_colors(outputs: Tensor) -> Pixels:
 
 
 def empty_page(names: Sequence[str], class_names: Sequence[str]) -> str:
-    """What stands in the answers' place while there is no picture."""
+    """The page while there is no picture."""
     return _fill("empty", names=names, class_names=class_names)
 
 
 def error_page(cause: str, remedy: str) -> str:
-    """What stands in the answers' place when there can be none."""
+    """The page when a picture cannot be answered."""
     return _fill("error", cause=_sentence(cause), remedy=_sentence(remedy))
 
 
@@ -164,7 +143,7 @@ def answer_page(answers: Sequence[Answer], truth: str, seconds: float) -> str:
 
     Args:
         answers: One per run.
-        truth: What the picture shows, if that is known, else empty.
+        truth: What the picture shows, if that is known; otherwise empty.
         seconds: The time that the answers took.
     """
     return _fill(
@@ -177,6 +156,7 @@ def answer_page(answers: Sequence[Answer], truth: str, seconds: float) -> str:
         percent=_percent,
         png_url=png_url,
         signed_colors=signed_colors,
+        unit_colors=unit_colors,
         max_drawn_units=MAX_DRAWN_UNITS,
     )
 

@@ -75,9 +75,7 @@ def model_card(run: RestoredRun, file: str, to: str, metadata: dict[str, str], c
         metadata=metadata,
         described=described,
         check=check,
-        spec=spec,
-        shift=run.module.normalization.shift,
-        scale=run.module.normalization.scale,
+        run=run,
         typed=_typed,
         splits=[
             (name, f"{len(datamodule.splits[name]):,}", f"`{sha256}`")

@@ -125,19 +125,16 @@ def find_files(given: Sequence[str]) -> list[str]:
         path = Path(name)
         if path.is_dir() and name != STANDARD_INPUT:
             files = sorted(str(file) for file in path.rglob("*") if file.is_file() and _is_picture(file, path))
-            if not files:
-                raise InputError(
-                    f"the folder {name} contains no picture",
-                    f"names must end in {', '.join(sorted(SUFFIXES))}, or contain idx3-ubyte",
-                )
-        elif name == STANDARD_INPUT or path.exists():  # of a pipe or a device read_image says what is wrong with it
+            cause = f"the folder {name} contains no picture"
+            remedy = f"names must end in {', '.join(sorted(SUFFIXES))}, or contain idx3-ubyte"
+        elif name == STANDARD_INPUT or path.exists():  # for a pipe or a device read_image reports what is wrong with it
             files = [name]
         else:
             files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207 - also absolute
-            if not files:
-                has_pattern = glob.has_magic(name)
-                cause = f"no file matches {name}" if has_pattern else f"there is no file {name}"
-                raise InputError(cause, "check the name, or name a folder of pictures")
+            cause = f"no file matches {name}" if glob.has_magic(name) else f"there is no file {name}"
+            remedy = "check the name, or name a folder of pictures"
+        if not files:
+            raise InputError(cause, remedy)
         found += files
     if found.count(STANDARD_INPUT) > 1:
         raise InputError("standard input (-) was named more than once", "name it once: it is one picture")

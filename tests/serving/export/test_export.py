@@ -196,7 +196,7 @@ def test_double_precision_where_rounding_decides(to: FormatName, idx_folder: Pat
 
 
 def test_what_onnx_runtime_cannot_compute_in_double_precision(idx_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="double precision") as caught:
+    with pytest.raises(InputError) as caught:
         export(make_run(tmp_path, idx_folder, activation="gelu", depth=1), "onnx", precision="float64")
     assert "--to torch_export" in caught.value.remedy
     assert not (tmp_path / "export").exists()
@@ -406,12 +406,12 @@ def test_a_wrong_file_does_not_replace_a_good_one(run: Path, monkeypatch: pytest
 def test_no_file_is_overwritten_unasked(run: Path) -> None:
     good = export(restore(run), "safetensors")
     before = good.path.stat()
-    with pytest.raises(InputError, match="exists already"):
-        export(restore(run), "safetensors")
-    assert good.path.stat() == before
-    good.path.unlink()
-    with pytest.raises(InputError, match=r"\.md exists already"):
-        export(restore(run), "safetensors")
+    for _ in range(2):  # the second time only the card is there
+        with pytest.raises(InputError) as caught:
+            export(restore(run), "safetensors")
+        assert "--overwrite" in caught.value.remedy
+        assert not good.path.exists() or good.path.stat() == before
+        good.path.unlink(missing_ok=True)
     assert export(restore(run), "safetensors", overwrite=True).path.stat().st_size == before.st_size
 
 
@@ -426,29 +426,23 @@ def test_a_full_disk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_the_file_goes(run: Path, tmp_path: Path) -> None:
-    restored = restore(run)
-    assert export(restored, "safetensors").path == run / "export" / "model.safetensors"
+    restored, folder = restore(run), tmp_path / "folder"
+    folder.mkdir()
     named = tmp_path / "new" / "mine.safetensors"
-    exported = export(restored, "safetensors", named)
-    assert (exported.path, exported.card) == (named, tmp_path / "new" / "mine.safetensors.md")
-    assert "mine.safetensors" in exported.card.read_text()
-    (tmp_path / "folder").mkdir()
-    assert export(restored, "safetensors", tmp_path / "folder").path == tmp_path / "folder" / "model.safetensors"
+    name = "model.safetensors"
+    for output, path in ((None, run / "export" / name), (named, named), (folder, folder / name)):
+        exported = export(restored, "safetensors", output)
+        assert (exported.path, exported.card) == (path, path.with_name(f"{path.name}.md"))
+        assert path.name in exported.card.read_text()
 
 
-@pytest.mark.parametrize(
-    ("output", "cause"),
-    [
-        ("mine.bin", "end in .safetensors"),
-        ("mine", "end in .safetensors"),
-        ("no/such/folder/mine.safetensors", "No such file"),
-        ("a_file/mine.safetensors", "cannot be written"),
-    ],
-)
-def test_where_no_file_can_go(output: str, cause: str, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["mine.bin", "mine", "no/such/folder/mine.safetensors", "a_file/mine.safetensors"])
+def test_where_no_file_can_go(output: str, run: Path, tmp_path: Path) -> None:
     (tmp_path / "a_file").touch()
-    with pytest.raises(InputError, match=re.escape(cause)):
+    with pytest.raises(InputError) as caught:
         export(restore(run), "safetensors", tmp_path / output)
+    assert str(tmp_path) in caught.value.cause
+    assert "--output" in caught.value.remedy
 
 
 # bad input
