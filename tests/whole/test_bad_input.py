@@ -8,35 +8,24 @@ import hashlib
 import logging
 import os
 import re
-import runpy
 import shlex
 import shutil
 import struct
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import yaml
 from conftest import ROOT
+from finished import call, finish, small_flags
 
 from project.data.sources import known_sets
-from project.runs.build import build_run
-from project.runs.command import run_command
-from project.runs.parser import parse_settings
-from project.runs.train import train
 
 PAGE = ROOT / "docs" / "bad_input.md"
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-FLAGS = (
-    "--data.dataset=idx --data.num_validation=40 --data.batch_size=32 --model.width=16 --trainer.max_epochs=1 "
-    "--trainer.accelerator=cpu --trainer.log_every_n_steps=2"
-)
-
+CONFIG = "run/config.yaml"
 Prepare = Callable[[Path], object]
 """Makes something wrong in a folder that holds good data in `data` and, for evaluate.py, a good run in `run`."""
 
@@ -61,13 +50,17 @@ class Row:
 
 
 def change(name: str, how: Callable[[bytes], bytes]) -> Prepare:
-    """Rewrite one of the data files."""
+    """Rewrite a file; one without a folder in its name is of the data."""
 
     def prepare(folder: Path) -> None:
-        path = folder / "data" / name
+        path = folder / (name if "/" in name else f"data/{name}")
         path.write_bytes(how(path.read_bytes()))
 
     return prepare
+
+
+def write(name: str, content: bytes) -> Prepare:
+    return lambda folder: (folder / name).write_bytes(content)
 
 
 def header(*sizes: int, element_type: int = 8) -> bytes:
@@ -95,23 +88,6 @@ def flip_a_bit_of_mnist(folder: Path) -> None:
     (raw / TRAIN_IMAGES).write_bytes(content)
 
 
-def text(name: str, content: str) -> Prepare:
-    return lambda folder: (folder / name).write_text(content)
-
-
-def binary(name: str, content: bytes) -> Prepare:
-    return lambda folder: (folder / name).write_bytes(content)
-
-
-def settings(name: str, **content: object) -> Prepare:
-    return text(name, yaml.safe_dump(content))
-
-
-def cut_checkpoint(folder: Path) -> None:
-    path = folder / "run" / "checkpoints" / "best.ckpt"
-    path.write_bytes(path.read_bytes()[:1000])
-
-
 def with_code(folder: Path) -> None:
     """A checkpoint that, loaded as a pickle, would call a function."""
     path = folder / "run" / "checkpoints" / "best.ckpt"
@@ -125,18 +101,6 @@ class Exploit:
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return os.mkdir, ("this must never be made",)
-
-
-def change_settings(section: str, **content: object) -> Prepare:
-    """Change the settings that a run has saved."""
-
-    def prepare(folder: Path) -> None:
-        path = folder / "run" / "config.yaml"
-        saved = yaml.safe_load(path.read_text())
-        saved[section].update(content)
-        path.write_text(yaml.safe_dump(saved))
-
-    return prepare
 
 
 def remove(name: str) -> Prepare:
@@ -334,24 +298,28 @@ PREPARE: dict[str, Prepare] = {
     "one flipped bit in a known data set": flip_a_bit_of_mnist,
     "a gzip bomb: a small file that announces terabytes": gzipped(header(2**32 - 1, 28, 28) + bytes(100_000)),
     "a gzip bomb: a small file that goes on for long after its end": gzipped(header(240, 8, 9) + bytes(5_000_000)),
-    "a settings file that is not YAML": text("a.yaml", "model: {depth: [\n"),
-    "a settings file that is not text": binary("a.yaml", b"\xff\xfe\0\x80"),
-    "a settings file that holds a list": text("a.yaml", "- model\n- data\n"),
-    "an empty settings file": text("a.yaml", ""),
-    "a misspelt key in a settings file": settings("a.yaml", model={"dpth": 3}),
-    "a misspelt section in a settings file": settings("a.yaml", modle={"depth": 3}),
-    "a name that does not exist, in a settings file": settings("a.yaml", model={"optimizer": "adma"}),
-    "an object in a settings file": text("a.yaml", "model: !!python/object/apply:os.mkdir [this must never be made]\n"),
-    "a file where the folder of runs should be": text("file", ""),
+    "a settings file that is not YAML": write("a.yaml", b"model: {depth: [\n"),
+    "a settings file that is not text": write("a.yaml", b"\xff\xfe\0\x80"),
+    "a settings file that holds a list": write("a.yaml", b"- model\n- data\n"),
+    "an empty settings file": write("a.yaml", b""),
+    "a misspelt key in a settings file": write("a.yaml", b"model: {dpth: 3}"),
+    "a misspelt section in a settings file": write("a.yaml", b"modle: {depth: 3}"),
+    "a name that does not exist, in a settings file": write("a.yaml", b"model: {optimizer: adma}"),
+    "an object in a settings file": write(
+        "a.yaml", b"model: !!python/object/apply:os.mkdir [this must never be made]\n"
+    ),
+    "a file where the folder of runs should be": write("file", b""),
     "the name of another run": lambda folder: (folder / "runs" / "idx" / "first").mkdir(parents=True),
     "a run without a checkpoint": remove("run/checkpoints"),
-    "a checkpoint that is cut short": cut_checkpoint,
-    "a checkpoint of another architecture": change_settings("model", width=17),
+    "a checkpoint that is cut short": change("run/checkpoints/best.ckpt", lambda content: content[:1000]),
+    "a checkpoint of another architecture": change(CONFIG, lambda content: content.replace(b"width: 16", b"width: 17")),
     "a checkpoint with code in it": with_code,
-    "a class path in a run's settings": change_settings("model", class_path="os.system"),
-    "a run whose settings are no YAML": text("run/config.yaml", "model: ["),
+    "a class path in a run's settings": change(
+        CONFIG, lambda content: content.replace(b"model:", b"model:\n  class_path: os.system")
+    ),
+    "a run whose settings are no YAML": write(CONFIG, b"model: ["),
     "a run whose data are gone": remove("data"),
-    "an export onto a file that is there": text("model.pt2", "something else"),
+    "an export onto a file that is there": write("model.pt2", b"something else"),
 }
 
 
@@ -371,27 +339,16 @@ SECTIONS = read_table()
 ROWS = [row for rows in SECTIONS.values() for row in rows]
 
 
-def make_data(folder: Path) -> None:
-    """240 training and 57 test pictures of 8 by 9 pixels, three classes."""
-    generator = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    for num, images, labels in ((240, TRAIN_IMAGES, TRAIN_LABELS), (57, TEST_IMAGES, TEST_LABELS)):
-        (folder / images).write_bytes(header(num, 8, 9) + generator.bytes(num * 72))
-        (folder / labels).write_bytes(header(num) + bytes(i % 3 for i in range(num)))
+assert set(PREPARE) <= {row.given for row in ROWS}
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with good data and a good run."""
     folder = tmp_path_factory.mktemp("good")
-    make_data(folder / "data")
-    run = build_run(
-        parse_settings(
-            [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}", "--run_name=run"]
-        )
-    )
-    train(run)
-    shutil.move(folder / "runs" / "idx" / "run", folder / "run")
+    shutil.copytree(idx_folder, folder / "data")
+    run = finish(*small_flags(folder / "data", folder / "runs"), "--trainer.max_epochs=1")
+    shutil.move(run, folder / "run")
     shutil.rmtree(folder / "runs")
     return folder
 
@@ -420,67 +377,52 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def usual(folder: Path) -> list[str]:
+    flags = [*small_flags(folder / "data", folder / "runs"), "--trainer.max_epochs=1", "--trainer.log_every_n_steps=2"]
+    return [*flags, "--trainer.accelerator=cpu"]
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.given.replace(" ", "-"))
-def test_bad_input(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input(row: Row, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if "GPU" in row.given and not NO_GPU:
         pytest.skip("there is a GPU")
     if "/proc" in row.flags and not Path("/proc/self").exists():
         pytest.skip("there is no /proc")
     PREPARE.get(row.given, lambda _: None)(folder)
-    usual = [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}"]
-    args = [
-        *{"train": usual, "evaluate": ["--accelerator=cpu"]}.get(row.script, []),
-        *shlex.split(row.flags.replace("{}", str(folder))),
-    ]
     before = everything(folder.parent)
-    monkeypatch.setattr(sys, "argv", [f"{row.script}.py", *args])
-    main = runpy.run_path(str(ROOT / "scripts" / f"{row.script}.py"))["main"]
-    with pytest.raises(SystemExit) as stopped:  # any other exception would be a traceback
-        run_command(main)
-    printed = capsys.readouterr()
-    assert stopped.value.code == 2, printed.err
-    assert printed.out == ""
-    lines = printed.err.splitlines()
-    assert len(lines) == 2, printed.err
-    assert lines[0].startswith("error: ")
-    assert lines[1].startswith("  fix: ")
-    version = torch.__version__
-    assert row.cause.replace("{version}", version).replace("{}", str(folder)) in lines[0]
-    assert row.remedy.replace("{}", str(folder)) in lines[1]
-    assert len(lines[1]) > len("  fix: ")
+    common = {"train": usual(folder), "evaluate": ["--accelerator=cpu"]}.get(row.script, [])
+    # any exception other than SystemExit would be a traceback
+    said = call(capsys, row.script, *common, *shlex.split(row.flags.replace("{}", str(folder))))
+    assert (said.status, said.out) == (2, ""), said.err
+    cause, remedy = said.err.splitlines()
+    assert cause.startswith("error: ")
+    assert remedy.startswith("  fix: ")
+    assert row.cause.replace("{version}", torch.__version__).replace("{}", str(folder)) in cause
+    assert row.remedy.replace("{}", str(folder)) in remedy
+    assert len(remedy) > len("  fix: ")
     # nothing was written: no run folder, no half of a file
     after = everything(folder.parent)
-    empty = {"place/runs", "place/runs/idx"}  # where a run folder was taken away again
-    assert {name: found for name, found in after.items() if name not in empty} == {
-        name: found for name, found in before.items() if name not in empty
-    }
+    for name in ("place/runs", "place/runs/idx"):  # where a run folder was taken away again
+        before.pop(name, None)
+        after.pop(name, None)
+    assert after == before
 
 
-def test_no_validation_is_accepted_with_a_word(
+def test_no_validation_is_accepted_and_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *usual, "--data.num_validation=0"])
     monkeypatch.setattr(logging.getLogger("project"), "handlers", [])  # pytest's own, in place of the terminal's
-    with pytest.raises(SystemExit) as stopped:
-        run_command(runpy.run_path(str(ROOT / "scripts" / "train.py"))["main"])
-    assert stopped.value.code == 0
-    assert (
-        "data.num_validation is 0: no validation, so train/accuracy decides the best epoch" in capsys.readouterr().err
-    )
+    said = call(capsys, "train", *usual(folder), "--data.num_validation=0")
+    assert said.status == 0
+    assert "data.num_validation is 0: no validation, so train/accuracy decides the best epoch" in said.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    closed = folder / "closed"
-    closed.mkdir(mode=0o500)
-    monkeypatch.setattr(sys, "argv", ["train.py", *FLAGS.split(), f"--data.root={folder}/data", f"--run_root={closed}"])
-    with pytest.raises(SystemExit) as stopped:
-        run_command(runpy.run_path(str(ROOT / "scripts" / "train.py"))["main"])
-    assert stopped.value.code == 2
-    assert "Permission denied" in capsys.readouterr().err
+def test_a_folder_that_may_not_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "closed").mkdir(mode=0o500)
+    said = call(capsys, "train", *usual(folder), f"--run_root={folder / 'closed'}")
+    assert said.status == 2
+    assert "Permission denied" in said.err
 
 
 def page() -> str:

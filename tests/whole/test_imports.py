@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -139,24 +140,8 @@ def test_there_is_no_drawer_for_everything() -> None:
     assert seen >= 150
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["train.py --help", "evaluate.py --help", "report.py --help", "diagnose.py --data.dataset=idx --data.root={}"],
-)
-def test_a_command_imports_only_what_it_needs(command: str, idx_folder: Path) -> None:
-    """Beside what pytorch_lightning imports by itself."""
-    script, *flags = command.format(idx_folder).split()
-    flags += ["--data.num_validation=40"] if script == "diagnose.py" else []
-    code = f"""
-import contextlib, io, runpy, sys
-sys.argv = {[script, *flags]!r}
-with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as printed:
-    runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
-assert printed.getvalue()
-print(sorted({{"captum", "gradio", "onnx", "optuna", "sqlalchemy", "tensorboard"}} & set(sys.modules)))
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
-    assert result.stdout == "[]\n"
+HEAVY = ["captum", "gradio", "onnx", "optuna", "sqlalchemy", "tensorboard"]
+"""What only a part of the scripts needs."""
 
 
 REFUSED = [
@@ -183,7 +168,7 @@ REFUSED = [
 ASK = """
 import contextlib, io, json, runpy, sys
 found = []
-script, asked = sys.argv[1:]
+script, asked, names = sys.argv[1:]
 for words in json.loads(asked):
     said, status = io.StringIO(), None
     sys.argv = [script, *words]
@@ -192,10 +177,23 @@ for words in json.loads(asked):
             runpy.run_path(script, run_name="__main__")
         except SystemExit as leaving:
             status = leaving.code
-    loaded = sorted({"torch", "pytorch_lightning"} & set(sys.modules))
+    loaded = sorted(set(json.loads(names)) & set(sys.modules))
     found.append([words, status, loaded, said.getvalue().count("error: "), said.getvalue().count("  fix: ")])
 print(json.dumps(found))
 """
+
+
+def ask(script: str, asked: list[list[str]], names: list[str], folder: Path) -> list[list[Any]]:
+    """Call a script with several command lines in one process: status, which modules are loaded then, errors, fixes."""
+    command = [sys.executable, "-c", ASK, str(SCRIPTS[script]), json.dumps(asked), json.dumps(names)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=300)
+    return list(json.loads(result.stdout))
+
+
+def test_an_examination_imports_only_what_it_needs(idx_folder: Path, tmp_path: Path) -> None:
+    """Beside what pytorch_lightning imports by itself."""
+    words = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40"]
+    assert ask("diagnose", [words], HEAVY, tmp_path) == [[words, 0, [], 0, 0]]
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
@@ -205,7 +203,5 @@ def test_help_and_refusals_come_before_torch_is_loaded(script: str, tmp_path: Pa
     lines = ["--helpp", "--no_such_setting 3", "-x"]
     lines += REFUSED if script in ("train", "diagnose") else []
     asked = [["--help"], *(shlex.split(line.format(folder=tmp_path)) for line in lines)]
-    command = [sys.executable, "-c", ASK, str(SCRIPTS[script]), json.dumps(asked)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
     expected = [[asked[0], 0, [], 0, 0], *([words, 2, [], 1, 1] for words in asked[1:])]
-    assert json.loads(result.stdout) == expected
+    assert ask(script, asked, ["torch", "pytorch_lightning", *HEAVY], tmp_path) == expected
