@@ -9,11 +9,13 @@ from project.runs.parser import Parser
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "runs", type=Path, nargs="+", help="Run folders, or checkpoints inside some; shown side by side."
+        "runs", type=Path, nargs="+", help="Run folders, or checkpoints inside them; they are shown side by side."
     )
     parser.add_argument("--port", type=int, default=7860, help="Port to listen on; 0 takes any free one.")
-    parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on; the default is private.")
-    parser.add_argument("--data_root", type=Path | None, default=None, help="Where the data are, if they have moved.")
+    parser.add_argument(
+        "--host", type=str, default="127.0.0.1", help="Address to listen on; only this machine can reach the default."
+    )
+    parser.add_argument("--data_root", type=Path | None, default=None, help="Folder of the data, if they have moved.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     # imported late: help and refusals do not wait for torch

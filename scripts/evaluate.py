@@ -11,8 +11,8 @@ from project.runs.parser import Parser
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("run", type=Path, help="Run folder, or a checkpoint inside one.")
-    parser.add_argument("--split", type=SplitName, default="test", help="Which split to score.")
-    parser.add_argument("--data_root", type=Path | None, default=None, help="Where the data are, if they have moved.")
+    parser.add_argument("--split", type=SplitName, default="test", help="The split to score.")
+    parser.add_argument("--data_root", type=Path | None, default=None, help="Folder of the data, if they have moved.")
     parser.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu, or auto.")
     parser.add_argument("--json", action="store_true", help="Print one JSON object and nothing else.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")

@@ -13,14 +13,17 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="Run folder, or a checkpoint inside one.")
     parser.add_argument("--to", type=FormatName, required=True, help="The file's format.")
     parser.add_argument(
-        "--output", type=Path | None, default=None, help="File, or folder for it; RUN/export if not given."
+        "--output", type=Path | None, default=None, help="File, or folder for it; RUN/export by default."
     )
     parser.add_argument(
-        "--precision", type=PrecisionName, default="float32", help="In which the file computes; answers are float32."
+        "--precision",
+        type=PrecisionName,
+        default="float32",
+        help="Precision in which the file computes; its answers are float32.",
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace a file that is there already.")
-    parser.add_argument("--split", type=SplitName, default="test", help="Whose pictures the file is checked on.")
-    parser.add_argument("--data_root", type=Path | None, default=None, help="Where the data are, if they have moved.")
+    parser.add_argument("--split", type=SplitName, default="test", help="Split whose pictures the file is checked on.")
+    parser.add_argument("--data_root", type=Path | None, default=None, help="Folder of the data, if they have moved.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     # imported late: help and refusals do not wait for torch

@@ -17,19 +17,22 @@ def main() -> int:
         nargs="+",
         help="Picture files, folders, patterns, IDX files (plain or gzipped), or - for one picture on standard input.",
     )
-    parser.add_argument("--top", type=int, default=3, help="How many of the most probable classes to tell.")
-    parser.add_argument("--format", type=OutputFormat, default="table", help="How to print them.")
+    parser.add_argument("--top", type=int, default=3, help="How many of the most probable classes to show.")
+    parser.add_argument("--format", type=OutputFormat, default="table", help="How the predictions are printed.")
     parser.add_argument(
         "--polarity",
         type=Polarity,
         default="auto",
-        help="auto inverts pictures that are dark on light, if the run is of MNIST or FashionMNIST; as_is none; "
-        "invert every one.",
+        help="auto inverts pictures that are dark on light, if the run's data are MNIST or FashionMNIST; as_is inverts "
+        "no picture; invert inverts every picture.",
     )
-    parser.add_argument("--center", action="store_true", help="Scale and center the ink as was done for MNIST.")
-    parser.add_argument("--batch_size", type=int, default=256, help="Most pictures in one forward pass.")
+    parser.add_argument("--center", action="store_true", help="Scale and center the ink, as was done for MNIST.")
+    parser.add_argument("--batch_size", type=int, default=256, help="Maximum number of pictures in one forward pass.")
     parser.add_argument(
-        "--num_threads", type=int | None, default=None, help="That read files; what suits their sizes if null."
+        "--num_threads",
+        type=int | None,
+        default=None,
+        help="Number of threads that read files; if not given, the sizes of the files decide.",
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
@@ -47,7 +50,9 @@ def main() -> int:
     batches = predict_files(run, files, reader, arguments.top, arguments.batch_size, arguments.num_threads)
     console = Console(stderr=True, highlight=False)
     if arguments.polarity == "auto" and polarity == "as_is":
-        console.print("pictures stay as they are: this run's data are your own, dark on light or not (--polarity)")
+        console.print(
+            "pictures stay as they are: whether this run's data are dark on light is not known (see --polarity)"
+        )
     failures = print_predictions(batches, len(files), arguments.format, sys.stdout, console)
     return 1 if failures else 0
 

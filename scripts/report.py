@@ -1,4 +1,4 @@
-"""Compare what has run, a study's arms or single runs: python scripts/report.py runs/studies/NAME"""
+"""Compare finished runs, a study's arms or single runs: python scripts/report.py runs/studies/NAME"""
 
 from pathlib import Path
 
@@ -10,8 +10,10 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("paths", type=Path, nargs="+", help="Studies' folders, or two or more run folders.")
     parser.add_argument("--storage", type=str | None, default=None, help="The database of a study that used one.")
-    parser.add_argument("--metric", type=str, default="test/accuracy", help="What is compared between single runs.")
-    parser.add_argument("--out", type=Path | None, default=None, help="Where the report goes; STUDY/report by default.")
+    parser.add_argument(
+        "--metric", type=str, default="test/accuracy", help="Metric that is compared between single runs."
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="Folder for the report; STUDY/report by default.")
     parser.add_argument(
         "--publish",
         type=Path | None,
@@ -30,7 +32,7 @@ def main() -> None:
         study, records = compare_runs(arguments.paths, arguments.metric)
         print_report(write_report(study, records, arguments.out or Path("runs/report")))
         return
-    from project.studies.running.engine import study_records  # which brings Optuna and SQLAlchemy along
+    from project.studies.running.engine import study_records  # which imports Optuna and SQLAlchemy
 
     reports = []
     for folder in arguments.paths:

@@ -1,4 +1,4 @@
-"""Train a multilayer perceptron, test it, and say what happened: python scripts/train.py --model.depth 3"""
+"""Train a multilayer perceptron, test it, and report the results: python scripts/train.py --model.depth 3"""
 
 from project.runs.command import run_command
 from project.runs.parser import parse_settings

@@ -32,15 +32,11 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
         )
     run.datamodule.scored_split = split
     quieten_lightning()
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=run.precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
+    precision = run.trainer.get("precision")
+    trainer = Trainer(accelerator=accelerator, devices=1, precision=precision, logger=False, **quiet)
     trainer.test(run.module, datamodule=run.datamodule, verbose=False)
     metrics: dict[str, Any] = {f"{split}/loss": float(trainer.callback_metrics["test/loss"])}
     metrics |= {f"{split}/{name}": value for name, value in run.module.metrics().items()}
@@ -58,10 +54,9 @@ def accuracy_interval(num_correct: int, num_examples: int) -> tuple[float, float
 
 
 def scored_metrics(run: RestoredRun) -> dict[str, Any]:
-    """What metrics.json says of the run's checkpoint.
+    """The content of metrics.json, if it is about the run's checkpoint; otherwise empty.
 
-    It is empty if the metrics are another checkpoint's or the training is not over: a training scores its best
-    checkpoint, or its last one if it keeps no best one.
+    A training that has ended has scored its best checkpoint, or its last one if it kept no best one.
     """
     is_scored = run.checkpoint.name == "best.ckpt" or not run.checkpoint.with_name("best.ckpt").exists()
     return run.metrics if is_scored and run.metrics.get("status") in ("completed", "early_stopped") else {}

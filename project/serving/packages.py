@@ -11,7 +11,7 @@ def require(module: str, extra: str) -> ModuleType:
 
     Args:
         module: The module's full name.
-        extra: The extra of setup.cfg that brings the package, such as demo.
+        extra: The extra of setup.cfg that installs the package, such as demo.
 
     Raises:
         InputError: If the package is not installed.

@@ -1,5 +1,6 @@
 """A trained network and its data settings from a run folder, read as data: no code in it is imported or run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,25 +27,25 @@ from project.training.settings import ModelSettings
 
 @dataclass(frozen=True)
 class RestoredRun:
-    """What a run folder holds.
+    """What a run folder contains.
 
     Args:
         folder: The run folder.
         checkpoint: The checkpoint that the weights are from.
         module: The module with the trained weights and the training split's normalization.
-        datamodule: The data module with the run's data settings; the data are loaded at their first use.
-        precision: The Trainer's precision, or None for its default.
+        datamodule: The data module with the run's data settings; the data are loaded when they are first used.
+        trainer: The Trainer's settings, as the run saved them.
     """
 
     folder: Path
     checkpoint: Path
     module: ImageModule
     datamodule: ImageDataModule
-    precision: Any
+    trainer: Mapping[str, Any]
 
     @property
     def model(self) -> ImageModule:
-        """The network, for use: gray levels 0–255 (batch, height, width), uint8 or float, to logits (batch, outputs).
+        """The network, ready to use: gray levels 0–255 (batch, height, width), uint8 or float, to (batch, outputs).
 
         Its first step is the training split's normalization, so the pictures need no other preparation.
         """
@@ -52,7 +53,7 @@ class RestoredRun:
 
     @property
     def normalization(self) -> Normalization:
-        """Fitted on the training split, the first step of `model`."""
+        """The first step of `model`, fitted on the training split."""
         return self.module.normalization
 
     @property
@@ -62,7 +63,7 @@ class RestoredRun:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json says, by its names; empty for a run that has not ended.
+        """The content of metrics.json; empty for a run that has not ended.
 
         Raises:
             InputError: If the file is damaged.
@@ -71,10 +72,7 @@ class RestoredRun:
 
     @property
     def polarity(self) -> Polarity:
-        """How pictures from outside become like the run's own: auto where those are known to be light on dark.
-
-        MNIST and FashionMNIST are light on dark. Of a user's own data this is not known, and pictures stay as they are.
-        """
+        """How other pictures are brought to the polarity of the run's own; unknown for the user's own data: as_is."""
         return "as_is" if self.datamodule.settings.dataset == "idx" else "auto"
 
     def read(self, source: str | Path | BinaryIO, polarity: Polarity | None = None, center: bool = False) -> Tensor:
@@ -82,14 +80,14 @@ class RestoredRun:
 
         Args:
             source: The file's name, or an open binary file; the picture has any size, in colour or gray.
-            polarity: What happens to the gray levels (see `fit_image`); the run's own if None.
-            center: Whether to scale and center the ink as MNIST's was.
+            polarity: What happens to the gray levels (see `fit_image`); the run's own polarity if None.
+            center: Whether the ink is scaled and centered as MNIST's was.
 
         Raises:
             InputError: If it is not a picture, or is damaged.
         """
-        spec, image = self.module.spec, read_image(source)
-        return fit_image(image, spec.height, spec.width, polarity or self.polarity, center)[0]
+        spec = self.module.spec
+        return fit_image(read_image(source), spec.height, spec.width, polarity or self.polarity, center)[0]
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
@@ -111,28 +109,32 @@ class RestoredRun:
                 "read them with the run's read(), or fit them with project.serving.predict.image_files.fit_image",
             )
         parts = [model(part.to(model.device)).cpu() for part in torch.split(batch, EVALUATION_BATCH)]
-        outputs = torch.cat(parts)
-        if spec.task == "regression":
-            return spec.in_target_unit(outputs[:, 0])
-        return probabilities(outputs, spec.task)
+        return answers(torch.cat(parts), spec)
 
 
-def read_settings(folder: Path) -> tuple[ModelSettings, DataSettings, int]:
-    """The model's and the data's settings of a run, checked, and `seed_everything`.
+def answers(outputs: Tensor, spec: DataSpec) -> Tensor:
+    """What a network's outputs, (n, outputs), mean: probabilities (n, classes), or values in the target's unit (n,)."""
+    if spec.task == "regression":
+        return spec.in_target_unit(outputs[:, 0])
+    return probabilities(outputs, spec.task)
+
+
+def build_network(settings: ModelSettings, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> ImageModule:
+    """Build the network that settings describe, with trained weights and in evaluation mode.
+
+    Args:
+        settings: The model's settings.
+        spec: The fields of `DataSpec`, as a checkpoint or an exported file stores them.
+        state: The weights and buffers by name; they decide the shapes of the normalization.
 
     Raises:
-        InputError: If config.yaml is missing, unreadable, or holds a setting that does not exist.
+        Exception: Any error of the constructors, if the three do not fit together.
     """
-    config = read_yaml(folder / "config.yaml")
-    known = {name: config.get(name, {}) for name in ("model", "data")}
-    for name, section in known.items():
-        if not isinstance(section, dict):
-            raise InputError(
-                f"{folder / 'config.yaml'}: {name} must be a mapping", "restore the file that the run wrote"
-            )
-    parsed = model_and_data_parser().parse_object({**known, "seed_everything": config.get("seed_everything", 0)})
-    settings = parsed.as_dict()
-    return ModelSettings(**settings["model"]), DataSettings(**settings["data"]), settings["seed_everything"]
+    normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
+    described = DataSpec(**{**spec, "class_names": tuple(spec["class_names"])})  # JSON makes the names a list
+    module = ImageModule(described, normalization, settings)
+    module.load_state_dict(state)
+    return module.eval()
 
 
 def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
@@ -143,35 +145,38 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
         data_root: The folder where the data are now, if they have moved; a prediction does not need them.
 
     Raises:
-        InputError: If there is no run, no checkpoint, or the two do not fit together.
+        InputError: If there is no run or no checkpoint, if config.yaml is missing or wrong, or if the checkpoint and
+            the settings do not fit together.
     """
     path = Path(path)
     folder = find_run_folder(path)
-    checkpoint_path = path
-    if not path.is_file():
-        candidates = [folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
-        existing = [candidate for candidate in candidates if candidate.is_file()]
-        if not existing:
-            raise InputError(f"{folder} has no checkpoint yet", "train it first, or name another run")
-        checkpoint_path = existing[0]
-    (model, data, seed), checkpoint = read_settings(folder), load_checkpoint(checkpoint_path)
+    candidates = [path] if path.is_file() else [folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    checkpoint_path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if checkpoint_path is None:
+        raise InputError(f"{folder} has no checkpoint yet", "train it first, or name another run")
+    config = read_yaml(folder / "config.yaml")
+    known = {"seed_everything": config.get("seed_everything", 0)}
+    for name in ("model", "data"):
+        known[name] = config.get(name, {})
+        if not isinstance(known[name], dict):
+            raise InputError(
+                f"{folder / 'config.yaml'}: {name} must be a mapping", "restore the file that the run wrote"
+            )
+    settings = model_and_data_parser().parse_object(known).as_dict()
+    model, data = ModelSettings(**settings["model"]), DataSettings(**settings["data"])
     if data_root is not None:
         data = replace(data, root=str(data_root))
-    state = checkpoint["state_dict"]
+    checkpoint = load_checkpoint(checkpoint_path)
     try:
-        spec = DataSpec(**checkpoint["spec"])
-        normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
-        module = ImageModule(spec, normalization, model)
-        module.load_state_dict(state)
+        module = build_network(model, checkpoint["spec"], checkpoint["state_dict"])
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # what a foreign checkpoint contains may raise anything
         last = str(error).splitlines()[-1].strip()
         raise InputError(
             f"{checkpoint_path} does not fit the settings in {folder / 'config.yaml'}: {last}",
             "use a checkpoint and a config.yaml of the same run",
         ) from None
-    datamodule = ImageDataModule(data, task=model.task, seed=seed)
-    trainer_settings = read_yaml(folder / "config.yaml").get("trainer")
-    precision = trainer_settings.get("precision") if isinstance(trainer_settings, dict) else None
-    return RestoredRun(folder, checkpoint_path, module, datamodule, precision)
+    datamodule = ImageDataModule(data, task=model.task, seed=settings["seed_everything"])
+    trainer = config.get("trainer")
+    return RestoredRun(folder, checkpoint_path, module, datamodule, trainer if isinstance(trainer, dict) else {})

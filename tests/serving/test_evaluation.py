@@ -2,28 +2,23 @@
 
 import json
 import math
-import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
+from finished import call, finish, read_metrics, small_flags
 from statsmodels.stats.proportion import proportion_confint
 
 from project.data.loaders import EVALUATION_BATCH
 from project.errors import InputError
-from project.runs.build import build_run
-from project.runs.parser import parse_settings
-from project.runs.train import train
 from project.serving.evaluation import evaluate
 from project.serving.restore import restore
 
-SCRIPT = ROOT / "scripts" / "evaluate.py"
 TASKS = {
     "multiclass": ["--data.normalization=feature_standardize", "--data.augmentation=[shift, mixup]"],
     "binary": ["--model.task=binary", "--data.classes=[2, 0]"],
@@ -35,28 +30,27 @@ TASKS = {
 def run(request: pytest.FixtureRequest, idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of each task, moved away from where it was trained."""
     base = tmp_path_factory.mktemp(request.param)
-    flags = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
-    more = ["--model.width=16", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", f"--run_root={base / 'runs'}"]
-    more += ["--trainer.log_every_n_steps=2"]
-    cli = build_run(
-        parse_settings([*flags, *more, *TASKS[request.param], "--seed_everything=3", "--data.split_seed=4"])
-    )
-    train(cli)
+    seeds = ["--seed_everything=3", "--data.split_seed=4"]
+    folder = finish(*small_flags(idx_folder, base / "runs"), *TASKS[request.param], *seeds)
     moved = base / "elsewhere" / "renamed"
     moved.parent.mkdir()
-    shutil.move(cli.folder, moved)
+    shutil.move(folder, moved)
     shutil.rmtree(base / "runs")
     return moved
 
 
-def written(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "metrics.json").read_text()))
+def of_split(metrics: dict[str, Any], split: str) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name.startswith(f"{split}/")}
+
+
+def num_test(metrics: dict[str, Any]) -> int:
+    return sum(map(sum, metrics["test/confusion_matrix"]))
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_the_same_numbers_as_training(run: Path, split: Any) -> None:
     found = evaluate(restore(run), split, "cpu")
-    expected = {name: value for name, value in written(run).items() if name.startswith(f"{split}/")}
+    expected = of_split(read_metrics(run), split)
     interval = found.pop(f"{split}/accuracy_interval", None)
     assert found == expected
     assert (interval is None) == (f"{split}/rmse" in expected)
@@ -90,65 +84,40 @@ def test_data_that_have_moved(run: Path, idx_folder: Path, tmp_path: Path) -> No
     shutil.copytree(idx_folder, tmp_path / "there")
     again = restore(run, data_root=tmp_path / "there")
     assert again.datamodule.settings.root == str(tmp_path / "there")
-    assert evaluate(again, "test", "cpu")["test/loss"] == written(run)["test/loss"]
+    assert evaluate(again, "test", "cpu")["test/loss"] == read_metrics(run)["test/loss"]
 
 
 def test_all_settings_come_back(run: Path) -> None:
     restored = restore(run)
-    assert restored.datamodule.settings.split_seed == 4
-    assert restored.datamodule.seed == 3
-    assert restored.folder == run
-    assert restored.checkpoint == run / "checkpoints" / "best.ckpt"
+    assert (restored.datamodule.settings.split_seed, restored.datamodule.seed) == (4, 3)
+    assert (restored.folder, restored.checkpoint) == (run, run / "checkpoints" / "best.ckpt")
     origin = json.loads((run / "provenance.json").read_text())
     assert restored.datamodule.split_sha256 == origin["data"]["split_sha256"]
-    mean = restored.datamodule.normalization.shift
-    assert torch.equal(restored.module.normalization.shift, mean)
-
-
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """The script's main function, called with flags."""
-
-    def call(*flags: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *flags, "--accelerator", "cpu"])
-        runpy.run_path(str(SCRIPT))["main"]()
-
-    return call
+    assert torch.equal(restored.module.normalization.shift, restored.datamodule.normalization.shift)
 
 
 @pytest.mark.parametrize("split", ["test", "validation", "train"])
-def test_json(run: Path, main: Callable[..., None], capsys: pytest.CaptureFixture[str], split: str) -> None:
-    main(str(run), "--json", "--split", split)
-    printed = capsys.readouterr().out
-    assert len(printed.splitlines()) == 1
-    found = json.loads(printed)
-    assert all(name.startswith(f"{split}/") for name in found)
-    if split != "train":
-        assert {name: found[name] for name in written(run) if name.startswith(f"{split}/")} == {
-            name: value for name, value in written(run).items() if name.startswith(f"{split}/")
-        }
+def test_json(run: Path, capsys: pytest.CaptureFixture[str], split: str) -> None:
+    said = call(capsys, "evaluate", run, "--json", "--split", split, "--accelerator", "cpu")
+    assert len(said.out.splitlines()) == 1
+    assert of_split(said.json, split) == said.json
+    expected = of_split(read_metrics(run), split)  # nothing for the training split
+    assert {name: said.json[name] for name in expected} == expected
 
 
-def test_tables(run: Path, main: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    main(str(run))
-    text, metrics = capsys.readouterr().out, written(run)
+def test_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, metrics = call(capsys, "evaluate", run, "--accelerator=cpu").out, read_metrics(run)
     assert f"{metrics['test/loss']:.4f}" in text
     if "test/rmse" in metrics:
-        assert "root mean squared error" in text
         assert "Confusion" not in text
         return
-    low, high = proportion_confint(
-        round(metrics["test/accuracy"] * num_test(metrics)), num_test(metrics), method="wilson"
-    )
+    num = num_test(metrics)
+    low, high = proportion_confint(round(metrics["test/accuracy"] * num), num, method="wilson")
     assert f"accuracy {metrics['test/accuracy']:.2%}, 95 % interval {low:.2%} to {high:.2%}" in text
     names = list(metrics["test/class_accuracy"])
     for name, row in zip(names, metrics["test/confusion_matrix"], strict=True):
         share = row[names.index(name)] / sum(row)
         assert any(line.split()[1] == name and f"{share:.1%}" in line for line in text.splitlines() if "%" in line[20:])
-
-
-def num_test(metrics: dict[str, Any]) -> int:
-    return sum(map(sum, metrics["test/confusion_matrix"]))
 
 
 def test_interval(run: Path) -> None:
@@ -167,48 +136,28 @@ def test_interval(run: Path) -> None:
     assert (low, high) == pytest.approx((centre - half, centre + half), abs=1e-12)
 
 
-def test_a_run_without_validation(small_run: list[str]) -> None:
-    cli = build_run(parse_settings([*small_run, "--data.num_validation=0", "--trainer.max_epochs=1"]))
-    train(cli)
-    restored = restore(cli.folder)
-    with pytest.raises(InputError, match="no validation split"):
-        evaluate(restored, "validation", "cpu")
-    assert evaluate(restored, "test", "cpu")["test/loss"] == written(cli.folder)["test/loss"]
-
-
-def test_precision_comes_back(small_run: list[str]) -> None:
-    cli = build_run(parse_settings([*small_run, "--trainer.precision=bf16-mixed", "--trainer.max_epochs=1"]))
-    train(cli)
-    restored = restore(cli.folder)
-    assert restored.precision == "bf16-mixed"
-    found = evaluate(restored, "test", "cpu")
-    assert found["test/loss"] == written(cli.folder)["test/loss"]
+@pytest.mark.parametrize("flag", ["--data.num_validation=0", "--trainer.precision=bf16-mixed"])
+def test_other_settings_come_back(flag: str, small_run: list[str]) -> None:
+    restored = restore(finish(*small_run, flag, "--trainer.max_epochs=1"))
+    assert evaluate(restored, "test", "cpu")["test/loss"] == restored.metrics["test/loss"]
+    if "precision" in flag:
+        assert restored.trainer["precision"] == "bf16-mixed"
+    else:
+        with pytest.raises(InputError, match=r"data\.num_validation is 0"):
+            evaluate(restored, "validation", "cpu")
 
 
 def test_a_split_larger_than_one_forward_pass(real_data: Path, tmp_path: Path) -> None:
-    flags = ["--data.dataset=fashion_mnist", f"--data.root={real_data}", "--data.download=false"]
-    cli = build_run(
-        parse_settings(
-            [
-                *flags,
-                "--trainer.max_steps=20",
-                "--model.width=32",
-                "--trainer.accelerator=cpu",
-                f"--run_root={tmp_path}",
-            ]
-        )
-    )
-    train(cli)
-    found = evaluate(restore(cli.folder), "test", "cpu")
+    flags = [f"--data.root={real_data}", "--data.download=false", "--trainer.max_steps=20", "--model.width=32"]
+    run = restore(finish("--data.dataset=fashion_mnist", f"--run_root={tmp_path}", *flags))
+    found = evaluate(run, "test", "cpu")
     assert num_test(found) == 10_000 > EVALUATION_BATCH
-    assert found["test/accuracy"] == written(cli.folder)["test/accuracy"]
-    assert found["test/loss"] == written(cli.folder)["test/loss"]
+    assert {name: found[name] for name in ("test/accuracy", "test/loss")}.items() <= run.metrics.items()
 
 
 def test_the_command_prints_nothing_else(small_run: list[str], tmp_path: Path) -> None:
-    cli = build_run(parse_settings([*small_run, "--trainer.max_epochs=1"]))
-    train(cli)
-    command = [sys.executable, str(SCRIPT), str(cli.folder), "--json", "--accelerator", "cpu"]
+    run = finish(*small_run, "--trainer.max_epochs=1")
+    command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), str(run), "--json", "--accelerator", "cpu"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
-    assert json.loads(said.stdout)["test/accuracy"] == written(cli.folder)["test/accuracy"]
+    assert json.loads(said.stdout)["test/accuracy"] == read_metrics(run)["test/accuracy"]
     assert said.stderr == ""

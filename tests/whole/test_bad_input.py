@@ -8,35 +8,24 @@ import hashlib
 import logging
 import os
 import re
-import runpy
 import shlex
 import shutil
 import struct
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import yaml
 from conftest import ROOT
+from finished import call, finish, small_flags
 
 from project.data.sources import known_sets
-from project.runs.build import build_run
-from project.runs.command import run_command
-from project.runs.parser import parse_settings
-from project.runs.train import train
 
 PAGE = ROOT / "docs" / "bad_input.md"
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-FLAGS = (
-    "--data.dataset=idx --data.num_validation=40 --data.batch_size=32 --model.width=16 --trainer.max_epochs=1 "
-    "--trainer.accelerator=cpu --trainer.log_every_n_steps=2"
-)
-
+CONFIG = "run/config.yaml"
 Prepare = Callable[[Path], object]
 """Makes something wrong in a folder that holds good data in `data` and, for evaluate.py, a good run in `run`."""
 
@@ -50,7 +39,6 @@ class Row:
         flags: What the user typed, after good flags, which it overrides; {} is the folder.
         cause: Part of the first line of the answer; {} is the folder.
         remedy: Part of the second line.
-        prepare: Makes it wrong.
         script: Which command was typed.
     """
 
@@ -58,18 +46,21 @@ class Row:
     flags: str
     cause: str
     remedy: str
-    prepare: Prepare | None = None
-    script: str = "train"
+    script: str
 
 
 def change(name: str, how: Callable[[bytes], bytes]) -> Prepare:
-    """Rewrite one of the data files."""
+    """Rewrite a file; one without a folder in its name is of the data."""
 
     def prepare(folder: Path) -> None:
-        path = folder / "data" / name
+        path = folder / (name if "/" in name else f"data/{name}")
         path.write_bytes(how(path.read_bytes()))
 
     return prepare
+
+
+def write(name: str, content: bytes) -> Prepare:
+    return lambda folder: (folder / name).write_bytes(content)
 
 
 def header(*sizes: int, element_type: int = 8) -> bytes:
@@ -97,23 +88,6 @@ def flip_a_bit_of_mnist(folder: Path) -> None:
     (raw / TRAIN_IMAGES).write_bytes(content)
 
 
-def text(name: str, content: str) -> Prepare:
-    return lambda folder: (folder / name).write_text(content)
-
-
-def binary(name: str, content: bytes) -> Prepare:
-    return lambda folder: (folder / name).write_bytes(content)
-
-
-def settings(name: str, **content: object) -> Prepare:
-    return text(name, yaml.safe_dump(content))
-
-
-def cut_checkpoint(folder: Path) -> None:
-    path = folder / "run" / "checkpoints" / "best.ckpt"
-    path.write_bytes(path.read_bytes()[:1000])
-
-
 def with_code(folder: Path) -> None:
     """A checkpoint that, loaded as a pickle, would call a function."""
     path = folder / "run" / "checkpoints" / "best.ckpt"
@@ -129,18 +103,6 @@ class Exploit:
         return os.mkdir, ("this must never be made",)
 
 
-def change_settings(section: str, **content: object) -> Prepare:
-    """Change the settings that a run has saved."""
-
-    def prepare(folder: Path) -> None:
-        path = folder / "run" / "config.yaml"
-        saved = yaml.safe_load(path.read_text())
-        saved[section].update(content)
-        path.write_text(yaml.safe_dump(saved))
-
-    return prepare
-
-
 def remove(name: str) -> Prepare:
     def prepare(folder: Path) -> None:
         path = folder / name
@@ -150,458 +112,243 @@ def remove(name: str) -> Prepare:
 
 
 NO_GPU = not torch.cuda.is_available()
-DATA = [
-    Row(
-        "an IDX file that is cut short",
-        "",
-        f"{{}}/data/{TRAIN_IMAGES} is cut short: 240 × 8 × 9 = 17,280 bytes are expected after the header, 17,180 were",
-        "Replace",
-        change(TRAIN_IMAGES, lambda content: content[:-100]),
+TABLE = """
+## Data
+an IDX file that is cut short |  |
+    {}/data/train-images-idx3-ubyte is cut short: 240 × 8 × 9 = 17,280 bytes are expected after the header, 17,180
+    were | Replace
+bytes after the end of an IDX file |  |
+    train-labels-idx1-ubyte has bytes after its end: 240 = 240 bytes are expected after the header, 243 were found |
+    Replace
+a web page in place of an IDX file |  | is a web page, not data | often means a wrong address or a log-in
+an empty IDX file |  | t10k-labels-idx1-ubyte is empty | Replace
+a file that is no IDX file |  |
+    is not an IDX file of images × height × width: it starts with bytes 50 4b 03 04; 00 00 08 03 are expected |
+    Replace
+an IDX file of floats |  |
+    holds 32-bit floats (element type 0x0d); unsigned bytes (0x08) are expected | Write pixels and labels as
+    unsigned bytes, 0 to 255
+labels where images should be |  |
+    train-images-idx3-ubyte has 1 dimension(s); 3 are expected | Images (3 dimensions) go into …-images-idx3-ubyte
+more images than labels |  |
+    holds 240 images, {}/data/train-labels-idx1-ubyte 239 labels | Give the two files that were written together
+a test label that no training label has |  |
+    t10k-labels-idx1-ubyte has label 200 at position 56; 0 to 2 are expected | Number the classes from 0, alike in
+    both label files
+test images of another size |  | holds images of 8 × 9 pixels | Bring all images to one size
+one flipped bit in a known data set | --data.dataset mnist |
+    is not MNIST's: the SHA-256 of its uncompressed bytes is | Delete {}
+a gzip bomb: a small file that announces terabytes |  |
+    announces 4294967295 × 28 × 28 = 3,367,254,359,280 bytes | Replace
+a gzip bomb: a small file that goes on for long after its end |  |
+    has bytes after its end: 240 × 8 × 9 = 17,280 bytes are expected after the header, more were found | Replace
+a folder without data | --data.root {}/nowhere | {}/nowhere does not exist | give it as --data.root
+a known data set that is not there, without a download | --data.dataset mnist --data.download false |
+    MNIST was not found | Add --data.download true
+
+## Settings
+batch larger than the data | --data.batch_size 201 | there are only 200 training examples | 200 or less
+empty batch | --data.batch_size 0 | data.batch_size is 0, but must be at least 1 | --data.batch_size 128
+batch that cannot be cut into equal parts | --trainer.accumulate_grad_batches 3 |
+    data.batch_size 32 cannot be shared evenly by 1 processes with trainer.accumulate_grad_batches 3 | type
+    --data.batch_size 30
+batch norm with a batch of 1 | --data.batch_size 1 --model.norm batch |
+    model.norm batch needs at least 2 examples | --data.batch_size 2 or more, or --model.norm layer
+a negative validation split | --data.num_validation -1 |
+    data.num_validation is -1, but must be at least 0 | --data.num_validation 5000
+a validation split larger than the data | --data.num_validation 240 |
+    need more than the 240 training examples that there are | make one of the two smaller
+no training examples | --data.num_train 0 | data.num_train is 0, but must be at least 1 | type for example
+a negative split seed | --data.split_seed -1 | data.split_seed is -1 | --data.split_seed 1
+a negative seed | --seed_everything -1 | must be from 0 to 4294967295 | --seed_everything 1
+a class that does not exist | --data.classes "[0, 9]" |
+    data.classes is [0, 9], but the classes of idx are 0 to 2 | --data.classes "[0, 2]"
+no classes | --data.classes "[]" | must list two or more classes, each once | --data.classes "[3, 8]"
+the binary task without two classes | --model.task binary |
+    needs two different classes, but data.classes is None | --data.classes "[3, 8]"
+rotation as target of a classification | --data.target rotation |
+    data.target rotation is a number, but model.task is multiclass | type --model.task regression
+mixup and cutmix at once | --data.augmentation "[mixup, cutmix]" |
+    a batch's targets can be mixed only once | choose one of the two
+dropout of everything | --model.dropout 1 | model.dropout is 1, but must be | --model.dropout 0.2
+a learning rate of 0 | --model.learning_rate 0 | must be positive | --model.learning_rate 0.001
+a learning rate that is not a number | --model.learning_rate .nan | is nan | --model.learning_rate 0.001
+a learning rate in words | --model.learning_rate nan | is nan, but must be a number | type for example
+an infinite weight decay | --model.weight_decay .inf | model.weight_decay is inf | --model.weight_decay
+momentum 1 | --model.momentum 1 | must be at least 0 and less than 1 | --model.momentum 0.9
+only warm-up | --model.warmup_fraction 1 | less than 1 | --model.warmup_fraction 0.1
+layers without units | --model.width 0 | every hidden layer needs at least 1 unit | --model.width 512
+a list of no widths | --model.width "[]" | lists 0 layers, but model.depth is 2 | --model.width 512
+more widths than layers | --model.width "[9, 8, 7]" | lists 3 layers, but | type --model.depth 3
+a negative depth | --model.depth -1 | model.depth is -1, but must be 0 or more | --model.depth 2
+a network larger than any memory | --model.width 1000000000000 |
+    model.depth 2 and model.width 1000000000000 does not fit into memory | make one of the two smaller
+a loss that compares classes, for regression | --model.task regression --model.loss hinge |
+    loss hinge compares classes, but model.task is regression | choose --model.loss mse, mae or huber
+a name that does not exist | --model.activation rleu | none of its choices | did you mean relu?
+a misspelt setting | --model.dpth 3 | there is no setting 'model.dpth' | did you mean model.depth?
+an abbreviated flag | --model.lear 0.1 | there is no setting | did you mean model.learning_rate?
+the field's short name | --lr 0.1 | there is no setting 'lr' | did you mean model.learning_rate?
+a word in place of a number | --model.depth deep | model.depth is deep, but must be a whole number | 2
+a flag without its value | --run_name | argument --run_name: expected one argument | --help
+a metric that nobody measures | --monitor validation/acuracy |
+    monitor is 'validation/acuracy', which this run will not measure | did you mean validation/accuracy?
+negative patience | --patience -1 | patience is -1, but must be at least 0 | --patience 10
+
+## Settings files
+a settings file that is not there | --config {}/no.yaml | {}/no.yaml cannot be read | name a YAML file
+a folder as settings file | --config {}/data | {}/data cannot be read: Is a directory | name a YAML file
+a settings file that is not YAML | --config {}/a.yaml | {}/a.yaml is not YAML | fix the file
+a settings file that is not text | --config {}/a.yaml | {}/a.yaml is not YAML | fix the file
+a settings file that holds a list | --config {}/a.yaml |
+    {}/a.yaml holds a list, but settings are expected | one setting per line
+an empty settings file | --config {}/a.yaml | holds nothing | one setting per line
+a misspelt key in a settings file | --config {}/a.yaml | there is no setting 'model.dpth' | did you mean model.depth?
+a misspelt section in a settings file | --config {}/a.yaml |
+    there is no setting 'modle.depth' | did you mean model.depth?
+a name that does not exist, in a settings file | --config {}/a.yaml |
+    model.optimizer is adma, which is none of its choices | did you mean adam?
+an object in a settings file | --config {}/a.yaml | {}/a.yaml is not YAML | fix the file
+
+## Trainer
+no epochs | --trainer.max_epochs 0 | trainer.max_epochs is 0: nothing would be trained | leave
+epochs without end | --trainer.max_epochs -1 | the training would have no end | give a number
+negative epochs | --trainer.max_epochs -5 | max_epochs | that trainer setting
+no steps | --trainer.max_steps 0 | trainer.max_steps is 0: nothing would be trained | leave
+no batches | --trainer.limit_train_batches 0 | nothing would be trained | leave
+less than a batch | --trainer.limit_train_batches 0.001 | less than one of | --trainer.limit_train_batches 1
+less than a batch of validation | --trainer.limit_val_batches 0.1 | one of 8 batches | at least 0.125
+bare bones | --trainer.barebones true | trainer.barebones is true | leave it out
+machines that nobody started | --trainer.num_nodes 2 | trainer.num_nodes is 2 | torchrun or SLURM
+more than all batches | --trainer.limit_train_batches 1.5 | limit_train_batches | that trainer setting
+batches in words | --trainer.limit_train_batches few | is few, but must be a whole number | type for example
+no validation batches | --trainer.limit_val_batches 0 | there is a validation split | --data.num_validation 0
+no accumulation | --trainer.accumulate_grad_batches 0 | must be 1 or more | leave it out
+a negative clipping norm | --trainer.gradient_clip_val -1 | must be 0 or more | leave it out
+no devices | --trainer.devices 0 | devices | that trainer setting
+a negative number of devices | --trainer.devices -3 | devices | that trainer setting
+an unknown precision | --trainer.precision 12 | trainer.precision is 12, which is none of | bf16-mixed
+an unknown accelerator | --trainer.accelerator gqu | invalid accelerator name | that trainer setting
+a GPU where there is none | --trainer.accelerator gpu |
+    a GPU is asked for, but torch {version} sees none on this machine | --trainer.accelerator cpu, or leave
+    --trainer.accelerator out
+
+## Run folder
+a file where the folder of runs should be | --run_root {}/file |
+    the run folder cannot be made under {}/file/idx: Not a directory | choose a folder that can be written:
+    --run_root FOLDER
+a folder of runs that cannot be made | --run_root /proc/runs |
+    the run folder cannot be made under /proc/runs/idx | choose a folder that can be written: --run_root FOLDER
+no folder of runs | --run_root '' | run_root is empty | --run_root runs
+the name of another run | --run_name first |
+    the run folder {}/runs/idx/first exists already, and runs are never overwritten | choose another --run_name
+a path as name | --run_name a/b | run_name 'a/b' is no plain folder name | --run_name first
+a name of 300 letters | --run_name {long} | the run folder's name is too long | --run_name first
+
+## Evaluation
+a folder that is no run | evaluate {}/data |
+    {}/data is no run folder: it has no config.yaml | name the folder that training printed
+a run that is not there | evaluate {}/gone | {}/gone is no run folder | name the folder
+no run | evaluate | run | --help
+a run without a checkpoint | evaluate {}/run | {}/run has no checkpoint yet | train it first
+a checkpoint that is cut short | evaluate {}/run/checkpoints/best.ckpt |
+    {}/run/checkpoints/best.ckpt cannot be loaded | checkpoint
+a checkpoint of another architecture | evaluate {}/run |
+    does not fit the settings in {}/run/config.yaml | use a checkpoint and a config.yaml of the same run
+a checkpoint with code in it | evaluate {}/run/checkpoints/best.ckpt |
+    cannot be loaded as plain data | name a checkpoint that this project wrote
+a class path in a run's settings | evaluate {}/run | there is no setting 'model.class_path' |
+a run whose settings are no YAML | evaluate {}/run | {}/run/config.yaml is not YAML | fix the file
+a run whose data are gone | evaluate {}/run | {}/data does not exist |
+a split that does not exist | evaluate {}/run --split tset |
+    split is tset, which is none of its choices | did you mean test?
+
+## Predicting, exporting, drawing
+a picture that is not there | predict {}/run {}/gone.png | there is no file {}/gone.png | check
+a pattern that fits nothing | predict {}/run '{}/*.gif' | no file matches {}/*.gif | check
+a folder without pictures | predict {}/run {}/run/checkpoints | checkpoints contains no picture | end in
+no pictures at all | predict {}/run | images | --help
+no class to tell | predict {}/run {}/data --top 0 | top is 0 | type for example --top 3
+another way to print | predict {}/run {}/data --format xml | xml | csv
+pictures for a folder that is no run | predict {}/data {}/data | {}/data is no run folder | name
+another kind of file | export {}/run --to pickle | pickle | safetensors
+a name that does not fit the kind | export {}/run --to onnx --output {}/model.pt2 |
+    but onnx files end in .onnx | type --output {}/model.onnx
+an export onto a file that is there | export {}/run --to torch_export --output {}/model.pt2 |
+    {}/model.pt2 exists already | type --overwrite
+a page for a folder that is no run | demo {}/data | {}/data is no run folder | name the folder
+a port that does not exist | demo {}/run --port 70000 | 70000 | --port
+"""
+"""What is given | typed after good flags, which it overrides | part of the cause | part of the remedy.
+
+{} is the folder, {long} a name of 300 letters. A line that is indented goes on with the row above it. The command is
+train.py, unless another one is named first.
+"""
+PREPARE: dict[str, Prepare] = {
+    "an IDX file that is cut short": change(TRAIN_IMAGES, lambda content: content[:-100]),
+    "bytes after the end of an IDX file": change(TRAIN_LABELS, lambda content: content + b"abc"),
+    "a web page in place of an IDX file": change(TEST_IMAGES, lambda _: b"<!DOCTYPE html><html>Not found</html>"),
+    "an empty IDX file": change(TEST_LABELS, lambda _: b""),
+    "a file that is no IDX file": change(TRAIN_IMAGES, lambda _: b"PK\3\4 something zipped"),
+    "an IDX file of floats": change(TRAIN_IMAGES, lambda content: header(240, 8, 9, element_type=13) + content[16:]),
+    "labels where images should be": change(TRAIN_IMAGES, lambda _: header(240) + bytes(240)),
+    "more images than labels": change(TRAIN_LABELS, lambda content: header(239) + content[8:-1]),
+    "a test label that no training label has": change(TEST_LABELS, lambda content: content[:-1] + b"\xc8"),
+    "test images of another size": change(TEST_IMAGES, lambda content: header(57, 9, 8) + content[16:]),
+    "one flipped bit in a known data set": flip_a_bit_of_mnist,
+    "a gzip bomb: a small file that announces terabytes": gzipped(header(2**32 - 1, 28, 28) + bytes(100_000)),
+    "a gzip bomb: a small file that goes on for long after its end": gzipped(header(240, 8, 9) + bytes(5_000_000)),
+    "a settings file that is not YAML": write("a.yaml", b"model: {depth: [\n"),
+    "a settings file that is not text": write("a.yaml", b"\xff\xfe\0\x80"),
+    "a settings file that holds a list": write("a.yaml", b"- model\n- data\n"),
+    "an empty settings file": write("a.yaml", b""),
+    "a misspelt key in a settings file": write("a.yaml", b"model: {dpth: 3}"),
+    "a misspelt section in a settings file": write("a.yaml", b"modle: {depth: 3}"),
+    "a name that does not exist, in a settings file": write("a.yaml", b"model: {optimizer: adma}"),
+    "an object in a settings file": write(
+        "a.yaml", b"model: !!python/object/apply:os.mkdir [this must never be made]\n"
     ),
-    Row(
-        "bytes after the end of an IDX file",
-        "",
-        f"{TRAIN_LABELS} has bytes after its end: 240 = 240 bytes are expected after the header, 243 were found",
-        "Replace",
-        change(TRAIN_LABELS, lambda content: content + b"abc"),
+    "a file where the folder of runs should be": write("file", b""),
+    "the name of another run": lambda folder: (folder / "runs" / "idx" / "first").mkdir(parents=True),
+    "a run without a checkpoint": remove("run/checkpoints"),
+    "a checkpoint that is cut short": change("run/checkpoints/best.ckpt", lambda content: content[:1000]),
+    "a checkpoint of another architecture": change(CONFIG, lambda content: content.replace(b"width: 16", b"width: 17")),
+    "a checkpoint with code in it": with_code,
+    "a class path in a run's settings": change(
+        CONFIG, lambda content: content.replace(b"model:", b"model:\n  class_path: os.system")
     ),
-    Row(
-        "a web page in place of an IDX file",
-        "",
-        "is a web page, not data",
-        "often means a wrong address or a log-in",
-        change(TEST_IMAGES, lambda _: b"<!DOCTYPE html><html>Not found</html>"),
-    ),
-    Row("an empty IDX file", "", f"{TEST_LABELS} is empty", "Replace", change(TEST_LABELS, lambda _: b"")),
-    Row(
-        "a file that is no IDX file",
-        "",
-        "is not an IDX file of images × height × width: it starts with bytes 50 4b 03 04; 00 00 08 03 are expected",
-        "Replace",
-        change(TRAIN_IMAGES, lambda _: b"PK\3\4 something zipped"),
-    ),
-    Row(
-        "an IDX file of floats",
-        "",
-        "holds 32-bit floats (element type 0x0d); unsigned bytes (0x08) are expected",
-        "Write pixels and labels as unsigned bytes, 0 to 255",
-        change(TRAIN_IMAGES, lambda content: header(240, 8, 9, element_type=13) + content[16:]),
-    ),
-    Row(
-        "labels where images should be",
-        "",
-        f"{TRAIN_IMAGES} has 1 dimension(s); 3 are expected",
-        "Images (3 dimensions) go into …-images-idx3-ubyte",
-        change(TRAIN_IMAGES, lambda _: header(240) + bytes(240)),
-    ),
-    Row(
-        "more images than labels",
-        "",
-        f"holds 240 images, {{}}/data/{TRAIN_LABELS} 239 labels",
-        "Give the two files that were written together",
-        change(TRAIN_LABELS, lambda content: header(239) + content[8:-1]),
-    ),
-    Row(
-        "a test label that no training label has",
-        "",
-        f"{TEST_LABELS} has label 200 at position 56; 0 to 2 are expected",
-        "Number the classes from 0, alike in both label files",
-        change(TEST_LABELS, lambda content: content[:-1] + b"\xc8"),
-    ),
-    Row(
-        "test images of another size",
-        "",
-        "holds images of 8 × 9 pixels",
-        "Bring all images to one size",
-        change(TEST_IMAGES, lambda content: header(57, 9, 8) + content[16:]),
-    ),
-    Row(
-        "one flipped bit in a known data set",
-        "--data.dataset mnist",
-        "is not MNIST's: the SHA-256 of its uncompressed bytes is",
-        "Delete {}",
-        flip_a_bit_of_mnist,
-    ),
-    Row(
-        "a gzip bomb: a small file that announces terabytes",
-        "",
-        "announces 4294967295 × 28 × 28 = 3,367,254,359,280 bytes",
-        "Replace",
-        gzipped(header(2**32 - 1, 28, 28) + bytes(100_000)),
-    ),
-    Row(
-        "a gzip bomb: a small file that goes on for long after its end",
-        "",
-        "has bytes after its end: 240 × 8 × 9 = 17,280 bytes are expected after the header, more were found",
-        "Replace",
-        gzipped(header(240, 8, 9) + bytes(5_000_000)),
-    ),
-    Row("a folder without data", "--data.root {}/nowhere", "{}/nowhere does not exist", "give it as --data.root"),
-    Row(
-        "a known data set that is not there, without a download",
-        "--data.dataset mnist --data.download false",
-        "MNIST was not found",
-        "Add --data.download true",
-    ),
-]
-SETTINGS = [
-    Row("batch larger than the data", "--data.batch_size 201", "there are only 200 training examples", "200 or less"),
-    Row("empty batch", "--data.batch_size 0", "data.batch_size is 0, but must be at least 1", "--data.batch_size 128"),
-    Row(
-        "batch that cannot be cut into equal parts",
-        "--trainer.accumulate_grad_batches 3",
-        "data.batch_size 32 cannot be shared evenly by 1 processes with trainer.accumulate_grad_batches 3",
-        "type --data.batch_size 30",
-    ),
-    Row(
-        "batch norm with a batch of 1",
-        "--data.batch_size 1 --model.norm batch",
-        "model.norm batch needs at least 2 examples",
-        "--data.batch_size 2 or more, or --model.norm layer",
-    ),
-    Row(
-        "a negative validation split",
-        "--data.num_validation -1",
-        "data.num_validation is -1, but must be 0 (no validation) or more",
-        "--data.num_validation 5000",
-    ),
-    Row(
-        "a validation split larger than the data",
-        "--data.num_validation 240",
-        "need more than the 240 training examples that there are",
-        "make one of the two smaller",
-    ),
-    Row(
-        "no training examples", "--data.num_train 0", "data.num_train is 0, but must be at least 1", "type for example"
-    ),
-    Row("a negative split seed", "--data.split_seed -1", "data.split_seed is -1", "--data.split_seed 1"),
-    Row("a negative seed", "--seed_everything -1", "must be from 0 to 4294967295", "--seed_everything 1"),
-    Row(
-        "a class that does not exist",
-        '--data.classes "[0, 9]"',
-        "data.classes is [0, 9], but the classes of idx are 0 to 2",
-        '--data.classes "[0, 2]"',
-    ),
-    Row("no classes", '--data.classes "[]"', "must list two or more classes, each once", '--data.classes "[3, 8]"'),
-    Row(
-        "the binary task without two classes",
-        "--model.task binary",
-        "needs two different classes, but data.classes is None",
-        '--data.classes "[3, 8]"',
-    ),
-    Row(
-        "rotation as target of a classification",
-        "--data.target rotation",
-        "data.target rotation is a number, but model.task is multiclass",
-        "type --model.task regression",
-    ),
-    Row(
-        "mixup and cutmix at once",
-        '--data.augmentation "[mixup, cutmix]"',
-        "a batch's targets can be mixed only once",
-        "choose one of the two",
-    ),
-    Row("dropout of everything", "--model.dropout 1", "model.dropout is 1, but must be", "--model.dropout 0.2"),
-    Row("a learning rate of 0", "--model.learning_rate 0", "must be positive", "--model.learning_rate 0.001"),
-    Row("a learning rate that is not a number", "--model.learning_rate .nan", "is nan", "--model.learning_rate 0.001"),
-    Row("a learning rate in words", "--model.learning_rate nan", "is nan, but must be a number", "type for example"),
-    Row("an infinite weight decay", "--model.weight_decay .inf", "model.weight_decay is inf", "--model.weight_decay"),
-    Row("momentum 1", "--model.momentum 1", "must be at least 0 and less than 1", "--model.momentum 0.9"),
-    Row("only warm-up", "--model.warmup_fraction 1", "less than 1", "--model.warmup_fraction 0.1"),
-    Row("layers without units", "--model.width 0", "every hidden layer needs at least 1 unit", "--model.width 512"),
-    Row("a list of no widths", '--model.width "[]"', "lists 0 layers, but model.depth is 2", "--model.width 512"),
-    Row("more widths than layers", '--model.width "[9, 8, 7]"', "lists 3 layers, but", "type --model.depth 3"),
-    Row("a negative depth", "--model.depth -1", "model.depth is -1, but must be 0 or more", "--model.depth 2"),
-    Row(
-        "a network larger than any memory",
-        "--model.width 1000000000000",
-        "model.depth 2 and model.width 1000000000000 does not fit into memory",
-        "make one of the two smaller",
-    ),
-    Row(
-        "a loss that compares classes, for regression",
-        "--model.task regression --model.loss hinge",
-        "loss hinge compares classes, but model.task is regression",
-        "choose --model.loss mse, mae or huber",
-    ),
-    Row("a name that does not exist", "--model.activation rleu", "none of its choices", "did you mean relu?"),
-    Row("a misspelt setting", "--model.dpth 3", "there is no setting 'model.dpth'", "did you mean model.depth?"),
-    Row("an abbreviated flag", "--model.lear 0.1", "there is no setting", "did you mean model.learning_rate?"),
-    Row("the field's short name", "--lr 0.1", "there is no setting 'lr'", "did you mean model.learning_rate?"),
-    Row("a word in place of a number", "--model.depth deep", "model.depth is deep, but must be a whole number", "2"),
-    Row("a flag without its value", "--run_name", "argument --run_name: expected one argument", "--help"),
-    Row(
-        "a metric that nobody measures",
-        "--monitor validation/acuracy",
-        "monitor is 'validation/acuracy', which this run will not measure",
-        "did you mean validation/accuracy?",
-    ),
-    Row("negative patience", "--patience -1", "patience is -1, but must be 0 or more", "--patience 10"),
-]
-FILES = [
-    Row("a settings file that is not there", "--config {}/no.yaml", "{}/no.yaml cannot be read", "name a YAML file"),
-    Row("a folder as settings file", "--config {}/data", "{}/data cannot be read: Is a directory", "name a YAML file"),
-    Row(
-        "a settings file that is not YAML",
-        "--config {}/a.yaml",
-        "{}/a.yaml is not YAML",
-        "fix the file",
-        text("a.yaml", "model: {depth: [\n"),
-    ),
-    Row(
-        "a settings file that is not text",
-        "--config {}/a.yaml",
-        "{}/a.yaml is not YAML",
-        "fix the file",
-        binary("a.yaml", b"\xff\xfe\0\x80"),
-    ),
-    Row(
-        "a settings file that holds a list",
-        "--config {}/a.yaml",
-        "{}/a.yaml holds a list, but settings are expected",
-        "one setting per line",
-        text("a.yaml", "- model\n- data\n"),
-    ),
-    Row("an empty settings file", "--config {}/a.yaml", "holds nothing", "one setting per line", text("a.yaml", "")),
-    Row(
-        "a misspelt key in a settings file",
-        "--config {}/a.yaml",
-        "there is no setting 'model.dpth'",
-        "did you mean model.depth?",
-        settings("a.yaml", model={"dpth": 3}),
-    ),
-    Row(
-        "a misspelt section in a settings file",
-        "--config {}/a.yaml",
-        "there is no setting 'modle.depth'",
-        "did you mean model.depth?",
-        settings("a.yaml", modle={"depth": 3}),
-    ),
-    Row(
-        "a name that does not exist, in a settings file",
-        "--config {}/a.yaml",
-        "model.optimizer is adma, which is none of its choices",
-        "did you mean adam?",
-        settings("a.yaml", model={"optimizer": "adma"}),
-    ),
-    Row(
-        "an object in a settings file",
-        "--config {}/a.yaml",
-        "{}/a.yaml is not YAML",
-        "fix the file",
-        text("a.yaml", "model: !!python/object/apply:os.mkdir [this must never be made]\n"),
-    ),
-]
-TRAINER = [
-    Row("no epochs", "--trainer.max_epochs 0", "trainer.max_epochs is 0: nothing would be trained", "leave"),
-    Row("epochs without end", "--trainer.max_epochs -1", "the training would have no end", "give a number"),
-    Row("negative epochs", "--trainer.max_epochs -5", "max_epochs", "mend that trainer setting"),
-    Row("no steps", "--trainer.max_steps 0", "trainer.max_steps is 0: nothing would be trained", "leave"),
-    Row("no batches", "--trainer.limit_train_batches 0", "nothing would be trained", "leave"),
-    Row(
-        "less than a batch",
-        "--trainer.limit_train_batches 0.001",
-        "less than one of",
-        "--trainer.limit_train_batches 1",
-    ),
-    Row("less than a batch of validation", "--trainer.limit_val_batches 0.1", "one of 8 batches", "at least 0.125"),
-    Row("bare bones", "--trainer.barebones true", "trainer.barebones is true", "leave it out"),
-    Row("machines that nobody started", "--trainer.num_nodes 2", "trainer.num_nodes is 2", "torchrun or SLURM"),
-    Row(
-        "more than all batches", "--trainer.limit_train_batches 1.5", "limit_train_batches", "mend that trainer setting"
-    ),
-    Row(
-        "batches in words",
-        "--trainer.limit_train_batches few",
-        "is few, but must be a whole number",
-        "type for example",
-    ),
-    Row(
-        "no validation batches",
-        "--trainer.limit_val_batches 0",
-        "there is a validation split",
-        "--data.num_validation 0",
-    ),
-    Row("no accumulation", "--trainer.accumulate_grad_batches 0", "must be 1 or more", "leave it out"),
-    Row("a negative clipping norm", "--trainer.gradient_clip_val -1", "must be 0 or more", "leave it out"),
-    Row("no devices", "--trainer.devices 0", "devices", "mend that trainer setting"),
-    Row("a negative number of devices", "--trainer.devices -3", "devices", "mend that trainer setting"),
-    Row("an unknown precision", "--trainer.precision 12", "trainer.precision is 12, which is none of", "bf16-mixed"),
-    Row("an unknown accelerator", "--trainer.accelerator gqu", "invalid accelerator name", "mend that trainer setting"),
-    Row(
-        "a GPU where there is none",
-        "--trainer.accelerator gpu",
-        "a GPU is asked for, but torch {version} sees none on this machine",
-        "--trainer.accelerator cpu, or leave --trainer.accelerator out",
-    ),
-]
-FOLDERS = [
-    Row(
-        "a file where the folder of runs should be",
-        "--run_root {}/file",
-        "the run folder cannot be made under {}/file/idx: Not a directory",
-        "choose a folder that can be written: --run_root FOLDER",
-        text("file", ""),
-    ),
-    Row(
-        "a folder of runs that cannot be made",
-        "--run_root /proc/runs",
-        "the run folder cannot be made under /proc/runs/idx",
-        "choose a folder that can be written: --run_root FOLDER",
-    ),
-    Row("no folder of runs", "--run_root ''", "run_root is empty", "--run_root runs"),
-    Row(
-        "the name of another run",
-        "--run_name first",
-        "the run folder {}/runs/idx/first exists already, and runs are never overwritten",
-        "choose another --run_name",
-        lambda folder: (folder / "runs" / "idx" / "first").mkdir(parents=True),
-    ),
-    Row("a path as name", "--run_name a/b", "run_name 'a/b' is no plain folder name", "--run_name first"),
-    Row("a name of 300 letters", f"--run_name {'x' * 300}", "the run folder's name is too long", "--run_name first"),
-]
-EVALUATE = [
-    Row(
-        "a folder that is no run",
-        "{}/data",
-        "{}/data is no run folder: it has no config.yaml",
-        "name the folder that training printed",
-        script="evaluate",
-    ),
-    Row("a run that is not there", "{}/gone", "{}/gone is no run folder", "name the folder", script="evaluate"),
-    Row("no run", "", "run", "--help", script="evaluate"),
-    Row(
-        "a run without a checkpoint",
-        "{}/run",
-        "{}/run has no checkpoint yet",
-        "train it first",
-        remove("run/checkpoints"),
-        "evaluate",
-    ),
-    Row(
-        "a checkpoint that is cut short",
-        "{}/run/checkpoints/best.ckpt",
-        "{}/run/checkpoints/best.ckpt cannot be loaded",
-        "checkpoint",
-        cut_checkpoint,
-        "evaluate",
-    ),
-    Row(
-        "a checkpoint of another architecture",
-        "{}/run",
-        "does not fit the settings in {}/run/config.yaml",
-        "use a checkpoint and a config.yaml of the same run",
-        change_settings("model", width=17),
-        "evaluate",
-    ),
-    Row(
-        "a checkpoint with code in it",
-        "{}/run/checkpoints/best.ckpt",
-        "cannot be loaded as plain data",
-        "name a checkpoint that this project wrote",
-        with_code,
-        "evaluate",
-    ),
-    Row(
-        "a class path in a run's settings",
-        "{}/run",
-        "there is no setting 'model.class_path'",
-        "",
-        change_settings("model", class_path="os.system"),
-        "evaluate",
-    ),
-    Row(
-        "a run whose settings are no YAML",
-        "{}/run",
-        "{}/run/config.yaml is not YAML",
-        "fix the file",
-        text("run/config.yaml", "model: ["),
-        "evaluate",
-    ),
-    Row(
-        "a run whose data are gone",
-        "{}/run",
-        "{}/data does not exist",
-        "",
-        remove("data"),
-        "evaluate",
-    ),
-    Row(
-        "a split that does not exist",
-        "{}/run --split tset",
-        "split is tset, which is none of its choices",
-        "did you mean test?",
-        script="evaluate",
-    ),
-]
-USE = [
-    Row("a picture that is not there", "{}/run {}/gone.png", "there is no file {}/gone.png", "check", script="predict"),
-    Row("a pattern that fits nothing", "{}/run '{}/*.gif'", "no file matches {}/*.gif", "check", script="predict"),
-    Row(
-        "a folder without pictures",
-        "{}/run {}/run/checkpoints",
-        "checkpoints holds no picture",
-        "end in",
-        script="predict",
-    ),
-    Row("no pictures at all", "{}/run", "images", "--help", script="predict"),
-    Row("no class to tell", "{}/run {}/data --top 0", "top is 0", "type for example --top 3", script="predict"),
-    Row("another way to print", "{}/run {}/data --format xml", "xml", "csv", script="predict"),
-    Row(
-        "pictures for a folder that is no run", "{}/data {}/data", "{}/data is no run folder", "name", script="predict"
-    ),
-    Row("another kind of file", "{}/run --to pickle", "pickle", "safetensors", script="export"),
-    Row(
-        "a name that does not fit the kind",
-        "{}/run --to onnx --output {}/model.pt2",
-        "but onnx files end in .onnx",
-        "type --output {}/model.onnx",
-        script="export",
-    ),
-    Row(
-        "an export onto a file that is there",
-        "{}/run --to torch_export --output {}/model.pt2",
-        "{}/model.pt2 exists already",
-        "type --overwrite",
-        text("model.pt2", "something else"),
-        script="export",
-    ),
-    Row("a page for a folder that is no run", "{}/data", "{}/data is no run folder", "name the folder", script="demo"),
-    Row("a port that does not exist", "{}/run --port 70000", "70000", "--port", script="demo"),
-]
-SECTIONS = {
-    "Data": DATA,
-    "Settings": SETTINGS,
-    "Settings files": FILES,
-    "Trainer": TRAINER,
-    "Run folder": FOLDERS,
-    "Evaluation": EVALUATE,
-    "Predicting, exporting, drawing": USE,
+    "a run whose settings are no YAML": write(CONFIG, b"model: ["),
+    "a run whose data are gone": remove("data"),
+    "an export onto a file that is there": write("model.pt2", b"something else"),
 }
+
+
+def read_table() -> dict[str, list[Row]]:
+    sections: dict[str, list[Row]] = {}
+    for line in re.sub(r"\n {4}", " ", TABLE.strip()).splitlines():
+        if line.startswith("## "):
+            rows = sections[line[3:]] = []
+        elif line:
+            given, typed, cause, remedy = (cell.strip() for cell in line.split("|"))
+            script, flags = re.match(r"(?:(evaluate|predict|export|demo)\b)?\s*(.*)", typed).groups()
+            rows.append(Row(given, flags.replace("{long}", "x" * 300), cause, remedy, script or "train"))
+    return sections
+
+
+SECTIONS = read_table()
 ROWS = [row for rows in SECTIONS.values() for row in rows]
 
 
-def make_data(folder: Path) -> None:
-    """240 training and 57 test pictures of 8 by 9 pixels, three classes."""
-    generator = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    for num, images, labels in ((240, TRAIN_IMAGES, TRAIN_LABELS), (57, TEST_IMAGES, TEST_LABELS)):
-        (folder / images).write_bytes(header(num, 8, 9) + generator.bytes(num * 72))
-        (folder / labels).write_bytes(header(num) + bytes(i % 3 for i in range(num)))
+assert set(PREPARE) <= {row.given for row in ROWS}
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with good data and a good run."""
     folder = tmp_path_factory.mktemp("good")
-    make_data(folder / "data")
-    run = build_run(
-        parse_settings(
-            [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}", "--run_name=run"]
-        )
-    )
-    train(run)
-    shutil.move(folder / "runs" / "idx" / "run", folder / "run")
+    shutil.copytree(idx_folder, folder / "data")
+    run = finish(*small_flags(folder / "data", folder / "runs"), "--trainer.max_epochs=1")
+    shutil.move(run, folder / "run")
     shutil.rmtree(folder / "runs")
     return folder
 
@@ -630,68 +377,52 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def usual(folder: Path) -> list[str]:
+    flags = [*small_flags(folder / "data", folder / "runs"), "--trainer.max_epochs=1", "--trainer.log_every_n_steps=2"]
+    return [*flags, "--trainer.accelerator=cpu"]
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.given.replace(" ", "-"))
-def test_bad_input(row: Row, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input(row: Row, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if "GPU" in row.given and not NO_GPU:
         pytest.skip("there is a GPU")
     if "/proc" in row.flags and not Path("/proc/self").exists():
         pytest.skip("there is no /proc")
-    if row.prepare is not None:
-        row.prepare(folder)
-    usual = [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}"]
-    args = [
-        *{"train": usual, "evaluate": ["--accelerator=cpu"]}.get(row.script, []),
-        *shlex.split(row.flags.replace("{}", str(folder))),
-    ]
+    PREPARE.get(row.given, lambda _: None)(folder)
     before = everything(folder.parent)
-    monkeypatch.setattr(sys, "argv", [f"{row.script}.py", *args])
-    main = runpy.run_path(str(ROOT / "scripts" / f"{row.script}.py"))["main"]
-    with pytest.raises(SystemExit) as stopped:  # any other exception would be a traceback
-        run_command(main)
-    printed = capsys.readouterr()
-    assert stopped.value.code == 2, printed.err
-    assert printed.out == ""
-    lines = printed.err.splitlines()
-    assert len(lines) == 2, printed.err
-    assert lines[0].startswith("error: ")
-    assert lines[1].startswith("  fix: ")
-    version = torch.__version__
-    assert row.cause.replace("{version}", version).replace("{}", str(folder)) in lines[0]
-    assert row.remedy.replace("{}", str(folder)) in lines[1]
-    assert len(lines[1]) > len("  fix: ")
+    common = {"train": usual(folder), "evaluate": ["--accelerator=cpu"]}.get(row.script, [])
+    # any exception other than SystemExit would be a traceback
+    said = call(capsys, row.script, *common, *shlex.split(row.flags.replace("{}", str(folder))))
+    assert (said.status, said.out) == (2, ""), said.err
+    cause, remedy = said.err.splitlines()
+    assert cause.startswith("error: ")
+    assert remedy.startswith("  fix: ")
+    assert row.cause.replace("{version}", torch.__version__).replace("{}", str(folder)) in cause
+    assert row.remedy.replace("{}", str(folder)) in remedy
+    assert len(remedy) > len("  fix: ")
     # nothing was written: no run folder, no half of a file
     after = everything(folder.parent)
-    empty = {"place/runs", "place/runs/idx"}  # where a run folder was taken away again
-    assert {name: found for name, found in after.items() if name not in empty} == {
-        name: found for name, found in before.items() if name not in empty
-    }
+    for name in ("place/runs", "place/runs/idx"):  # where a run folder was taken away again
+        before.pop(name, None)
+        after.pop(name, None)
+    assert after == before
 
 
-def test_no_validation_is_accepted_with_a_word(
+def test_no_validation_is_accepted_and_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = [*FLAGS.split(), f"--data.root={folder / 'data'}", f"--run_root={folder / 'runs'}"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *usual, "--data.num_validation=0"])
     monkeypatch.setattr(logging.getLogger("project"), "handlers", [])  # pytest's own, in place of the terminal's
-    with pytest.raises(SystemExit) as stopped:
-        run_command(runpy.run_path(str(ROOT / "scripts" / "train.py"))["main"])
-    assert stopped.value.code == 0
-    assert (
-        "data.num_validation is 0: no validation, so train/accuracy decides the best epoch" in capsys.readouterr().err
-    )
+    said = call(capsys, "train", *usual(folder), "--data.num_validation=0")
+    assert said.status == 0
+    assert "data.num_validation is 0: no validation, so train/accuracy decides the best epoch" in said.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    closed = folder / "closed"
-    closed.mkdir(mode=0o500)
-    monkeypatch.setattr(sys, "argv", ["train.py", *FLAGS.split(), f"--data.root={folder}/data", f"--run_root={closed}"])
-    with pytest.raises(SystemExit) as stopped:
-        run_command(runpy.run_path(str(ROOT / "scripts" / "train.py"))["main"])
-    assert stopped.value.code == 2
-    assert "Permission denied" in capsys.readouterr().err
+def test_a_folder_that_may_not_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "closed").mkdir(mode=0o500)
+    said = call(capsys, "train", *usual(folder), f"--run_root={folder / 'closed'}")
+    assert said.status == 2
+    assert "Permission denied" in said.err
 
 
 def page() -> str:

@@ -5,14 +5,13 @@ import gzip
 import math
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, write_idx
 from torch.utils.flop_counter import FlopCounterMode
 
 from project.network.mlp import MLP
@@ -26,24 +25,6 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 
 HEIGHT, WIDTH = 6, 5
 NUM_TRAIN, NUM_TEST = 230, 40
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads that share a busy core spend their time waiting for each other at every one of these tiny steps."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
-def write_idx(path: Path, array: Array, compressed: bool) -> None:
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    data = header + array.astype(np.uint8).tobytes()
-    if compressed:
-        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(data))
-    else:
-        path.write_bytes(data)
 
 
 def easy_images(num_examples: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -61,8 +42,11 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     for prefix, num_examples in (("train", NUM_TRAIN), ("t10k", NUM_TEST)):
         images, labels = easy_images(num_examples, rng)
-        write_idx(folder / f"{prefix}-images-idx3-ubyte", images, request.param == "gzipped")
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels, request.param == "gzipped")
+        for path, array in ((f"{prefix}-images-idx3-ubyte", images), (f"{prefix}-labels-idx1-ubyte", labels)):
+            write_idx(folder / path, array)
+            if request.param == "gzipped":
+                (folder / f"{path}.gz").write_bytes(gzip.compress((folder / path).read_bytes()))
+                (folder / path).unlink()
     return tmp_path
 
 

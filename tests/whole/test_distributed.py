@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, make_idx_folder
+from finished import small_flags
 from harness import Kill, checkpoint, compare, metrics, next_second, run_processes
+from pytorch_lightning.trainer.states import TrainerFn, TrainerState
 
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.saving.run_folder import new_run_folder
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
@@ -100,9 +104,8 @@ def scores(run: Path, num_processes: int, tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(("num_test", "num_validation"), [(57, 41), (1, 3), (2049, 100)])
 def test_one_two_and_three_processes_score_exactly_the_same(tmp_path: Path, num_test: int, num_validation: int) -> None:
     data = make_idx_folder(tmp_path / "data", 240, num_test)
-    flags = ["--data.dataset=idx", f"--data.root={data}", f"--data.num_validation={num_validation}"]
-    flags += ["--data.batch_size=32", "--model.width=16", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
-    run = train([*flags, f"--run_root={tmp_path}"], tmp_path, "x")
+    flags = [f"--data.num_validation={num_validation}", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    run = train([*small_flags(data, tmp_path), *flags], tmp_path, "x")
     one = scores(run, 1, tmp_path)
     assert sum(map(sum, one["test"]["confusion_matrix"])) == num_test
     assert scores(run, 2, tmp_path) == one
@@ -194,17 +197,7 @@ def test_many_folders_made_at_once_are_all_different(tmp_path: Path) -> None:
 
 def test_epoch_sums_are_shared_out_anew(idx_folder: Path, tmp_path: Path) -> None:
     """Sums of two processes, resumed on one: their mean, which is what an epoch's loss is made of."""
-
-    from pytorch_lightning.trainer.states import TrainerFn, TrainerState
-
-    from project.runs.build import build_run
-    from project.runs.parser import parse_settings
-
-    cli = build_run(
-        parse_settings(
-            ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
-        )
-    )
+    cli = build_run(parse_settings(small_flags(idx_folder, tmp_path)))
     cli.trainer.state = TrainerState(fn=TrainerFn.FITTING)
     cli.module.trainer = cli.trainer
     sums = torch.tensor([[1.0, 2.0], [3.0, 6.0]], dtype=torch.float64)

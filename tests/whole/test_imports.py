@@ -1,10 +1,13 @@
 """Imports run one way, from the wings that use to the wings that are used."""
 
 import ast
+import json
+import shlex
 import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -115,20 +118,10 @@ def test_no_module_is_imported_by_one_that_it_imports(module: str) -> None:
     level(module)
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_the_project_knows_nothing_of_what_uses_it(module: str) -> None:
-    assert not {name.split(".")[0] for name in imported(MODULES[module])} & {
-        "scripts",
-        "tests",
-        "benchmarks",
-        "conftest",
-    }
-
-
-@pytest.mark.parametrize("script", sorted(SCRIPTS))
-def test_scripts_stand_alone(script: str) -> None:
-    assert not {name.split(".")[0] for name in imported(SCRIPTS[script])} & {"scripts", "tests", "benchmarks"}
-    assert of_project(SCRIPTS[script])
+@pytest.mark.parametrize("path", [*MODULES.values(), *SCRIPTS.values()], ids=lambda path: path.stem)
+def test_nothing_is_imported_from_what_uses_the_project(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imported(path)} & {"scripts", "tests", "benchmarks", "conftest"}
+    assert path in MODULES.values() or of_project(path)
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("project.network")))
@@ -147,21 +140,68 @@ def test_there_is_no_drawer_for_everything() -> None:
     assert seen >= 150
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["train.py --help", "evaluate.py --help", "report.py --help", "diagnose.py --data.dataset=idx --data.root={}"],
-)
-def test_a_command_imports_only_what_it_needs(command: str, idx_folder: Path) -> None:
-    """Beside what pytorch_lightning imports by itself."""
-    script, *flags = command.format(idx_folder).split()
-    flags += ["--data.num_validation=40"] if script == "diagnose.py" else []
-    code = f"""
-import contextlib, io, runpy, sys
-sys.argv = {[script, *flags]!r}
-with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as printed:
-    runpy.run_path({str(ROOT / "scripts" / script)!r}, run_name="__main__")
-assert printed.getvalue()
-print(sorted({{"captum", "gradio", "onnx", "optuna", "sqlalchemy", "tensorboard"}} & set(sys.modules)))
+HEAVY = ["captum", "gradio", "onnx", "optuna", "sqlalchemy", "tensorboard"]
+"""What only a part of the scripts needs."""
+
+
+REFUSED = [
+    "--model.activation rleu",
+    "--model.dropout 1",
+    "--model.depth deep",
+    "--model.width 0",
+    '--model.width "[9, 8, 7]"',
+    "--model.learning_rate .nan",
+    "--model.optimizer",
+    "--model.task regression --model.loss hinge",
+    "--data.dataset minst",
+    "--data.batch_size 0",
+    "--data.num_validation many",
+    "--data.target rotation",
+    "--model.task binary",
+    '--data.augmentation "[mixup, cutmix]"',
+    "--config {folder}/misspelt.yaml",
+    "--config {folder}/choice.yaml",
+    "--config {folder}/gone.yaml",
+    "--trainer.max_epoch 3",
+]
+"""What train.py and diagnose.py refuse by the settings alone."""
+ASK = """
+import contextlib, io, json, runpy, sys
+found = []
+script, asked, names = sys.argv[1:]
+for words in json.loads(asked):
+    said, status = io.StringIO(), None
+    sys.argv = [script, *words]
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as leaving:
+            status = leaving.code
+    loaded = sorted(set(json.loads(names)) & set(sys.modules))
+    found.append([words, status, loaded, said.getvalue().count("error: "), said.getvalue().count("  fix: ")])
+print(json.dumps(found))
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
-    assert result.stdout == "[]\n"
+
+
+def ask(script: str, asked: list[list[str]], names: list[str], folder: Path) -> list[list[Any]]:
+    """Call a script with several command lines in one process: status, which modules are loaded then, errors, fixes."""
+    command = [sys.executable, "-c", ASK, str(SCRIPTS[script]), json.dumps(asked), json.dumps(names)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=300)
+    return list(json.loads(result.stdout))
+
+
+def test_an_examination_imports_only_what_it_needs(idx_folder: Path, tmp_path: Path) -> None:
+    """Beside what pytorch_lightning imports by itself."""
+    words = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40"]
+    assert ask("diagnose", [words], HEAVY, tmp_path) == [[words, 0, [], 0, 0]]
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_help_and_refusals_come_before_torch_is_loaded(script: str, tmp_path: Path) -> None:
+    (tmp_path / "misspelt.yaml").write_text("model: {dpth: 3}\n")
+    (tmp_path / "choice.yaml").write_text("model: {norm: bacth}\n")
+    lines = ["--helpp", "--no_such_setting 3", "-x"]
+    lines += REFUSED if script in ("train", "diagnose") else []
+    asked = [["--help"], *(shlex.split(line.format(folder=tmp_path)) for line in lines)]
+    expected = [[asked[0], 0, [], 0, 0], *([words, 2, [], 1, 1] for words in asked[1:])]
+    assert ask(script, asked, ["torch", "pytorch_lightning", *HEAVY], tmp_path) == expected

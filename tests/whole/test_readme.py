@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT
 from PIL import Image
 
+import project
 from project.studies.read_study import read_study
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -94,6 +96,17 @@ def test_training_commands(
     if "--trainer.devices" in words and words[words.index("--trainer.devices") + 1] != "1":
         pytest.skip("several processes: tests/whole/test_distributed.py runs this")
     assert run_script(command, monkeypatch, extra) == 0
+
+
+def test_the_notebooks_example(idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    data = {"dataset": "idx", "root": str(idx_folder), "num_validation": 40, "batch_size": 32}
+    more = {"trainer": {"max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 2}, "data": data}
+    names: dict[str, Any] = {}
+    exec(code.replace('"trainer": {"max_epochs": 2}', f"**{more | {'run_root': str(tmp_path)}!r}"), names)  # noqa: S102
+    metrics, run = names["metrics"], project.load_run(names["run"].folder)
+    assert (run.module.settings.depth, metrics["epochs"], run.metrics) == (3, 2, metrics)
+    assert str(metrics["test/accuracy"]) in capsys.readouterr().out
 
 
 def quick_run(name: str, real_data: Path, folder: Path, *flags: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from harness import run
+from finished import finish, small_flags
 
 from project.errors import InputError
 from project.runs.build import build_run
@@ -70,11 +70,9 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trap:
 def honest(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Path:
     """A run that ended early, so that it can be resumed."""
     root = tmp_path_factory.mktemp("honest")
-    flags = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
-    flags += ["--model.width=16", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"--run_root={root}"]
-    assert run([*flags, "--run_name=x"], root / "x.txt") == 0
-    (root / "idx" / "x" / "metrics.json").unlink()
-    return root / "idx" / "x"
+    folder = finish(*small_flags(idx_folder, root), "--trainer.max_epochs=1", "--run_name=x")
+    (folder / "metrics.json").unlink()
+    return folder
 
 
 @pytest.fixture
@@ -99,16 +97,16 @@ USES: list[Callable[[Path], None]] = [evaluate_it, resume_it]
 
 def test_the_trap_works(trap: Trap, tmp_path: Path) -> None:
     """Loaded carelessly, each kind of file would spring it."""
-    pickle.loads(trap.pickled_system_call)  # noqa: S301
-    assert trap.sign.exists()
-    trap.sign.unlink()
     torch.save({"x": trap}, tmp_path / "x.ckpt")
-    torch.load(tmp_path / "x.ckpt", weights_only=False)
-    assert trap.sign.exists()
-    trap.sign.unlink()
-    yaml.unsafe_load(f"!!python/object/apply:os.system ['touch {trap.sign}']")
-    assert trap.sign.exists()
-    trap.sign.unlink()
+    careless: list[Callable[[], object]] = [
+        lambda: pickle.loads(trap.pickled_system_call),  # noqa: S301
+        lambda: torch.load(tmp_path / "x.ckpt", weights_only=False),
+        lambda: yaml.unsafe_load(f"!!python/object/apply:os.system ['touch {trap.sign}']"),
+    ]
+    for load in careless:
+        load()
+        assert trap.sign.exists()
+        trap.sign.unlink()
 
 
 def test_what_you_type_is_trusted(trap: Trap, small_run: list[str]) -> None:

@@ -31,23 +31,9 @@ W2 = [[Fraction(1, 4), Fraction(-1, 4)], [Fraction(-1, 2), Fraction(1, 2)], [Fra
 ETA = Fraction(1, 4)
 EPSILON = Fraction(1, 1024)
 
-NAME_FOR_TWO = {
-    "x": "X",
-    "y": "Y",
-    "z": "Z",
-    "h": "H",
-    "logits": "Logits",
-    "p": "P",
-    "loss": "Loss",
-    "grad_logits": "grad_Logits",
-    "grad_W2": "grad_W2_batch",
-    "grad_h": "grad_H",
-    "grad_z": "grad_Z",
-    "grad_W1": "grad_W1_batch",
-    "W1_new": "W1_batch",
-    "W2_new": "W2_batch",
-    "loss_new": "Loss_new",
-}
+NAME_FOR_TWO = {name: name.capitalize() for name in ("x", "y", "z", "h", "p", "logits", "loss", "loss_new")}
+NAME_FOR_TWO |= {f"grad_{name}": f"grad_{name.capitalize()}" for name in ("logits", "h", "z")}
+NAME_FOR_TWO |= {"grad_W1": "grad_W1_batch", "grad_W2": "grad_W2_batch", "W1_new": "W1_batch", "W2_new": "W2_batch"}
 """What the page calls a quantity in the batch of two."""
 
 
@@ -99,14 +85,8 @@ def nudged_loss(epsilon: Fraction) -> Any:
 
 def by_hand() -> Arrays:
     """Every name on the page with its value as float64 array."""
-    values: dict[str, Any] = {
-        "W1": W1,
-        "W2": W2,
-        "eta": ETA,
-        "loss_up": nudged_loss(EPSILON),
-        "loss_down": nudged_loss(-EPSILON),
-    }
-    values |= step_by_hand(1)
+    values: dict[str, Any] = {"W1": W1, "W2": W2, "eta": ETA, **step_by_hand(1)}
+    values |= {"loss_up": nudged_loss(EPSILON), "loss_down": nudged_loss(-EPSILON)}
     values["total"] = math.fsum(math.exp(value) for value in values["logits"][0])
     batch = step_by_hand(2)
     values |= {page_name: batch[name] for name, page_name in NAME_FOR_TWO.items()}

@@ -33,8 +33,8 @@ from project.serving.evaluation import scored_metrics
 from project.serving.packages import require
 from project.serving.predict import Polarity
 from project.serving.predict.image_files import fit_image, read_image
-from project.serving.restore import RestoredRun, restore
-from project.task import decide, probabilities, target_name
+from project.serving.restore import RestoredRun, answers, restore
+from project.task import decide, target_name
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 CANVAS_SIDE = 280
 """The canvas' longer side in pixels."""
 MAX_MESSAGE_LENGTH = 40_000_000
-"""Characters that the page may send: a picture file of some 30 MB."""
+"""The maximum number of characters that the page may send: a picture file of about 30 MB."""
 METHODS: dict[str, AttributionName] = {
     "integrated gradients": "integrated_gradients",
     "gradient × input": "gradient_times_input",
@@ -56,7 +56,7 @@ class Contender:
 
     Args:
         run: The run; its network is in evaluation mode, on the CPU.
-        name: The names of the data set and of the run, as its folder has them.
+        name: The names of the data set and of the run, from the names of its folders.
     """
 
     run: RestoredRun
@@ -64,17 +64,15 @@ class Contender:
 
     @cached_property
     def description(self) -> str:
-        """One line: the layers' sizes and, if it is known of these weights, the score on the test set."""
+        """One line: the layers' sizes and, if it is known for these weights, the score on the test set."""
         module, spec = self.run.module, self.run.module.spec
         sizes = [spec.height * spec.width, *(layer.linear.out_features for layer in [*module.mlp.hidden])]
         line = " → ".join(map(str, [*sizes, spec.num_outputs]))
         metrics = scored_metrics(self.run)
-        for split in ("test", "validation"):
-            if isinstance(accuracy := metrics.get(f"{split}/accuracy"), float):
-                return f"{line}, {split} accuracy {100 * accuracy:.1f} %"
-            if isinstance(rmse := metrics.get(f"{split}/rmse"), float):
-                return f"{line}, root mean squared {split} error {rmse:.3g}"
-        return line
+        if isinstance(accuracy := metrics.get("test/accuracy"), float):
+            return f"{line}, test accuracy {100 * accuracy:.1f} %"
+        rmse = metrics.get("test/rmse")
+        return f"{line}, root mean squared test error {rmse:.3g}" if isinstance(rmse, float) else line
 
     def answer(self, drawing: "Drawing", center: bool, method: AttributionName) -> Answer:
         """What this network answers to a picture.
@@ -82,7 +80,7 @@ class Contender:
         Args:
             drawing: The picture, of any size.
             center: Whether its ink is moved to where MNIST has its digits; an example of the data set stays as it is.
-            method: How the pixels are weighed.
+            method: How the share of each pixel is computed.
         """
         module, spec = self.run.module, self.run.module.spec
         center = center and drawing.kind != "example"
@@ -90,26 +88,20 @@ class Contender:
         image, inverted = fit_image(drawing.image, spec.height, spec.width, polarity, center)
         with torch.no_grad():
             *hidden, logits = layer_outputs(module, image[None])
-        value, shares = None, None
-        if module.task == "regression":
-            value = spec.in_target_unit(logits.item())
-            decision = 0
-        else:
-            shares, decision = probabilities(logits, module.task)[0], int(decide(logits, module.task))
-        weights = pixel_attribution(module, image[None], decision, method)[0]
+        is_class = module.task != "regression"
+        decision = int(decide(logits, module.task)) if is_class else 0
         return Answer(
-            self.name,
-            self.description,
-            spec.class_names,
-            image,
-            inverted,
-            center,
-            shares,
-            value,
-            "degrees" if self.run.datamodule.settings.target == "rotation" else "",
-            decision,
-            [layer[0] for layer in hidden],
-            weights,
+            name=self.name,
+            description=self.description,
+            class_names=spec.class_names,
+            image=image,
+            inverted=inverted,
+            centered=center,
+            answer=answers(logits, spec)[0],
+            unit="degrees" if self.run.datamodule.settings.target == "rotation" else "",
+            decision=decision,
+            hidden=[layer[0] for layer in hidden],
+            attribution=pixel_attribution(module, image[None], decision, method)[0],
         )
 
     def example(self, generator: random.Random) -> tuple[Tensor, str]:
@@ -135,8 +127,8 @@ class Drawing:
     Args:
         image: Gray levels, uint8 (height, width).
         kind: Whether it was drawn by hand, is a file, or is an example of the test set.
-        paper: The colour of the ground that it was drawn on.
-        truth: What an example shows, else empty.
+        paper: The colour of the background that it was drawn on.
+        truth: What an example shows; otherwise empty.
     """
 
     image: Tensor
@@ -209,7 +201,7 @@ def import_gradio() -> ModuleType:
     """Gradio, with its statistics and its search for updates switched off.
 
     Raises:
-        InputError: If Gradio or captum, which weighs the pixels, is not installed.
+        InputError: If Gradio or captum, which computes the pixels' shares, is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while it is imported
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -237,10 +229,10 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
         start = time.perf_counter()
         try:
             drawing = Drawing.from_page(message)
-            answers = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
+            found = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
         except InputError as error:
             return error_page(error.cause, error.remedy)
-        return answer_page(answers, drawing.truth, time.perf_counter() - start)
+        return answer_page(found, drawing.truth, time.perf_counter() - start)
 
     def choose_example() -> str:
         try:
@@ -252,7 +244,7 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
     with gradio.Blocks(title="Draw, and watch the network answer", analytics_enabled=False) as page:
         gradio.HTML(
             "<h1>Draw, and watch the network answer</h1><p>Everything on this page is computed on this machine, "
-            "anew at every stroke.</p>",
+            "again after every stroke.</p>",
             elem_classes="mlp-head",
         )
         with gradio.Row():
@@ -300,17 +292,9 @@ def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int 
     # Gradio asks itself whether it serves, which must not go through a proxy
     for variable in ("no_proxy", "NO_PROXY"):
         os.environ[variable] = ",".join(filter(None, (os.environ.get(variable), "127.0.0.1,localhost", host)))
-    settings: dict[str, Any] = {
-        "theme": gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        "css": CSS,
-        "footer_links": [],
-        "ssr_mode": False,  # it would look for Node
-        "share": False,
-        "run_history": False,
-        "enable_monitoring": False,
-        "mcp_server": False,
-        "quiet": True,
-    }
+    settings: dict[str, Any] = dict.fromkeys(("share", "run_history", "enable_monitoring", "mcp_server"), False)
+    settings |= {"css": CSS, "footer_links": [], "quiet": True, "ssr_mode": False}  # ssr_mode would look for Node
+    settings["theme"] = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     page = build_page(contenders)
     try:
         try:
@@ -331,11 +315,9 @@ def wait() -> None:
 def _free_port(host: str, port: int) -> int:
     """The port, or any free one for 0, after a check that the program can listen there."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as servers do: a port that was free a second ago counts
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+            # as servers do: a port that was free a second ago counts as free
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((host, port))
             return int(trial.getsockname()[1])
     except socket.gaierror:

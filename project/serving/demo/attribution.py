@@ -39,7 +39,7 @@ def layer_outputs(module: ImageModule, images: Tensor) -> list[Tensor]:
 def evidence(module: ImageModule, images: Tensor, decision: int) -> Tensor:
     """The number that a picture's pixels explain, (n,).
 
-    It is the decided class's logit; for the binary task the one logit, or its negative if class 0 was decided for; for
+    It is the decided class's logit; for the binary task the one logit, or its negative if the decision is class 0; for
     regression the output in the target's unit.
 
     Args:

@@ -23,9 +23,9 @@ POSITIVE, NEGATIVE = (255, 138, 31), (59, 139, 255)
 UNDERLAY = 0.3
 """How bright the picture shines through the map of its pixels, as a share of its own brightness."""
 MAX_BARS = 12
-"""Up to so many classes are shown in their own order; of more, so many of the most probable."""
+"""The maximum number of bars: fewer classes are shown in their own order, of more classes the most probable."""
 MAX_DRAWN_UNITS = 4096
-"""Units of a layer that are drawn; the rest is counted only."""
+"""The maximum number of units that are drawn of a layer; the rest is only counted."""
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -40,16 +40,6 @@ CANVAS, CANVAS_SCRIPT = _asset("canvas.html"), _asset("canvas.js")
 
 
 @dataclass(frozen=True)
-class LayerPicture:
-    """A hidden layer's outputs as a picture: the data URL, its width on the page in pixels, and the counts."""
-
-    picture: str
-    width: int
-    num_units: int
-    num_active: int
-
-
-@dataclass(frozen=True)
 class Answer:
     """What one network answers to one picture.
 
@@ -60,9 +50,8 @@ class Answer:
         image: What the network sees, uint8 (height, width).
         inverted: Whether the picture was inverted for the network.
         centered: Whether its ink was moved and scaled to where MNIST has it.
-        probabilities: One per class, (classes,), or None for regression.
-        value: A regression's output in the target's unit, or None.
-        unit: The unit of `value`; may be empty.
+        answer: The probabilities, (classes,), or for regression one number in the target's unit, ().
+        unit: The unit of a regression's number; it may be empty.
         decision: The index of the class decided for.
         hidden: Each hidden layer's outputs, (units,).
         attribution: What each pixel adds to the answer, (height, width).
@@ -74,8 +63,7 @@ class Answer:
     image: Tensor
     inverted: bool
     centered: bool
-    probabilities: Tensor | None
-    value: float | None
+    answer: Tensor
     unit: str
     decision: int
     hidden: list[Tensor]
@@ -83,19 +71,18 @@ class Answer:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the network's outputs are numbers, which a diverged one's are not."""
-        numbers = self.probabilities if self.probabilities is not None else torch.tensor(self.value)
-        return bool(numbers.isfinite().all())
+        """Whether the network's outputs are numbers, which those of a diverged network are not."""
+        return bool(self.answer.isfinite().all())
 
     @property
     def words(self) -> str:
         """The decided class, or the number and its unit."""
-        return self.class_names[self.decision] if self.class_names else f"{self.value:.2f} {self.unit}".rstrip()
+        return self.class_names[self.decision] if self.class_names else f"{self.answer:.2f} {self.unit}".rstrip()
 
     @property
     def shares(self) -> list[float]:
         """The classes' probabilities; empty for regression."""
-        return [] if self.probabilities is None else self.probabilities.tolist()
+        return self.answer.tolist() if self.class_names else []
 
     @property
     def shown_classes(self) -> list[int]:
@@ -103,27 +90,6 @@ class Answer:
         shares = self.shares
         order = list(range(len(shares)))
         return order if len(order) <= MAX_BARS else sorted(order, key=lambda index: -shares[index])[:MAX_BARS]
-
-    @property
-    def seen(self) -> str:
-        """The network's input as a data URL."""
-        return png_url(self.image.numpy())
-
-    @property
-    def weighed(self) -> str:
-        """The map of the pixels that matter as a data URL."""
-        return png_url(signed_colors(self.attribution, self.image))
-
-    @property
-    def layers(self) -> list[LayerPicture]:
-        """A picture of each hidden layer."""
-        pictures = []
-        for outputs in self.hidden:
-            pixels = unit_colors(outputs)
-            columns = pixels.shape[1]
-            width = columns * (10 if columns > 16 else 22)
-            pictures.append(LayerPicture(png_url(pixels), width, len(outputs), int((outputs > 0).sum())))
-        return pictures
 
 
 def png_url(pixels: Pixels) -> str:
@@ -163,12 +129,12 @@ def unit_colors(outputs: Tensor) -> Pixels:
 
 
 def empty_page(names: Sequence[str], class_names: Sequence[str]) -> str:
-    """What stands in the answers' place while there is no picture."""
+    """The page while there is no picture."""
     return _fill("empty", names=names, class_names=class_names)
 
 
 def error_page(cause: str, remedy: str) -> str:
-    """What stands in the answers' place when there can be none."""
+    """The page when a picture cannot be answered."""
     return _fill("error", cause=_sentence(cause), remedy=_sentence(remedy))
 
 
@@ -177,7 +143,7 @@ def answer_page(answers: Sequence[Answer], truth: str, seconds: float) -> str:
 
     Args:
         answers: One per run.
-        truth: What the picture shows, if that is known, else empty.
+        truth: What the picture shows, if that is known; otherwise empty.
         seconds: The time that the answers took.
     """
     return _fill(
@@ -185,9 +151,12 @@ def answer_page(answers: Sequence[Answer], truth: str, seconds: float) -> str:
         answers=answers,
         truth=truth,
         milliseconds=1000 * seconds,
-        is_class=all(answer.probabilities is not None for answer in answers),
+        is_class=all(answer.class_names for answer in answers),
         same_picture=all(torch.equal(answer.image, answers[0].image) for answer in answers),
         percent=_percent,
+        png_url=png_url,
+        signed_colors=signed_colors,
+        unit_colors=unit_colors,
         max_drawn_units=MAX_DRAWN_UNITS,
     )
 

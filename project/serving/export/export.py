@@ -7,41 +7,33 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 import project
-from project.data.normalization import Normalization
 from project.data.settings import SplitName
 from project.errors import InputError, RunError
 from project.runs.parser import COMMON_TRAINER_SETTINGS
-from project.runs.saving.files import finite, part_of, read_json, read_yaml, replace_durably
+from project.runs.saving.files import finite, part_of, read_json, replace_durably
 from project.serving.evaluation import scored_metrics
 from project.serving.export import FormatName, PrecisionName
 from project.serving.export.model_card import Check, model_card
 from project.serving.packages import require
-from project.serving.restore import RestoredRun
-from project.task import DataSpec, probabilities
+from project.serving.restore import RestoredRun, answers, build_network
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 
 Answer = Callable[[Tensor], Tensor]
 """Gray levels, uint8 (batch, height, width), to probabilities (batch, classes) or values (batch,)."""
-SUFFIX: dict[FormatName, str] = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
-PACKAGES: dict[FormatName, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "torch_export": (),
-    "safetensors": ("safetensors",),
-}
-"""What each format needs besides torch."""
 METADATA_FILE = "metadata.json"
-"""A torch.export archive keeps here what the other formats keep as their own metadata."""
+"""The file in a torch.export archive that has what the other formats keep as their own metadata."""
 TOLERANCE = 1e-5
 """Maximum difference between the file's answers and the checkpoint's, of a probability or in sd of the target."""
 CHECKED_BATCHES = ((1, 100), (37, 1000), (2048, 10_000))
 """The check's batch sizes, and the maximum number of pictures for each."""
+MAX_CHECKED = CHECKED_BATCHES[-1][1]
 ONNX_OPSET = 18
 """The newest version that every torch since 2.8 writes directly; newer ones need a conversion."""
 MAX_ONNX_BYTES = 2**31 - 2**20
@@ -66,19 +58,16 @@ class ExportedNetwork(nn.Module):
             For classification probabilities, (batch, classes), in the order of `spec.class_names`: two columns for the
             binary task. For regression values in the target's unit, (batch,).
         """
-        return _answers(self.normalization, self.mlp, self.spec, images).float()
+        return self.unrounded(images).float()
 
-
-def _answers(normalization: nn.Module, mlp: nn.Module, spec: DataSpec, images: Tensor) -> Tensor:
-    outputs = mlp(normalization(images))
-    if spec.task == "regression":
-        return spec.in_target_unit(cast(Tensor, outputs)[:, 0])
-    return probabilities(cast(Tensor, outputs), spec.task)
+    def unrounded(self, images: Tensor) -> Tensor:
+        """The same answers in the precision of the weights."""
+        return answers(self.mlp(self.normalization(images)), self.spec)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written."""
+    """What was written: the file, its model card, and the check of its answers."""
 
     path: Path
     card: Path
@@ -116,19 +105,26 @@ def export(
     for existing in (path, card):
         if existing.exists() and not overwrite:
             raise InputError(f"{existing} exists already", "type --overwrite to replace it, or --output ANOTHER_FILE")
-    for package in PACKAGES[to]:
+    for package in FORMATS[to].packages:
         require(package, "export")
     images = _check_pictures(run, split)
-    metadata = describe(run, to, precision)
-    content = _WRITE[to](rebuild(metadata, run.module.state_dict()), metadata)
+    metadata = _describe(run, to, precision)
+    content = FORMATS[to].write(_rebuild(metadata, run.module.state_dict()), metadata)
     part, card_part = part_of(path), part_of(card)
     new_folder = not path.parent.exists()
     try:
         path.parent.mkdir(exist_ok=True)
         try:
             part.write_bytes(content)
-            check = compare(_READ[to](part), run, images, split)
-            _judge(check, run, to, precision)
+            check = _compare(FORMATS[to].read(part), run, images, split)
+            if not check.max_difference <= TOLERANCE:  # also for NaN
+                raise RunError(
+                    f"the {to} file answers differently from {run.checkpoint}: by {check.max_difference:.1e}, more "
+                    f"than {TOLERANCE:.0e}, and was deleted",
+                    "type --precision float64, as rounding changes this network's answers that much"
+                    if precision == "float32"
+                    else "train with --data.normalization standardize, whose numbers are smaller",
+                )
             card_part.write_text(model_card(run, path.name, to, metadata, check), encoding="utf-8")
             replace_durably(part, path)
             replace_durably(card_part, card)
@@ -144,27 +140,14 @@ def export(
     return Export(path, card, check)
 
 
-def _judge(check: Check, run: RestoredRun, to: FormatName, precision: PrecisionName) -> None:
-    if check.max_difference <= TOLERANCE:  # NaN is not
-        return
-    raise RunError(
-        f"the {to} file answers differently from {run.checkpoint}: by {check.max_difference:.1e}, more than "
-        f"{TOLERANCE:.0e}, and was deleted",
-        "type --precision float64, as rounding moves this network's answers that far"
-        if precision == "float32"
-        else "train with --data.normalization standardize, whose numbers are smaller",
-    )
-
-
 def _target(run: RestoredRun, to: FormatName, output: Path | None) -> Path:
-    if output is None:
-        return run.folder / "export" / f"model{SUFFIX[to]}"
-    if output.is_dir():
-        return output / f"model{SUFFIX[to]}"
-    if output.suffix != SUFFIX[to]:
+    suffix = FORMATS[to].suffix
+    if output is None or output.is_dir():
+        return (output or run.folder / "export") / f"model{suffix}"
+    if output.suffix != suffix:
         raise InputError(
-            f"--output is {output}, but {to} files end in {SUFFIX[to]}",
-            f"type --output {output.with_suffix(SUFFIX[to]) if output.name else 'model' + SUFFIX[to]}",
+            f"--output is {output}, but {to} files end in {suffix}",
+            f"type --output {output.with_suffix(suffix) if output.name else 'model' + suffix}",
         )
     return output
 
@@ -186,41 +169,30 @@ def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
             f"{spec.height}×{spec.width}",
             "type --data_root FOLDER with the data that the run was trained on",
         )
-    chunks, most = [], CHECKED_BATCHES[-1][1]
-    if len(data.splits[split]):
-        for batch, _ in data.evaluation_loader(split):
-            chunks.append(batch.images.round().byte() if batch.images.is_floating_point() else batch.images)
-            if sum(map(len, chunks)) >= most:
-                break
-    if not chunks:
+    if not len(data.splits[split]):
         raise InputError(f"this run has no {split} split", "type --split test")
-    return torch.cat(chunks)[:most]
+    chunks: list[Tensor] = []
+    for batch, _ in data.evaluation_loader(split):
+        chunks.append(batch.images.round().byte())  # a rotated picture has fractions of gray levels
+        if sum(map(len, chunks)) >= MAX_CHECKED:
+            break
+    return torch.cat(chunks)[:MAX_CHECKED]
 
 
-def compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) -> Check:
-    """Compare a file's answers, in batches of several sizes, with the checkpoint's in double precision.
-
-    Args:
-        answer: The function that the file computes.
-        run: The run with the checkpoint's network.
-        images: Gray levels, uint8 (n, height, width).
-        split: The split that the images are from.
-    """
-    spec = run.module.spec
+def _compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) -> Check:
+    """Compare a file's answers, in batches of several sizes, with the checkpoint's in double precision."""
     # in double precision: in float32 even the checkpoint's own answers depend on the batch size
-    normalization, mlp = (
-        copy.deepcopy(part).cpu().double().eval() for part in (run.module.normalization, run.module.mlp)
-    )
+    network = copy.deepcopy(ExportedNetwork(run.module)).cpu().double().eval()
     with torch.inference_mode():
-        chunks = torch.split(images, CHECKED_BATCHES[-1][0])
-        expected = torch.cat([_answers(normalization, mlp, spec, chunk) for chunk in chunks])
+        expected = torch.cat([network.unrounded(chunk) for chunk in torch.split(images, CHECKED_BATCHES[-1][0])])
         differences = []
-        for size, most in CHECKED_BATCHES:
-            found = torch.cat([answer(chunk) for chunk in torch.split(images[:most], size)])
-            differences.append((found - expected[:most]).abs().max())
-    is_class = spec.task != "regression"
+        for size, count in CHECKED_BATCHES:
+            found = torch.cat([answer(chunk) for chunk in torch.split(images[:count], size)])
+            differences.append((found - expected[:count]).abs().max())
+    is_class = run.module.task != "regression"
+    unit = 1.0 if is_class else run.module.spec.target_sd
     return Check(
-        max_difference=float(torch.stack(differences).max()) / (1.0 if is_class else spec.target_sd),  # NaN stays NaN
+        max_difference=float(torch.stack(differences).max()) / unit,  # NaN stays NaN
         num_pictures=len(images),
         num_same_class=int((found.argmax(1) == expected.argmax(1)).sum()) if is_class else None,
         split=split,
@@ -228,19 +200,20 @@ def compare(answer: Answer, run: RestoredRun, images: Tensor, split: SplitName) 
     )
 
 
-def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict[str, str]:
+def _describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict[str, str]:
     """The metadata that go into a file: texts, most of them JSON, which rebuild the network and name its origin.
 
     Keys: project, version, run, checkpoint, task, class_names, input, output, precision, spec, settings (model, data,
-    trainer), metrics (of the test split, where the checkpoint is the one that they are of), data (source and hashes),
-    provenance (command, commit, versions, hardware, seeds), exported_with.
+    trainer), metrics (of the test split, if they are about this checkpoint), data (source and hashes), provenance
+    (command, commit, versions, hardware, seeds), exported_with.
     """
     spec = run.module.spec
     # the folders of this machine are of no use elsewhere
     data = {name: value for name, value in asdict(run.datamodule.settings).items() if name not in ("root", "download")}
+    trainer = {name: run.trainer[name] for name in COMMON_TRAINER_SETTINGS if run.trainer.get(name) is not None}
     origin = read_json(run.folder / "provenance.json")
     changed = bool(origin.pop("git_diff", ""))
-    metrics = {name: value for name, value in scored_metrics(run).items() if isinstance(value, float)}
+    scores = {name: value for name, value in scored_metrics(run).items() if name.startswith("test/")}
     if spec.task == "regression":
         output = "value: float32 (batch,), in the target's unit"
     else:
@@ -248,11 +221,11 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
     texts: dict[str, Any] = {
         "class_names": spec.class_names,
         "spec": asdict(spec),
-        "settings": {"model": asdict(run.module.settings), "data": data, "trainer": _trainer_settings(run)},
-        "metrics": {name: value for name, value in metrics.items() if name.startswith("test/")},
+        "settings": {"model": asdict(run.module.settings), "data": data, "trainer": trainer},
+        "metrics": {name: value for name, value in scores.items() if isinstance(value, float)},
         "data": origin.pop("data", {}),
         "provenance": origin | {"uncommitted_changes": changed} if origin else {},
-        "exported_with": {name: version(name) for name in ("torch", *PACKAGES[to])},
+        "exported_with": {name: version(name) for name in ("torch", *FORMATS[to].packages)},
     }
     return {
         "project": "mlp-lightning-template",
@@ -266,29 +239,10 @@ def describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dict
     } | {name: json.dumps(finite(value), ensure_ascii=False) for name, value in texts.items()}
 
 
-def _trainer_settings(run: RestoredRun) -> dict[str, Any]:
-    """The most common trainer settings, as far as the run's config.yaml has them."""
-    trainer = read_yaml(run.folder / "config.yaml").get("trainer")
-    found = trainer if isinstance(trainer, dict) else {}
-    return {name: found[name] for name in COMMON_TRAINER_SETTINGS if found.get(name) is not None}
-
-
-def rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwork:
-    """The network that a file's metadata describe, with the given weights.
-
-    Args:
-        metadata: The metadata, as `describe` returns them.
-        state: The module's weights and buffers by name.
-
-    Raises:
-        Exception: Any error of the constructors, if the metadata and weights of a foreign file are no network.
-    """
+def _rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwork:
+    """The network that a file's metadata describe, with the given weights; a foreign file may cause any error."""
     model = json.loads(metadata["settings"])["model"] | {"compile": False}
-    spec = json.loads(metadata["spec"])
-    spec["class_names"] = tuple(spec["class_names"])
-    normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
-    module = ImageModule(DataSpec(**spec), normalization, ModelSettings(**model))
-    module.load_state_dict(state)
+    module = build_network(ModelSettings(**model), json.loads(metadata["spec"]), state)
     precision = {"float32": torch.float32, "float64": torch.float64}[metadata["precision"]]
     return ExportedNetwork(module).to(precision).eval()
 
@@ -309,11 +263,11 @@ def load_network(path: str | Path) -> ExportedNetwork:
             f"{path} cannot be read as safetensors: {error}", "name a file that scripts/export.py wrote"
         ) from None
     try:
-        return rebuild(metadata, state)
+        return _rebuild(metadata, state)
     except Exception as error:  # a foreign file's metadata and tensors may raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"{path} holds no network of this project: {lines[-1].strip()[:200]}",
+            f"{path} contains no network of this project: {lines[-1].strip()[:200]}",
             "name a file that scripts/export.py --to safetensors wrote",
         ) from None
 
@@ -332,7 +286,7 @@ def _write_onnx(network: ExportedNetwork, metadata: dict[str, str]) -> bytes:
     num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
     if num_bytes > MAX_ONNX_BYTES:
         raise InputError(
-            f"the network has {num_bytes / 2**30:.1f} GiB of weights, but one ONNX file holds less than 2",
+            f"the network has {num_bytes / 2**30:.1f} GiB of weights, but one ONNX file has room for less than 2",
             "type --to torch_export or --to safetensors",
         )
     program = cast(Any, torch.onnx).export(
@@ -382,13 +336,15 @@ def _write_safetensors(network: ExportedNetwork, metadata: dict[str, str]) -> by
     return bytes(require("safetensors.torch", "export").save(state, metadata))
 
 
-_WRITE: dict[FormatName, Callable[[ExportedNetwork, dict[str, str]], bytes]] = {
-    "onnx": _write_onnx,
-    "torch_export": _write_torch_export,
-    "safetensors": _write_safetensors,
-}
-_READ: dict[FormatName, Callable[[Path], Answer]] = {
-    "onnx": _read_onnx,
-    "torch_export": _read_torch_export,
-    "safetensors": load_network,
+class _Format(NamedTuple):
+    suffix: str
+    packages: tuple[str, ...]  # what it needs besides torch
+    write: Callable[[ExportedNetwork, dict[str, str]], bytes]
+    read: Callable[[Path], Answer]
+
+
+FORMATS: dict[FormatName, _Format] = {
+    "onnx": _Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _read_onnx),
+    "torch_export": _Format(".pt2", (), _write_torch_export, _read_torch_export),
+    "safetensors": _Format(".safetensors", ("safetensors",), _write_safetensors, load_network),
 }

@@ -25,7 +25,7 @@ class Check:
     Args:
         max_difference: The largest absolute difference of a probability, or of a value in sd of the target.
         num_pictures: How many pictures were answered.
-        num_same_class: For how many of them the most probable class is the same; None for regression.
+        num_same_class: How many of them get the same most probable class; None for regression.
         split: The split that the pictures are from.
         batch_sizes: The batch sizes in which they were answered, one after the other.
     """
@@ -53,18 +53,16 @@ def model_card(run: RestoredRun, file: str, to: str, metadata: dict[str, str], c
 
     Args:
         run: The trained network and its data settings.
-        file: The name of the exported file, beside which the card lies.
+        file: The name of the exported file, which is in the same folder.
         to: The file's format.
-        metadata: What is inside the file, see `project.serving.export.export.describe`.
+        metadata: The metadata inside the file.
         check: How the file's answers compare with the checkpoint's.
     """
     described = {name: json.loads(metadata[name]) for name in ("settings", "data", "provenance", "exported_with")}
     spec, datamodule, metrics = run.module.spec, run.datamodule, scored_metrics(run)
     settings, origin = described["settings"], described["provenance"]
-    rows = [(f"{part}.{name}", _typed(value)) for part in settings for name, value in settings[part].items()]
-    rows += [
-        (name, _typed(value)) for name, value in origin.get("seeds", {}).items() if f"data.{name}" not in dict(rows)
-    ]
+    rows = {f"{part}.{name}": _typed(value) for part in settings for name, value in settings[part].items()}
+    seeds = {name: _typed(value) for name, value in origin.get("seeds", {}).items() if f"data.{name}" not in rows}
     hashes = described["data"].get("split_sha256", {})
     if any(datamodule.split_sha256.get(name) != sha256 for name, sha256 in hashes.items()):
         hashes = {}  # other data than the run's own say nothing of its splits
@@ -77,10 +75,7 @@ def model_card(run: RestoredRun, file: str, to: str, metadata: dict[str, str], c
         metadata=metadata,
         described=described,
         check=check,
-        spec=spec,
-        datamodule=datamodule,
-        shift=run.module.normalization.shift,
-        scale=run.module.normalization.scale,
+        run=run,
         typed=_typed,
         splits=[
             (name, f"{len(datamodule.splits[name]):,}", f"`{sha256}`")
@@ -89,7 +84,7 @@ def model_card(run: RestoredRun, file: str, to: str, metadata: dict[str, str], c
         ],
         files=[(f"`{name}`", f"`{sha256}`") for name, sha256 in described["data"].get("sha256", {}).items()],
         layers=layer_table_markdown(run.module.mlp),
-        setting_rows=rows,
+        setting_rows=(rows | seeds).items(),
         metrics=metrics,
         results=_from_rich(results_table(metrics)),
         interval=accuracy_interval(num_right, num_tested) if confusion else None,
@@ -109,19 +104,19 @@ def _from_rich(table: Table) -> str:
 
 def _provenance(origin: dict[str, Any]) -> list[tuple[str, str]]:
     """What is known of a run's origin, as rows of a table."""
-    hardware = origin.get("hardware", {})
+    hardware, commit, resumed = (origin.get(name) or {} for name in ("hardware", "git_commit", "resumed"))
     changed = ", with uncommitted changes (`git_diff` in provenance.json)" if origin.get("uncommitted_changes") else ""
-    rows = [
-        ("command", f"`{origin['command']}`" if origin.get("command") else ""),
-        ("resumed", f"{len(origin['resumed'])} times" if origin.get("resumed") else ""),
-        ("started", origin.get("started", "")),
-        ("commit", f"`{origin['git_commit']}`{changed}" if origin.get("git_commit") else ""),
-        ("versions", ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())),
-        ("system", hardware.get("system", "")),
-        ("processor", f"{hardware['processor']}, {hardware.get('cores')} cores" if hardware.get("processor") else ""),
-        ("GPUs", ", ".join(hardware.get("gpus") or [])),
-    ]
-    return [row for row in rows if row[1]]
+    rows = {
+        "command": f"`{origin['command']}`" if origin.get("command") else "",
+        "resumed": f"{len(resumed)} times" if resumed else "",
+        "started": origin.get("started"),
+        "commit": f"`{commit}`{changed}" if commit else "",
+        "versions": ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items()),
+        "system": hardware.get("system"),
+        "processor": hardware.get("processor") and f"{hardware['processor']}, {hardware.get('cores')} cores",
+        "GPUs": ", ".join(hardware.get("gpus") or []),
+    }
+    return [(name, text) for name, text in rows.items() if text]
 
 
 def _typed(value: Any) -> str:

@@ -19,7 +19,6 @@ from torch import Tensor
 from project.errors import InputError
 from project.serving.predict import Polarity
 
-"""What happens to gray levels: auto inverts a picture whose corners are light, as_is inverts none, invert all."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000")
 """Pillow's names of the formats that are read. Pillow knows more, but starts other programs for some."""
 SUFFIXES = frozenset(
@@ -40,6 +39,16 @@ INK_FRACTION = 0.1
 """A pixel is ink if it differs from the background by more than this share of the strongest ink's difference."""
 MIN_CONTRAST = 8
 """With fewer gray levels between background and strongest ink, a picture counts as blank."""
+TOO_LARGE = (f"has more than the {MAX_PIXELS:,} pixels that are read", "make it smaller: a network uses few pixels")
+REFUSALS: dict[type[Exception], tuple[str, str]] = {
+    UnidentifiedImageError: ("is not a picture in a format that is read", f"give one of {', '.join(FORMATS)}"),
+    Image.DecompressionBombError: TOO_LARGE,
+    Image.DecompressionBombWarning: TOO_LARGE,
+    FileNotFoundError: ("does not exist", "check the name"),
+    PermissionError: ("may not be read", "change its permissions"),
+    IsADirectoryError: ("is a folder", "give a picture file"),
+}
+"""Cause and remedy of an error that opening a file raises."""
 
 
 def read_image(source: str | Path | BinaryIO) -> Tensor:
@@ -59,35 +68,16 @@ def read_image(source: str | Path | BinaryIO) -> Tensor:
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise _too_large(name)
+                raise Image.DecompressionBombError
             image.load()
             if image.info:  # otherwise there is no mark, and the search for one takes as long as decoding a digit
                 ImageOps.exif_transpose(image, in_place=True)
             return _without_noise(_gray(image), getattr(image, "quantization", {}))
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(
-            f"{name} is not a picture in a format that is read", f"give one of {', '.join(FORMATS)}"
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(name) from None
-    except FileNotFoundError:
-        raise InputError(f"{name} does not exist", "check the name") from None
-    except PermissionError:
-        raise InputError(f"{name} may not be read", "change its permissions") from None
-    except IsADirectoryError:
-        raise InputError(f"{name} is a folder", "give a picture file") from None
     except Exception as error:  # decoders raise errors of any class on a damaged file
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{name} cannot be read: {lines[0][:200]}", "save it again as an 8-bit PNG or JPEG") from None
-
-
-def _too_large(name: str) -> InputError:
-    return InputError(
-        f"{name} has more than the {MAX_PIXELS:,} pixels that are read",
-        "make it smaller; a network uses a few hundred pixels only",
-    )
+        otherwise = (f"cannot be read: {lines[0][:200]}", "save it again as an 8-bit PNG or JPEG")
+        cause, remedy = next((row for kind, row in REFUSALS.items() if isinstance(error, kind)), otherwise)
+        raise InputError(f"{name} {cause}", remedy) from None
 
 
 def _gray(image: Image.Image) -> Tensor:

@@ -7,7 +7,8 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,13 +22,13 @@ from project.serving.predict.image_files import SUFFIXES, fit_image, is_dark_on_
 
 STANDARD_INPUT = "-"
 SMALL_FILE = 1 << 14
-"""Up to so many bytes, opening a file takes longer than decoding it."""
+"""Up to this size in bytes, opening a file takes longer than decoding it."""
 SIZE_SAMPLE = 100
 """Files, evenly spread, whose sizes decide how many threads read."""
 POLARITY_SAMPLE = 1000
 """Pictures of an IDX file, evenly spread, that decide whether all of its pictures are inverted."""
 TASKS_PER_THREAD = 4
-"""Each thread's share of few files is cut into so many parts, so that all threads end at about the same time."""
+"""Each thread's share of few files is cut into this many parts, so that all threads end at about the same time."""
 
 
 @dataclass
@@ -57,7 +58,7 @@ class PictureReader:
         height: The height of the network's input.
         width: The width of the network's input.
         polarity: What happens to the gray levels; for an IDX file, auto decides once for all of its pictures.
-        center: Whether to scale and center the ink as MNIST's was.
+        center: Whether the ink is scaled and centered as MNIST's was.
         standard_input: The stream that the picture - is read from.
     """
 
@@ -65,24 +66,19 @@ class PictureReader:
     width: int
     polarity: Polarity = "auto"
     center: bool = False
-    standard_input: BinaryIO | None = None
+    standard_input: BinaryIO = field(default_factory=io.BytesIO)
 
     def read(self, files: Sequence[str]) -> PictureBatch:
         """Read picture files; one that cannot be read is left out and becomes a failure."""
         names, images, failures = [], [], []
         for file in files:
+            source = io.BytesIO(self.standard_input.read()) if file == STANDARD_INPUT else file
             try:
-                images.append(self._open(file))
+                images.append(read_image(source))
                 names.append(file)
             except InputError as error:
                 failures.append(error)
         return PictureBatch(names, *self.fit(images, self.polarity), len(files), failures)
-
-    def _open(self, file: str) -> Tensor:
-        if file != STANDARD_INPUT:
-            return read_image(file)
-        assert self.standard_input is not None
-        return read_image(io.BytesIO(self.standard_input.read()))
 
     def fit(self, images: Sequence[Tensor], polarity: Polarity) -> tuple[Tensor, Tensor]:
         """Pictures of any sizes as uint8 (n, height, width), and which were inverted, bool (n,)."""
@@ -129,22 +125,19 @@ def find_files(given: Sequence[str]) -> list[str]:
         path = Path(name)
         if path.is_dir() and name != STANDARD_INPUT:
             files = sorted(str(file) for file in path.rglob("*") if file.is_file() and _is_picture(file, path))
-            if not files:
-                raise InputError(
-                    f"the folder {name} holds no picture",
-                    f"names must end in {', '.join(sorted(SUFFIXES))}, or contain idx3-ubyte",
-                )
-        elif name == STANDARD_INPUT or path.exists():  # of a pipe or a device read_image says what is wrong with it
+            cause = f"the folder {name} contains no picture"
+            remedy = f"names must end in {', '.join(sorted(SUFFIXES))}, or contain idx3-ubyte"
+        elif name == STANDARD_INPUT or path.exists():  # for a pipe or a device read_image reports what is wrong with it
             files = [name]
         else:
             files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207 - also absolute
-            if not files:
-                has_pattern = glob.has_magic(name)
-                cause = f"no file matches {name}" if has_pattern else f"there is no file {name}"
-                raise InputError(cause, "check the name, or name a folder of pictures")
+            cause = f"no file matches {name}" if glob.has_magic(name) else f"there is no file {name}"
+            remedy = "check the name, or name a folder of pictures"
+        if not files:
+            raise InputError(cause, remedy)
         found += files
     if found.count(STANDARD_INPUT) > 1:
-        raise InputError("standard input (-) was named more than once", "name it once: it holds one picture")
+        raise InputError("standard input (-) was named more than once", "name it once: it is one picture")
     return found
 
 
@@ -176,16 +169,13 @@ def read_batches(
     reader: PictureReader, files: Sequence[str], batch_size: int, num_threads: int
 ) -> Iterator[PictureBatch]:
     """Read files in threads, ahead of the batches that are used, in the files' order."""
-    pictures: list[str] = []
     with ThreadPoolExecutor(num_threads) as pool:
-        for file in files:
-            if not is_idx(file):
-                pictures.append(file)
-                continue
-            yield from _read_pictures(pool, reader, pictures, batch_size, num_threads)
-            pictures = []
-            yield from reader.read_idx(file, batch_size)
-        yield from _read_pictures(pool, reader, pictures, batch_size, num_threads)
+        for are_idx, group in groupby(files, is_idx):
+            if not are_idx:
+                yield from _read_pictures(pool, reader, list(group), batch_size, num_threads)
+            else:
+                for file in group:
+                    yield from reader.read_idx(file, batch_size)
 
 
 def _read_pictures(

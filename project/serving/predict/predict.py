@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from PIL import Image
 from rich.console import Console
@@ -19,7 +19,7 @@ from project.serving.predict.picture_reader import PictureBatch, PictureReader, 
 from project.serving.restore import RestoredRun
 
 MAX_NAMES = 5
-"""So many inverted pictures are named; the rest is counted only."""
+"""How many inverted pictures are named; the rest is only counted."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,8 @@ class ClassProbability:
     probability: float
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a network says of one picture.
+class Prediction(NamedTuple):
+    """What a network answers to one picture.
 
     Args:
         file: The file as it was given, with [n] for picture n of an IDX file.
@@ -46,6 +45,13 @@ class Prediction:
     inverted: bool
     top: tuple[ClassProbability, ...] = ()
     value: float | None = None
+
+    def record(self) -> dict[str, object]:
+        """The prediction as plain data: file, class, name, probability and top, or file and value."""
+        if not self.top:
+            return {"file": self.file, "value": self.value}
+        rows = [{"class": one.index, "name": one.name, "probability": one.probability} for one in self.top]
+        return {"file": self.file, **rows[0], "top": rows}
 
 
 def predict_files(
@@ -82,22 +88,15 @@ def predict_files(
 
 
 def _predict_batch(run: RestoredRun, batch: PictureBatch, top: int) -> list[Prediction]:
-    answers, inverted = run.predict(batch.images), batch.inverted.tolist()
-    if not run.class_names:
-        values = answers.tolist()
-        return [Prediction(*row) for row in zip(batch.names, inverted, [()] * len(values), values, strict=True)]
+    answers, inverted, names = run.predict(batch.images), batch.inverted.tolist(), run.class_names
+    if not names:
+        return [Prediction(*row[:2], value=row[2]) for row in zip(batch.names, inverted, answers.tolist(), strict=True)]
     best = answers.topk(min(top, answers.shape[1]), dim=1)
-    names = run.class_names
-    return [
-        Prediction(
-            file,
-            turned,
-            tuple(ClassProbability(index, names[index], share) for index, share in zip(indices, shares, strict=True)),
-        )
-        for file, turned, indices, shares in zip(
-            batch.names, inverted, best.indices.tolist(), best.values.tolist(), strict=True
-        )
+    tops = [
+        tuple(ClassProbability(index, names[index], share) for index, share in zip(indices, shares, strict=True))
+        for indices, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
+    return [Prediction(*row) for row in zip(batch.names, inverted, tops, strict=True)]
 
 
 def print_predictions(
@@ -149,18 +148,10 @@ def print_predictions(
     return failures
 
 
-def _record(prediction: Prediction) -> dict[str, object]:
-    """A prediction as plain data: file, class, name, probability and top, or file and value."""
-    if not prediction.top:
-        return {"file": prediction.file, "value": prediction.value}
-    rows = [{"class": one.index, "name": one.name, "probability": one.probability} for one in prediction.top]
-    return {"file": prediction.file, **rows[0], "top": rows}
-
-
 def _write_json(predictions: Iterable[Prediction], out: TextIO) -> None:
     separator = "["
     for prediction in predictions:
-        out.write(f"{separator}\n{json.dumps(_record(prediction), ensure_ascii=False, allow_nan=False)}")
+        out.write(f"{separator}\n{json.dumps(prediction.record(), ensure_ascii=False, allow_nan=False)}")
         separator = ","
     out.write("[]\n" if separator == "[" else "\n]\n")
 
@@ -168,7 +159,7 @@ def _write_json(predictions: Iterable[Prediction], out: TextIO) -> None:
 def _write_csv(predictions: Iterable[Prediction], out: TextIO) -> None:
     writer: csv.DictWriter[str] | None = None
     for prediction in predictions:
-        row: dict[str, object] = {"file": prediction.file} if prediction.top else _record(prediction)
+        row: dict[str, object] = {"file": prediction.file} if prediction.top else prediction.record()
         for place, one in enumerate(prediction.top, 1):
             end = f"_{place}" if place > 1 else ""
             row |= {f"class{end}": one.index, f"name{end}": one.name, f"probability{end}": one.probability}
@@ -180,17 +171,15 @@ def _write_csv(predictions: Iterable[Prediction], out: TextIO) -> None:
 
 def _write_table(predictions: Iterable[Prediction], out: TextIO) -> None:
     table: Table | None = None
-    for prediction in predictions:
+    for file, _, top, value in predictions:
         if table is None:
-            words = ("class", "probability", "then") if prediction.top else ("value",)
-            table = Table("file", *words)
+            table = Table("file", *(("class", "probability", "then") if top else ("value",)))
             table.columns[0].overflow = "fold"
-            table.columns[2 if prediction.top else 1].justify = "right"
-        if prediction.top:
-            first, *others = prediction.top
-            then = ", ".join(f"{escape(one.name)} {one.probability:.1%}" for one in others)
-            table.add_row(escape(prediction.file), escape(first.name), f"{first.probability:.1%}", then)
+            table.columns[2 if top else 1].justify = "right"
+        if top:
+            then = ", ".join(f"{escape(one.name)} {one.probability:.1%}" for one in top[1:])
+            table.add_row(escape(file), escape(top[0].name), f"{top[0].probability:.1%}", then)
         else:
-            table.add_row(escape(prediction.file), f"{prediction.value:.4g}")
+            table.add_row(escape(file), f"{value:.4g}")
     if table is not None:
         Console(file=out, highlight=False).print(table)

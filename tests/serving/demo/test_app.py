@@ -7,7 +7,6 @@ import json
 import os
 import random
 import re
-import runpy
 import shutil
 import signal
 import socket
@@ -27,14 +26,12 @@ import pytest
 import torch
 from browser import Browser, find_browser
 from conftest import ROOT
+from finished import call, finish, small_flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from project.errors import InputError
-from project.runs.build import build_run
-from project.runs.parser import parse_settings
-from project.runs.train import train
 from project.serving.demo.app import Contender, Drawing, load_contenders
 from project.serving.demo.page import (
     CSS,
@@ -50,7 +47,6 @@ from project.serving.demo.page import (
     unit_colors,
 )
 
-SCRIPT = ROOT / "scripts" / "demo.py"
 TASKS = {
     "multiclass": ["--model.depth=3", "--model.width=[16, 5, 9]"],
     "softmax": ["--model.depth=0", "--model.width=[]", "--model.norm=none"],
@@ -69,13 +65,9 @@ for package in ("gradio", "captum"):
 @pytest.fixture(scope="module")
 def runs(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run of each task."""
-    folder = tmp_path_factory.mktemp("demo") / "runs"
-    for name, flags in TASKS.items():
-        common = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
-        common += ["--model.width=16", "--trainer.max_epochs=8", "--trainer.accelerator=cpu", "--model.dropout=0"]
-        common += ["--trainer.log_every_n_steps=2", f"--run_root={folder}", f"--run_name={name}"]
-        train(build_run(parse_settings([*common, *flags])))
-    return {name: folder / "idx" / name for name in TASKS}
+    root = tmp_path_factory.mktemp("demo") / "runs"
+    common = [*small_flags(idx_folder, root), "--trainer.max_epochs=8", "--model.dropout=0"]
+    return {name: finish(*common, f"--run_name={name}", *flags) for name, flags in TASKS.items()}
 
 
 @pytest.fixture(params=TASKS)
@@ -119,13 +111,12 @@ def test_test_pictures_get_the_answers_that_evaluation_scored(contender: Contend
     for batch, _ in loader:
         for image, target in zip(batch.images, batch.targets, strict=True):
             answer = contender.answer(example(image.round().to(torch.uint8)), True, "gradient_times_input")
-            if answer.value is None:
-                assert answer.probabilities is not None
-                assert answer.probabilities.sum().item() == pytest.approx(1)
-                assert int(answer.probabilities.argmax()) == answer.decision
+            if answer.class_names:
+                assert answer.answer.sum().item() == pytest.approx(1)
+                assert int(answer.answer.argmax()) == answer.decision
                 hits.append(answer.decision == int(target))
             else:
-                squares.append((answer.value - float(target)) ** 2)
+                squares.append((float(answer.answer) - float(target)) ** 2)
     if hits:
         assert np.mean(hits) == contender.run.metrics["test/accuracy"]
         assert np.mean(hits) > 0.5  # so that this is more than agreement on nonsense
@@ -134,11 +125,10 @@ def test_test_pictures_get_the_answers_that_evaluation_scored(contender: Contend
 
 
 def test_a_test_picture_arrives_untouched_and_with_its_name(contender: Contender) -> None:
+    image, truth = contender.example(chance())
     if contender.run.datamodule.settings.target == "rotation":
-        image, truth = contender.example(chance())
         assert abs(float(truth)) <= 45
     else:
-        image, truth = contender.example(chance())
         images, targets = contender.run.datamodule.data.test.images, contender.run.datamodule.targets("test")
         place = next(i for i, other in enumerate(images) if torch.equal(other, image))
         assert truth == contender.run.module.spec.class_names[targets[place]]
@@ -150,9 +140,7 @@ def test_a_test_picture_arrives_untouched_and_with_its_name(contender: Contender
 def test_the_panels_show_every_layer(contender: Contender) -> None:
     image, _ = contender.example(chance())
     answer = contender.answer(example(image), False, "integrated_gradients")
-    widths = {"multiclass": [16, 5, 9], "softmax": [], "binary": [16] * 2, "rotation": [16] * 2}[
-        contender.run.folder.name
-    ]
+    widths = {"multiclass": [16, 5, 9], "softmax": []}.get(contender.run.folder.name, [16, 16])
     assert [len(layer) for layer in answer.hidden] == widths
     assert answer.attribution.shape == image.shape
     page = Tags(answer_page([answer], "", 0.01))
@@ -171,16 +159,18 @@ def test_a_run_is_described_by_its_layers_and_its_own_weights_score(runs: dict[s
     assert re.fullmatch(r"72 → 16 → 16 → 1, root mean squared test error [\d.]+", of_rotation.description)
 
 
-def test_paper_and_files_are_turned_to_what_the_network_knows() -> None:
-    def drawing(kind: Any, paper: Any) -> Drawing:
-        return Drawing(torch.zeros(2, 2, dtype=torch.uint8), kind, paper, "")
-
-    assert drawing("drawn", "black").polarity("auto") == "as_is"
-    assert drawing("drawn", "white").polarity("auto") == "invert"
-    assert drawing("file", "black").polarity("auto") == "auto"
-    assert drawing("example", "white").polarity("auto") == "as_is"
-    # of data of one's own nobody knows which way round they are
-    assert drawing("drawn", "white").polarity("as_is") == "as_is"
+@pytest.mark.parametrize(
+    ("kind", "paper", "usual", "expected"),
+    [
+        ("drawn", "black", "auto", "as_is"),
+        ("drawn", "white", "auto", "invert"),
+        ("file", "black", "auto", "auto"),
+        ("example", "white", "auto", "as_is"),
+        ("drawn", "white", "as_is", "as_is"),  # whether the user's own data are light on dark is not known
+    ],
+)
+def test_paper_and_files_are_turned_to_what_the_network_knows(kind: Any, paper: Any, usual: Any, expected: str) -> None:
+    assert Drawing(torch.zeros(2, 2, dtype=torch.uint8), kind, paper, "").polarity(usual) == expected
 
 
 def test_the_same_drawing_on_black_and_on_white_paper_is_the_same_picture(runs: dict[str, Path]) -> None:
@@ -228,21 +218,10 @@ def test_a_picture_file_is_read_at_its_own_size() -> None:
 
 
 def made_up(**changes: Any) -> Answer:
-    answer = Answer(
-        "set/run",
-        "4 → 2",
-        ("left", "right"),
-        torch.zeros(2, 2, dtype=torch.uint8),
-        False,
-        False,
-        torch.tensor([0.25, 0.75]),
-        None,
-        "",
-        1,
-        [torch.ones(3)],
-        torch.zeros(2, 2),
-    )
-    return replace(answer, **changes)
+    settings: dict[str, Any] = {"name": "set/run", "description": "4 → 2", "class_names": ("left", "right")}
+    settings |= {"image": torch.zeros(2, 2, dtype=torch.uint8), "inverted": False, "centered": False}
+    settings |= {"answer": torch.tensor([0.25, 0.75]), "unit": "", "decision": 1, "hidden": [torch.ones(3)]}
+    return Answer(**settings | {"attribution": torch.zeros(2, 2)} | changes)
 
 
 def test_the_answer_in_words_and_bars() -> None:
@@ -256,31 +235,29 @@ def test_the_answer_in_words_and_bars() -> None:
 
 
 def test_nearly_certain_is_not_certain() -> None:
-    text = Tags(answer_page([made_up(probabilities=torch.tensor([2e-5, 1 - 2e-5]))], "", 0)).text
+    text = Tags(answer_page([made_up(answer=torch.tensor([2e-5, 1 - 2e-5]))], "", 0)).text
     assert "< 0.1 %" in text
     assert "> 99.9 %" in text
-    assert "100.0 %" in Tags(answer_page([made_up(probabilities=torch.tensor([0.0, 1.0]))], "", 0)).text
+    assert "100.0 %" in Tags(answer_page([made_up(answer=torch.tensor([0.0, 1.0]))], "", 0)).text
 
 
 def test_many_classes_are_ranked() -> None:
     names = tuple(f"class {index}" for index in range(47))
-    page = answer_page([made_up(class_names=names, probabilities=torch.arange(47.0) / 1081, decision=46)], "", 0)
+    page = answer_page([made_up(class_names=names, answer=torch.arange(47.0) / 1081, decision=46)], "", 0)
     shown = re.findall(r"title='(class \d+)'", page)
     assert shown == [f"class {46 - rank}" for rank in range(MAX_BARS)]
     assert "35 classes less probable" in page
 
 
 def test_a_regression_shows_its_number_and_unit() -> None:
-    page = answer_page([made_up(probabilities=None, class_names=(), value=-12.345, unit="degrees")], "8.0", 0)
+    page = answer_page([made_up(answer=torch.tensor(-12.345), class_names=(), unit="degrees")], "8.0", 0)
     text = " ".join(Tags(page).text.split())
     assert "-12.35 degrees" in text or "-12.34 degrees" in text
     assert "The test set says: 8.0" in text
 
 
 def test_a_diverged_network_says_so() -> None:
-    page = answer_page(
-        [made_up(probabilities=torch.full((2,), torch.nan), hidden=[torch.full((3,), torch.nan)])], "", 0
-    )
+    page = answer_page([made_up(answer=torch.full((2,), torch.nan), hidden=[torch.full((3,), torch.nan)])], "", 0)
     assert "diverged" in page
 
 
@@ -295,7 +272,7 @@ def test_names_from_a_stranger_are_text() -> None:
     answer = made_up(name=HOSTILE, description=HOSTILE, class_names=(HOSTILE, HOSTILE), unit=HOSTILE)
     pages = [
         answer_page([answer, answer], HOSTILE, 0),
-        answer_page([replace(answer, probabilities=None, value=1.0)], HOSTILE, 0),
+        answer_page([replace(answer, answer=torch.tensor(1.0), class_names=())], HOSTILE, 0),
         empty_page([HOSTILE], [HOSTILE]),
         error_page(HOSTILE, HOSTILE),
     ]
@@ -326,34 +303,24 @@ def test_each_unit_has_its_square(num: int) -> None:
     assert rows <= columns <= max(4 * rows, 4)
 
 
-def refusal(flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["scripts/demo.py", *flags])
-    with pytest.raises(SystemExit) as leaving:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    return int(leaving.value.code or 0), capsys.readouterr().err
-
-
-def assert_refused(status: int, printed: str, *words: str) -> None:
-    assert status == 2, printed
-    assert re.fullmatch(r"error: .+\n  fix: .+\n", printed), printed
-    for word in words:
-        assert word in printed
-
-
-def test_bad_input(
-    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = str(runs["softmax"])
-    assert_refused(*refusal([str(tmp_path)], monkeypatch, capsys), "no run folder")
-    assert_refused(*refusal([run, run], monkeypatch, capsys), "given twice")
-    assert_refused(*refusal([run, "--port=70000"], monkeypatch, capsys), "70000", "--port 7860")
-    assert_refused(*refusal([run, "--port=seven"], monkeypatch, capsys), "port")
-    assert_refused(*refusal([run, "--host=no.such.host.invalid"], monkeypatch, capsys), "no.such.host.invalid")
+def test_bad_input(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = runs["softmax"]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert_refused(*refusal([run, f"--port={port}"], monkeypatch, capsys), str(port), "--port 0")
+        for words, *named in (
+            ([tmp_path], str(tmp_path)),
+            ([run, run], "twice"),
+            ([run, "--port=70000"], "70000", "--port 7860"),
+            ([run, "--port=seven"], "port"),
+            ([run, "--host=no.such.host.invalid"], "no.such.host.invalid"),
+            ([run, f"--port={port}"], str(port), "--port 0"),
+        ):
+            said = call(capsys, "demo", *words)
+            assert said.status == 2, said
+            assert re.fullmatch(r"error: .+\n  fix: .+\n", said.err), said
+            assert all(part in said.err for part in named), said
 
 
 @pytest.mark.parametrize("package", ["gradio", "captum.attr"])
@@ -361,7 +328,10 @@ def test_a_missing_package_is_named_before_anything_is_served(
     package: str, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    assert_refused(*refusal([str(runs["softmax"])], monkeypatch, capsys), package.split(".")[0], ".[demo]")
+    said = call(capsys, "demo", runs["softmax"])
+    assert said.status == 2
+    assert package.split(".")[0] in said.err
+    assert ".[demo]" in said.err
 
 
 def test_data_that_have_gone_are_no_reason_to_fetch_them(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -421,10 +391,8 @@ class Served:
         return str(self.browser.run("document.querySelector('.mlp-page').dataset.state"))
 
     def shares(self) -> list[float]:
-        return [
-            float(share)
-            for share in self.browser.run("[...document.querySelectorAll('.mlp-bar')].map((bar) => bar.dataset.share)")
-        ]
+        found = self.browser.run("[...document.querySelectorAll('.mlp-bar')].map((bar) => bar.dataset.share)")
+        return [float(share) for share in found]
 
     def settled_shares(self) -> list[float]:
         """The bars once they no longer change: while a pen moves, several answers follow each other."""
@@ -451,9 +419,9 @@ def demo_process(folder: Path, *paths: Path) -> "Iterator[tuple[subprocess.Popen
         # a proxy that refuses: what went through one would fail
         **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"),
     }
-    command = [sys.executable, str(SCRIPT), *map(str, paths), "--port=0"]
+    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), *map(str, paths), "--port=0"]
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=SCRIPT.parent.parent
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as server:
         try:
             assert server.stdout is not None
@@ -499,13 +467,10 @@ class TestInTheBrowser:
         assert sum(first[:3]) == pytest.approx(1, abs=2e-4)
         assert sum(first[3:]) == pytest.approx(1, abs=2e-4)
         served.draw((0.1, 0.8), (0.5, 0.7), (0.9, 0.8))
-        served.browser.wait_for(
-            f"[...document.querySelectorAll('.mlp-bar')].some((b, i) => +b.dataset.share !== {json.dumps(first)}[i])"
-        )
+        bars = "[...document.querySelectorAll('.mlp-bar')]"
+        served.browser.wait_for(f"{bars}.some((b, i) => +b.dataset.share !== {json.dumps(first)}[i])")
         served.press("Undo")
-        served.browser.wait_for(
-            f"[...document.querySelectorAll('.mlp-bar')].every((b, i) => +b.dataset.share === {json.dumps(first)}[i])"
-        )
+        served.browser.wait_for(f"{bars}.every((b, i) => +b.dataset.share === {json.dumps(first)}[i])")
         served.press("Clear")
         served.wait_for_state("empty")
 
@@ -557,15 +522,12 @@ class TestInTheBrowser:
         served.draw((0.2, 0.5), (0.8, 0.5))
         served.wait_for_state("answer")
         assert served.browser.run("document.documentElement.scrollWidth") <= width
-        for picture in served.browser.run(
-            "[...document.querySelectorAll('.mlp-page img')].map((i) => i.getBoundingClientRect().right)"
-        ):
-            assert picture <= width
+        edges = "[...document.querySelectorAll('.mlp-page img')].map((i) => i.getBoundingClientRect().right)"
+        assert max(served.browser.run(edges)) <= width
 
     def test_the_canvas_stays_in_place_under_the_pen(self, served: Served) -> None:
         served.open()
-        box = "document.querySelector('canvas').getBoundingClientRect()"
-        place = f"(() => {{ const r = {box}; return [r.x, r.y, r.width]; }})()"
+        place = "Object.values(document.querySelector('canvas').getBoundingClientRect().toJSON()).slice(0, 3)"
         before = served.browser.run(place)
         served.draw((0.2, 0.5), (0.8, 0.5))
         served.wait_for_state("answer")

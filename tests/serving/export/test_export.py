@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import safetensors.torch
 import torch
 import yaml
 from conftest import ROOT, make_idx_folder
+from finished import call, finish, read_metrics, small_flags
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
@@ -26,9 +26,6 @@ from project.data.settings import DataSettings
 from project.errors import InputError, RunError
 from project.network.activations import ACTIVATIONS
 from project.network.norms import NORMS
-from project.runs.build import build_run
-from project.runs.parser import parse_settings
-from project.runs.train import train
 from project.serving.export import FormatName
 from project.serving.export.export import export, load_network
 from project.serving.restore import RestoredRun, restore
@@ -37,7 +34,6 @@ from project.training.settings import ModelSettings
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime has no release for Python 3.15 yet")
 
-SCRIPT = ROOT / "scripts" / "export.py"
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 TASKS: dict[str, dict[str, Any]] = {
     "multiclass": {},
@@ -64,7 +60,7 @@ def make_run(folder: Path, idx_folder: Path, task: str = "multiclass", **model: 
     for buffer_name, buffer in module.named_buffers():
         if "running" in buffer_name:
             buffer.copy_(torch.rand_like(buffer) + 0.5)
-    return RestoredRun(folder, folder / "checkpoints" / "best.ckpt", module, datamodule, None)
+    return RestoredRun(folder, folder / "checkpoints" / "best.ckpt", module, datamodule, {})
 
 
 def expected_answers(run: RestoredRun, images: Tensor) -> Tensor:
@@ -200,7 +196,7 @@ def test_double_precision_where_rounding_decides(to: FormatName, idx_folder: Pat
 
 
 def test_what_onnx_runtime_cannot_compute_in_double_precision(idx_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="double precision") as caught:
+    with pytest.raises(InputError) as caught:
         export(make_run(tmp_path, idx_folder, activation="gelu", depth=1), "onnx", precision="float64")
     assert "--to torch_export" in caught.value.remedy
     assert not (tmp_path / "export").exists()
@@ -208,23 +204,11 @@ def test_what_onnx_runtime_cannot_compute_in_double_precision(idx_folder: Path, 
 
 # a finished run
 
-FLAGS = ["--data.num_validation=40", "--data.batch_size=32", "--model.width=16", "--trainer.max_epochs=2"]
-
 
 @pytest.fixture(scope="module")
 def finished(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished")
-    data = ["--data.dataset=idx", f"--data.root={idx_folder}", f"--run_root={root}", "--run_name=first"]
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
-        train(
-            build_run(
-                parse_settings(
-                    [*data, *FLAGS, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=2", "--seed_everything=3"]
-                )
-            )
-        )
-    return root / "idx" / "first"
+    return finish(*small_flags(idx_folder, root), "--run_name=first", "--seed_everything=3")
 
 
 @pytest.fixture
@@ -254,8 +238,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 def test_metadata(to: FormatName, exported: dict[FormatName, Path], finished: Path) -> None:
     found = metadata_of(exported[to])
     assert all(isinstance(value, str) for value in found.values())
-    origin = json.loads((finished / "provenance.json").read_text())
-    metrics = json.loads((finished / "metrics.json").read_text())
+    origin, metrics = json.loads((finished / "provenance.json").read_text()), read_metrics(finished)
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert json.loads(found["class_names"]) == ["0", "1", "2"]
     assert (found["run"], found["checkpoint"], found["task"]) == ("first", "best.ckpt", "multiclass")
@@ -275,6 +258,15 @@ def section(card: str, title: str) -> str:
     return found[1] if found else ""
 
 
+def printed_by(page: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What each block of Python on a page prints."""
+    printed = []
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "page", "exec"), {})  # noqa: S102
+        printed.append(capsys.readouterr().out)
+    return printed
+
+
 @pytest.mark.parametrize("to", FORMATS)
 def test_the_cards_own_code_loads_the_file(
     to: FormatName,
@@ -284,10 +276,9 @@ def test_the_cards_own_code_loads_the_file(
 ) -> None:
     path = exported[to]
     card = path.with_name(path.name + ".md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(path.parent)
-    exec(compile(code, "card", "exec"), {})  # noqa: S102
-    name, probability = capsys.readouterr().out.split()
+    (printed,) = printed_by(card, capsys)
+    name, probability = printed.split()
     with torch.no_grad():
         expected = load(path)(torch.zeros(1, 8, 9, dtype=torch.uint8))[0]
     assert int(name) == int(expected.argmax())
@@ -296,8 +287,7 @@ def test_the_cards_own_code_loads_the_file(
 
 def test_the_card_says_what_the_run_folder_knows(exported: dict[FormatName, Path], finished: Path) -> None:
     card = exported["onnx"].with_name("model.onnx.md").read_text()
-    metrics = json.loads((finished / "metrics.json").read_text())
-    origin = json.loads((finished / "provenance.json").read_text())
+    origin, metrics = json.loads((finished / "provenance.json").read_text()), read_metrics(finished)
     results = section(card, "Results")
     assert f"| accuracy | {metrics['validation/accuracy']:.4f} | {metrics['test/accuracy']:.4f} |" in results
     hits = round(metrics["test/accuracy"] * 57)
@@ -334,16 +324,15 @@ def test_what_the_run_did_not_record_is_left_out(run: Path) -> None:
     assert "not scored" in section(card, "Intended use and limits")
 
 
-def test_results_of_another_checkpoint_are_left_out(run: Path) -> None:
-    exported = export(restore(run / "checkpoints" / "last.ckpt"), "safetensors")
+@pytest.mark.parametrize("why", ["another checkpoint", "still being trained"])
+def test_results_that_are_not_this_networks_are_left_out(why: str, run: Path) -> None:
+    if why == "still being trained":
+        (run / "metrics.json").write_text(json.dumps(read_metrics(run) | {"status": "interrupted"}))
+        exported = export(restore(run), "safetensors")
+    else:
+        exported = export(restore(run / "checkpoints" / "last.ckpt"), "safetensors")
     assert not section(exported.card.read_text(), "Results")
     assert json.loads(metadata_of(exported.path)["metrics"]) == {}
-
-
-def test_results_of_a_run_that_is_being_trained_are_left_out(run: Path) -> None:
-    metrics = json.loads((run / "metrics.json").read_text())
-    (run / "metrics.json").write_text(json.dumps(metrics | {"status": "interrupted"}))
-    assert not section(export(restore(run), "safetensors").card.read_text(), "Results")
 
 
 def test_the_split_sizes_of_other_data_are_left_out(run: Path, tmp_path: Path) -> None:
@@ -375,12 +364,10 @@ def test_a_card_for_regression(
     card = exported.card.read_text()
     assert "angle of rotation in degrees" in card
     assert "in standard deviations of the target" in section(card, "The exported file")
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(exported.path.parent)
-    exec(compile(code, "card", "exec"), {})  # noqa: S102
     with torch.no_grad():
         expected = load(exported.path)(torch.zeros(1, 8, 9, dtype=torch.uint8))
-    assert float(capsys.readouterr().out) == pytest.approx(float(expected[0]), abs=1e-4)
+    assert float(*printed_by(card, capsys)) == pytest.approx(float(expected[0]), abs=1e-4)
 
 
 # whole or not at all
@@ -388,14 +375,14 @@ def test_a_card_for_regression(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, to: FormatName, value: float) -> None:
     """Let the writer of a format get one weight wrong."""
-    write = exporting._WRITE[to]
+    write = exporting.FORMATS[to].write
 
     def write_wrongly(network: Any, metadata: dict[str, str]) -> bytes:
         with torch.no_grad():
             network.mlp.output.bias[0] += value
         return write(network, metadata)
 
-    monkeypatch.setitem(exporting._WRITE, to, write_wrongly)
+    monkeypatch.setitem(exporting.FORMATS, to, exporting.FORMATS[to]._replace(write=write_wrongly))
 
 
 @FAST_FORMATS
@@ -419,12 +406,12 @@ def test_a_wrong_file_does_not_replace_a_good_one(run: Path, monkeypatch: pytest
 def test_no_file_is_overwritten_unasked(run: Path) -> None:
     good = export(restore(run), "safetensors")
     before = good.path.stat()
-    with pytest.raises(InputError, match="exists already"):
-        export(restore(run), "safetensors")
-    assert good.path.stat() == before
-    good.path.unlink()
-    with pytest.raises(InputError, match=r"\.md exists already"):
-        export(restore(run), "safetensors")
+    for _ in range(2):  # the second time only the card is there
+        with pytest.raises(InputError) as caught:
+            export(restore(run), "safetensors")
+        assert "--overwrite" in caught.value.remedy
+        assert not good.path.exists() or good.path.stat() == before
+        good.path.unlink(missing_ok=True)
     assert export(restore(run), "safetensors", overwrite=True).path.stat().st_size == before.st_size
 
 
@@ -439,29 +426,23 @@ def test_a_full_disk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_the_file_goes(run: Path, tmp_path: Path) -> None:
-    restored = restore(run)
-    assert export(restored, "safetensors").path == run / "export" / "model.safetensors"
+    restored, folder = restore(run), tmp_path / "folder"
+    folder.mkdir()
     named = tmp_path / "new" / "mine.safetensors"
-    exported = export(restored, "safetensors", named)
-    assert (exported.path, exported.card) == (named, tmp_path / "new" / "mine.safetensors.md")
-    assert "mine.safetensors" in exported.card.read_text()
-    (tmp_path / "folder").mkdir()
-    assert export(restored, "safetensors", tmp_path / "folder").path == tmp_path / "folder" / "model.safetensors"
+    name = "model.safetensors"
+    for output, path in ((None, run / "export" / name), (named, named), (folder, folder / name)):
+        exported = export(restored, "safetensors", output)
+        assert (exported.path, exported.card) == (path, path.with_name(f"{path.name}.md"))
+        assert path.name in exported.card.read_text()
 
 
-@pytest.mark.parametrize(
-    ("output", "cause"),
-    [
-        ("mine.bin", "end in .safetensors"),
-        ("mine", "end in .safetensors"),
-        ("no/such/folder/mine.safetensors", "No such file"),
-        ("a_file/mine.safetensors", "cannot be written"),
-    ],
-)
-def test_where_no_file_can_go(output: str, cause: str, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["mine.bin", "mine", "no/such/folder/mine.safetensors", "a_file/mine.safetensors"])
+def test_where_no_file_can_go(output: str, run: Path, tmp_path: Path) -> None:
     (tmp_path / "a_file").touch()
-    with pytest.raises(InputError, match=re.escape(cause)):
+    with pytest.raises(InputError) as caught:
         export(restore(run), "safetensors", tmp_path / output)
+    assert str(tmp_path) in caught.value.cause
+    assert "--output" in caught.value.remedy
 
 
 # bad input
@@ -476,25 +457,16 @@ def test_a_package_that_is_missing(package: str, run: Path, monkeypatch: pytest.
     assert not (run / "export").exists()
 
 
-def test_data_that_are_not_there(run: Path, tmp_path: Path) -> None:
+def test_data_that_cannot_be_used(run: Path, idx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="nowhere") as caught:
         export(restore(run, tmp_path / "nowhere"), "safetensors")
     assert "--data_root" in caught.value.remedy
-
-
-def test_data_of_another_size(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"10×11.* 8×9"):
         export(restore(run, make_idx_folder(tmp_path / "large", side=10)), "safetensors")
-
-
-def test_a_split_that_is_not_there(idx_folder: Path, tmp_path: Path) -> None:
-    run = make_run(tmp_path, idx_folder)
-    run.datamodule.splits["validation"] = torch.arange(0)
+    without = make_run(tmp_path / "run", idx_folder)
+    without.datamodule.splits["validation"] = torch.arange(0)
     with pytest.raises(InputError, match="validation"):
-        export(run, "safetensors", split="validation")
-
-
-def test_a_file_that_is_too_large_for_onnx(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        export(without, "safetensors", split="validation")
     monkeypatch.setattr(exporting, "MAX_ONNX_BYTES", 1000)
     with pytest.raises(InputError, match="GiB"):
         export(restore(run), "onnx")
@@ -504,21 +476,19 @@ def test_foreign_files(run: Path, tmp_path: Path) -> None:
     good = export(restore(run), "safetensors").path
     state, metadata = safetensors.torch.load_file(good), metadata_of(good)
     settings = json.loads(metadata["settings"])
-    bad = {
-        "no metadata": None,
-        "no settings": {name: value for name, value in metadata.items() if name != "settings"},
-        "unknown activation": metadata | {"settings": json.dumps({"model": settings["model"] | {"activation": "os"}})},
-        "unknown setting": metadata | {"settings": json.dumps({"model": {"import": "os"}})},
-        "another width": metadata | {"settings": json.dumps({"model": settings["model"] | {"width": 17}})},
-        "no JSON": metadata | {"spec": "{"},
-        "another precision": metadata | {"precision": "bool"},
-    }
-    for name, content in bad.items():
-        path = tmp_path / "bad.safetensors"
+    models = ({"activation": "os"}, {"import": "os"}, {"width": 17})
+    bad = [
+        None,
+        {name: value for name, value in metadata.items() if name != "settings"},
+        *(metadata | {"settings": json.dumps({"model": settings["model"] | model})} for model in models),
+        metadata | {"spec": "{"},
+        metadata | {"precision": "bool"},
+    ]
+    path = tmp_path / "bad.safetensors"
+    for content in bad:
         safetensors.torch.save_file(state, path, content)
         with pytest.raises(InputError, match=r"bad\.safetensors"):
             load_network(path)
-        assert name
     for damaged in (b"", b"\x00" * 100, good.read_bytes()[:-10]):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match="cannot be read"):
@@ -530,33 +500,16 @@ def test_foreign_files(run: Path, tmp_path: Path) -> None:
 # the command and the page
 
 
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def call(*flags: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["export.py", *flags])
-        runpy.run_path(str(SCRIPT))["main"]()
-
-    return call
-
-
-def test_the_command(run: Path, main: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    main(str(run), "--to", "safetensors", "--split", "validation")
-    said = capsys.readouterr()
+def test_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = call(capsys, "export", run, "--to", "safetensors", "--split", "validation")
     path = run / "export" / "model.safetensors"
     assert f"{path} ({path.stat().st_size:,} bytes)" in said.out
-    assert f"model card   {path}.md" in said.out
-    assert re.search(r"max difference \d\.\de-\d\d .* 40 pictures of the validation split", said.out)
-    assert said.err == ""
-    with pytest.raises(InputError, match="exists already"):
-        main(str(run), "--to", "safetensors")
-    main(str(run), "--to", "safetensors", "--overwrite", "--precision", "float64")
+    assert f"{path}.md" in said.out
+    assert re.search(r"\d\.\de-\d\d .* 40 pictures of the validation split", said.out)
+    assert (said.status, said.err) == (0, "")
+    assert call(capsys, "export", run, "--to", "safetensors").status == 2
+    assert call(capsys, "export", run, "--to=safetensors", "--overwrite", "--precision=float64").status == 0
     assert metadata_of(path)["precision"] == "float64"
-
-
-def test_a_format_that_does_not_exist(run: Path, main: Callable[..., None]) -> None:
-    with pytest.raises(InputError) as caught:
-        main(str(run), "--to", "onx")
-    assert "onnx" in caught.value.remedy
 
 
 def test_nothing_else_is_imported_before_it_is_needed() -> None:
@@ -574,27 +527,20 @@ def test_the_pages_own_code(
     for to in FORMATS:
         export(run, to, tmp_path)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(encoding="utf-8"), re.DOTALL)
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8").replace("28, 28", "8, 9")
     expected = run.module.spec.class_names[int(expected_answers(run, torch.zeros(1, 8, 9)).argmax())]
-    assert len(blocks) == len(FORMATS)
-    for block in blocks:
-        exec(compile(block.replace("28, 28", "8, 9"), "page", "exec"), {})  # noqa: S102
-        assert capsys.readouterr().out.strip() == str([expected] * 5)
+    assert printed_by(page, capsys) == [str([expected] * 5) + "\n"] * len(FORMATS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", FORMATS)
 def test_real_pictures(to: FormatName, real_data: Path, tmp_path: Path) -> None:
     flags = ["--data.dataset=fashion_mnist", f"--data.root={real_data}", "--data.download=false"]
-    flags += ["--trainer.max_steps=30", "--model.width=64", "--trainer.accelerator=cpu", f"--run_root={tmp_path}"]
-    cli = build_run(parse_settings(flags))
-    train(cli)
-    run = restore(cli.folder)
+    run = restore(finish(*flags, "--trainer.max_steps=30", "--model.width=64", f"--run_root={tmp_path}"))
     exported = export(run, to)
     assert exported.check.num_pictures == 10_000
     assert exported.check.max_difference <= 1e-5
-    metrics = json.loads((cli.folder / "metrics.json").read_text())
     with torch.no_grad():
         decided = load(exported.path)(run.datamodule.data.test.images).argmax(1)
     hits = (decided == run.datamodule.data.test.labels).double().mean().item()
-    assert hits == pytest.approx(metrics["test/accuracy"], abs=1e-4)  # but for a tie
+    assert hits == pytest.approx(run.metrics["test/accuracy"], abs=1e-4)  # except for a tie

@@ -2,23 +2,21 @@
 
 import csv
 import gzip
-import io
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, RealSet, write_idx
+from finished import Said, call, finish, small_flags
 from PIL import Image
 
 import project
@@ -26,16 +24,11 @@ from project import load_run
 from project.data.sources.idx import read_idx
 from project.data.sources.load import load_dataset
 from project.errors import InputError
-from project.runs.build import build_run
-from project.runs.command import run_command
-from project.runs.parser import parse_settings
-from project.runs.train import train
 from project.serving.evaluation import evaluate
 from project.serving.predict.picture_reader import PictureReader, find_files, suitable_threads
 from project.serving.predict.predict import predict_files
 from project.serving.restore import RestoredRun, restore
 
-SCRIPT = ROOT / "scripts" / "predict.py"
 TASKS = {
     "multiclass": ["--data.normalization=feature_standardize"],
     "binary": ["--model.task=binary", "--data.classes=[2, 0]"],
@@ -43,21 +36,11 @@ TASKS = {
 }
 
 
-def trained(folder: Path, *flags: str) -> Path:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
-        more = ["--trainer.accelerator=cpu", "--trainer.log_every_n_steps=2", f"--run_root={folder}"]
-        cli = build_run(parse_settings([*flags, *more]))
-        train(cli)
-    return Path(cli.folder)
-
-
 @pytest.fixture(scope="module")
 def runs(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run of each task on the small data set."""
-    base = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
-    base += ["--model.width=16", "--trainer.max_epochs=2"]
-    return {task: trained(tmp_path_factory.mktemp(task), *base, *flags) for task, flags in TASKS.items()}
+    root = tmp_path_factory.mktemp("runs")
+    return {task: finish(*small_flags(idx_folder, root), *flags) for task, flags in TASKS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +54,9 @@ def pictures(idx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """The script as a command: status, out and err."""
-
-    def call(*words: object, stdin: bytes = b"") -> Any:
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as leaving:
-            run_command(runpy.run_path(str(SCRIPT))["main"])
-        captured = capsys.readouterr()
-        return SimpleNamespace(status=leaving.value.code, out=captured.out, err=captured.err)
-
-    return call
+def script(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """The script as a command."""
+    return partial(call, capsys, "predict")
 
 
 def evaluated(run: RestoredRun) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,12 +68,11 @@ def evaluated(run: RestoredRun) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_files_predictions_are_evaluations(
-    task: str, runs: dict[str, Path], pictures: Path, script: Callable[..., Any]
+    task: str, runs: dict[str, Path], pictures: Path, script: Callable[..., Said]
 ) -> None:
     outputs, positions = evaluated(load_run(runs[task]))
-    result = script(runs[task], *(pictures / f"{position:02d}.png" for position in positions.tolist()), "--format=json")
-    assert result.status == 0
-    found = json.loads(result.out)
+    files = [pictures / f"{position:02d}.png" for position in positions.tolist()]
+    found = script(runs[task], *files, "--format=json").json
     if task == "regression":
         assert [set(one) for one in found] == [{"file", "value"}] * len(outputs)
         assert [one["value"] for one in found] == pytest.approx(outputs[:, 0].tolist(), abs=1e-5)
@@ -167,20 +140,18 @@ def test_importing_the_package_stays_cheap() -> None:
     code = "import sys, project; print(sorted({'torch', 'numpy', 'pytorch_lightning', 'PIL'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+    assert all(getattr(project, name) for name in project.__all__)
     assert load_run is restore
     with pytest.raises(AttributeError, match="no attribute 'load_runs'"):
         _ = project.load_runs
 
 
-def test_csv(runs: dict[str, Path], pictures: Path, script: Callable[..., Any], tmp_path: Path) -> None:
+def test_csv(runs: dict[str, Path], pictures: Path, script: Callable[..., Said], tmp_path: Path) -> None:
     awkward = tmp_path / 'a "b", c.png'
     shutil.copy(pictures / "03.png", awkward)
-    objects = json.loads(script(runs["multiclass"], awkward, pictures / "04.png", "--format", "json", "--top=2").out)
-    rows = list(
-        csv.DictReader(
-            script(runs["multiclass"], awkward, pictures / "04.png", "--format=csv", "--top=2").out.splitlines()
-        )
-    )
+    given = (runs["multiclass"], awkward, pictures / "04.png", "--top=2")
+    objects = script(*given, "--format", "json").json
+    rows = list(csv.DictReader(script(*given, "--format=csv").out.splitlines()))
     assert list(rows[0]) == ["file", "class", "name", "probability", "class_2", "name_2", "probability_2"]
     for row, one in zip(rows, objects, strict=True):
         assert row["file"] == one["file"]
@@ -189,32 +160,30 @@ def test_csv(runs: dict[str, Path], pictures: Path, script: Callable[..., Any], 
         assert (int(row["class_2"]), row["name_2"]) == (one["top"][1]["class"], one["top"][1]["name"])
     (number,) = csv.DictReader(script(runs["regression"], awkward, "--format", "csv").out.splitlines())
     assert list(number) == ["file", "value"]
-    assert float(number["value"]) == json.loads(script(runs["regression"], awkward, "--format=json").out)[0]["value"]
+    assert float(number["value"]) == script(runs["regression"], awkward, "--format=json").json[0]["value"]
 
 
 def test_table(
-    runs: dict[str, Path], pictures: Path, script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, Path], pictures: Path, script: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    (one,) = json.loads(script(runs["multiclass"], pictures / "05.png", "--format", "json").out)
+    (one,) = script(runs["multiclass"], pictures / "05.png", "--format", "json").json
     (line,) = [line for line in script(runs["multiclass"], pictures / "05.png").out.splitlines() if "05.png" in line]
     then = ", ".join(f"{other['name']} {other['probability']:.1%}" for other in one["top"][1:])
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells == [str(pictures / "05.png"), one["name"], f"{one['probability']:.1%}", then]
-    (value,) = json.loads(script(runs["regression"], pictures / "05.png", "--format", "json").out)
+    (value,) = script(runs["regression"], pictures / "05.png", "--format", "json").json
     assert f"{value['value']:.4g} │" in script(runs["regression"], pictures / "05.png").out
 
 
 def test_whatever_names_the_files(
-    runs: dict[str, Path], pictures: Path, idx_folder: Path, script: Callable[..., Any], tmp_path: Path
+    runs: dict[str, Path], pictures: Path, idx_folder: Path, script: Callable[..., Said], tmp_path: Path
 ) -> None:
     run, packed = runs["multiclass"], tmp_path / "packed.gz"
     packed.write_bytes(gzip.compress((idx_folder / "t10k-images-idx3-ubyte").read_bytes()))
 
     def predicted(*words: object, **more: Any) -> tuple[list[str], list[float]]:
-        result = script(run, *words, "--format=json", **more)
-        assert result.status == 0
-        found = json.loads(result.out)
+        found = script(run, *words, "--format=json", **more).json
         return [Path(one["file"]).name for one in found], [one["probability"] for one in found]
 
     names, shares = predicted(*sorted(pictures.glob("*.png")))
@@ -239,16 +208,8 @@ def test_whatever_names_the_files(
 
 
 def test_which_files_of_a_folder(tmp_path: Path) -> None:
-    for name in (
-        "b.PNG",
-        "a.jpeg",
-        "in/c.tif",
-        "in/x-images-idx3-ubyte.gz",
-        ".d.png",
-        ".in/e.png",
-        "f.txt",
-        "labels-idx1-ubyte",
-    ):
+    names = "b.PNG a.jpeg in/c.tif in/x-images-idx3-ubyte.gz .d.png .in/e.png f.txt labels-idx1-ubyte"
+    for name in names.split():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = [str(Path(file).relative_to(tmp_path)) for file in find_files([str(tmp_path)])]
@@ -284,7 +245,7 @@ def test_threads_for_large_files_alone(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_broken_picture_is_told_and_the_rest_goes_on(
-    runs: dict[str, Path], pictures: Path, script: Callable[..., Any], tmp_path: Path
+    runs: dict[str, Path], pictures: Path, script: Callable[..., Said], tmp_path: Path
 ) -> None:
     (tmp_path / "cut.png").write_bytes((pictures / "00.png").read_bytes()[:60])
     (tmp_path / "text.png").write_text("no picture")
@@ -304,38 +265,24 @@ def test_a_broken_picture_is_told_and_the_rest_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("words", "cause"),
+    ("words", "named"),
     [
-        (["nothing.png"], "there is no file nothing.png"),
-        (["none/*.png"], "no file matches none/*.png"),
-        (["{folder}"], "holds no picture"),
-        (["-", "-"], "more than once"),
-        (["-", "--top", "0"], "top is 0, but must be at least 1"),
-        (["-", "--batch_size=0"], "batch_size is 0"),
-        (["-", "--num_threads=-1"], "num_threads is -1"),
-        (["-", "--format", "xml"], "format is xml, which is none of its choices"),
-        (["-", "--polarity", "inverted"], "polarity is inverted, which is none of its choices"),
-        (["-", "--cente"], "there is no setting 'cente'"),
+        ("- -", "(-)"),
+        ("- --batch_size=0", "batch_size is 0"),
+        ("- --num_threads=-1", "num_threads is -1"),
+        ("- --polarity inverted", "as_is"),
+        ("- --cente", "center"),
     ],
 )
-def test_bad_input(
-    words: list[str], cause: str, runs: dict[str, Path], script: Callable[..., Any], tmp_path: Path
-) -> None:
-    result = script(runs["multiclass"], *(word.format(folder=tmp_path) for word in words))
-    assert result.status == 2
-    assert not result.out
-    assert cause in result.err
-    assert "  fix: " in result.err
-
-
-def test_no_run(pictures: Path, script: Callable[..., Any], tmp_path: Path) -> None:
-    result = script(tmp_path, pictures)
-    assert result.status == 2
-    assert "is no run folder" in result.err
+def test_bad_input(words: str, named: str, runs: dict[str, Path], script: Callable[..., Said]) -> None:
+    """What tests/whole/test_bad_input.py does not ask."""
+    result = script(runs["multiclass"], *words.split())
+    assert (result.status, result.out) == (2, "")
+    assert named in result.err
 
 
 def test_polarity_of_ones_own_data_is_left_as_it_is(
-    runs: dict[str, Path], pictures: Path, script: Callable[..., Any], tmp_path: Path
+    runs: dict[str, Path], pictures: Path, script: Callable[..., Said], tmp_path: Path
 ) -> None:
     levels = np.array(Image.open(pictures / "00.png"))
     Image.fromarray(255 - levels).save(tmp_path / "inverted.png")
@@ -343,9 +290,9 @@ def test_polarity_of_ones_own_data_is_left_as_it_is(
     assert "pictures stay as they are" in as_is.err
     again = script(runs["multiclass"], tmp_path / "inverted.png", "--format=json", "--polarity=invert")
     assert "inverted 1 of 1 pictures: " in again.err
-    first = json.loads(script(runs["multiclass"], pictures / "00.png", "--format=json").out)[0]
-    assert json.loads(again.out)[0]["probability"] == first["probability"]
-    assert abs(json.loads(as_is.out)[0]["probability"] - first["probability"]) > 1e-3
+    first = script(runs["multiclass"], pictures / "00.png", "--format=json").json[0]
+    assert again.json[0]["probability"] == first["probability"]
+    assert abs(as_is.json[0]["probability"] - first["probability"]) > 1e-3
 
 
 def test_an_idx_file_has_one_polarity(tmp_path: Path) -> None:
@@ -358,11 +305,16 @@ def test_an_idx_file_has_one_polarity(tmp_path: Path) -> None:
     assert torch.cat([batch.inverted for batch in batches]).all()
 
 
+def learned(root: Path, name: str, data: Path, *flags: str) -> Path:
+    given = [f"--data.dataset={name}", f"--data.root={data}", f"--run_root={root}", "--trainer.max_epochs=2"]
+    return finish(*given, "--data.num_train=20000", *flags)
+
+
 @pytest.fixture(scope="module")
 def real_run(real_set: RealSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learned something of a real set, in seconds."""
-    flags = [f"--data.dataset={real_set.name}", f"--data.root={real_set.root}", "--trainer.max_epochs=2"]
-    return trained(tmp_path_factory.mktemp(real_set.name), *flags, "--data.num_train=20000", "--model.width=256")
+    root = tmp_path_factory.mktemp(real_set.name)
+    return learned(root, real_set.name, real_set.root, "--model.width=256")
 
 
 VARIANTS: dict[str, tuple[Callable[[Image.Image], Image.Image], str, dict[str, Any], float]] = {
@@ -403,15 +355,7 @@ def test_a_thousand_pictures_in_every_form(real_run: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_digits_drawn_anywhere(real_mnist: Path, tmp_path: Path) -> None:
     """On a sheet, off its middle, dark on light: centered, they are recognized like the test set's own."""
-    run = load_run(
-        trained(
-            tmp_path,
-            "--data.dataset=mnist",
-            f"--data.root={real_mnist}",
-            "--trainer.max_epochs=2",
-            "--data.num_train=20000",
-        )
-    )
+    run = load_run(learned(tmp_path, "mnist", real_mnist))
     test = load_dataset("mnist", real_mnist).test
     images, labels = test.images[:500], test.labels[:500]
     (tmp_path / "sheets").mkdir()
