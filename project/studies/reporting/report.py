@@ -194,11 +194,11 @@ def _judge_claims(study: Study, records: Sequence[RunRecord], chance: float | No
         numbers = []
         for seed in sorted(seeds):
             total = 0.0
-            for term in claim.terms:
-                value = term.number if not term.arm else chance if term.arm == "chance" else values[term.arm][seed]
+            for arm, weight in claim.weights.items():
+                value = chance if arm == "chance" else values[arm][seed] if arm else 1.0
                 if value is None:
                     raise InputError(f"claim {claim.text!r}: regression has no chance", "name a number in its place")
-                total += term.sign * value
+                total += weight * value
             numbers.append(round(total, 12))  # 0.3 − 0.1 must not differ from 0.2 by rounding alone
         tests.append(region_test(numbers, *claim.region) if numbers else None)
     verdicts = iter(judge([test for test in tests if test is not None]))
