@@ -12,8 +12,8 @@ COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
 
 def main() -> None:
     parser = RunParser(__doc__ or "")
-    parser.add_argument("--suggest", action="store_true", help="Try the remedies out: a few seconds each.")
-    parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="Where the picture goes.")
+    parser.add_argument("--suggest", action="store_true", help="Try each remedy; that takes a few seconds each.")
+    parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="The file of the picture.")
     config = parser.read(sys.argv[1:])
     settings = settings_from(config.as_dict())
     # imported late: help and refusals do not wait for torch

@@ -1,4 +1,4 @@
-"""Compare what has run, a study's arms or single runs: python scripts/report.py runs/studies/NAME"""
+"""Compare the arms of a study, or single runs: python scripts/report.py runs/studies/NAME"""
 
 from pathlib import Path
 
@@ -8,15 +8,19 @@ from project.runs.parser import Parser
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("paths", type=Path, nargs="+", help="Studies' folders, or two or more run folders.")
-    parser.add_argument("--storage", type=str | None, default=None, help="The database of a study that used one.")
-    parser.add_argument("--metric", type=str, default="test/accuracy", help="What is compared between single runs.")
-    parser.add_argument("--out", type=Path | None, default=None, help="Where the report goes; STUDY/report by default.")
+    parser.add_argument("paths", type=Path, nargs="+", help="Folders of studies, or at least two run folders.")
+    parser.add_argument("--storage", type=str | None, default=None, help="The database, if the study used --storage.")
+    parser.add_argument(
+        "--metric", type=str, default="test/accuracy", help="The metric in which single runs are compared."
+    )
+    parser.add_argument(
+        "--out", type=Path | None, default=None, help="The folder of the report; STUDY/report by default."
+    )
     parser.add_argument(
         "--publish",
         type=Path | None,
         default=None,
-        help="A folder for README pages with one figure each, and an index of all verdicts.",
+        help="Write a README page with one figure for each study, and an index of all verdicts, into this folder.",
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Run controlled studies and say what came out: python scripts/study.py configs/studies/activations.yaml"""
+"""Run controlled studies and report the results: python scripts/study.py configs/studies/activations.yaml"""
 
 from pathlib import Path
 
@@ -8,20 +8,27 @@ from project.runs.parser import Parser
 
 def main() -> int:
     parser = Parser(description=__doc__)
-    parser.add_argument("studies", type=Path, nargs="+", help="Study files; docs/studies.md says how to write one.")
-    parser.add_argument("--seeds", type=int | None, default=None, help="How many seeds, in place of the file's.")
-    parser.add_argument("--workers", type=int, default=1, help="Processes that run the study on this machine.")
+    parser.add_argument("studies", type=Path, nargs="+", help="Study files; docs/studies.md explains how to write one.")
+    parser.add_argument(
+        "--seeds", type=int | None, default=None, help="How many seeds each arm has, instead of the file's number."
+    )
+    parser.add_argument("--workers", type=int, default=1, help="How many processes run the study on this machine.")
     parser.add_argument(
         "--storage",
         type=str | None,
         default=None,
-        help="A database that workers on many machines share: postgresql://USER:PASSWORD@HOST/DATABASE. Without it, "
-        "SQLite in the study's folder.",
+        help="A database that workers on several machines share: postgresql://USER:PASSWORD@HOST/DATABASE. Without "
+        "it, the study's folder holds an SQLite database.",
     )
-    parser.add_argument("--quick", action="store_true", help="A quick look: fewer epochs, 2 seeds.")
-    parser.add_argument("--root", type=Path, default=Path("runs/studies"), help="Folder of all studies.")
-    parser.add_argument("--data_root", type=str | None, default=None, help="Where the data are, or go.")
-    parser.add_argument("--retry_failed", action="store_true", help="Run again what failed before.")
+    parser.add_argument("--quick", action="store_true", help="Take a quick look with fewer epochs and 2 seeds.")
+    parser.add_argument("--root", type=Path, default=Path("runs/studies"), help="The folder of all studies.")
+    parser.add_argument(
+        "--data_root",
+        type=str | None,
+        default=None,
+        help="The folder of the data; they are downloaded to it if they are not there.",
+    )
+    parser.add_argument("--retry_failed", action="store_true", help="Run failed runs again.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     # imported late: help and refusals do not wait for torch
