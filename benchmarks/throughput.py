@@ -40,7 +40,7 @@ JOBS = {
     ),
     "wide": Job(Path(), "fashion_mnist", (1024, 1024), batch_size=512, optimizer="adamw", learning_rate=0.001),
 }
-"""small: 784-64-128-64-10, batch 128; default: what scripts/train.py trains; wide: the matrix products should take most of its time."""
+"""small: 784-64-128-64-10, batch 128; default: what scripts/train.py trains; wide: mostly matrix products."""
 SHAPES = {
     f"{width} × {depth}": Job(
         Path(),
