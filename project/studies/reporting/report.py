@@ -34,14 +34,8 @@ from project.studies.reporting.statistics import (
 )
 from project.studies.study import RunRecord, Study
 
-SPLIT_SETTINGS = (
-    "data.dataset",
-    "data.num_train",
-    "data.num_validation",
-    "data.split_seed",
-    "data.classes",
-    "model.task",
-)
+SPLIT_SETTINGS = [f"data.{name}" for name in ("dataset", "num_train", "num_validation", "split_seed", "classes")]
+SPLIT_SETTINGS += ["model.task"]
 """Runs that agree in these must have been given the very same examples."""
 
 
