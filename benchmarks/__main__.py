@@ -1,4 +1,4 @@
-"""Everything in one run, into docs/performance.md and docs/performance.json: python -m benchmarks --data_root data
+"""Measure everything and write docs/performance.md and docs/performance.json: python -m benchmarks --data_root data
 
 Takes about 35 minutes on two cores that have nothing else to do.
 """
@@ -18,11 +18,11 @@ from project.runs.saving.provenance import hardware, versions
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 Seconds = dict[str, dict[str, list[float]]]
-"""Seconds per epoch of each job and contender, one figure per round."""
+"""Seconds per epoch of each job and contender, one number per round."""
 
 
 def seconds_per_epoch(contenders: dict[str, tuple[str, ...]], data_root: Path, rounds: int, epochs: int = 4) -> Seconds:
-    """Of each job and contender, one figure per round, in turn."""
+    """Measure each job and contender in turn; each round gives one number."""
     found: Seconds = {job: {name: [] for name in names} for job, names in contenders.items()}
     options = argparse.Namespace(data_root=data_root, epochs=epochs, device="cpu", extra=[])
     for _ in range(rounds):
@@ -34,7 +34,7 @@ def seconds_per_epoch(contenders: dict[str, tuple[str, ...]], data_root: Path, r
 
 
 def compiled(data_root: Path, rounds: int) -> dict[str, list[float]]:
-    """Of the default job with and without torch.compile: seconds of the first epoch, and median of the later ones."""
+    """Measure the default job with and without torch.compile: its first epoch, and the median of the later ones."""
     found: dict[str, list[float]] = {"first_s": [], "later_s": [], "compiled_first_s": [], "compiled_later_s": []}
     options = argparse.Namespace(data_root=data_root, epochs=4, device="cpu", extra=[])
     for _ in range(rounds):
@@ -74,7 +74,7 @@ def page(record: dict[str, Any]) -> str:
         "",
         *aims_section(record),
         "",
-        "## An epoch beside the usual ways",
+        "## An epoch compared with the usual ways",
         "",
         "Everything is on that is on by default: validation, checkpoints, logging, TensorBoard, diagnostics.",
         "",
@@ -98,7 +98,7 @@ def page(record: dict[str, Any]) -> str:
 
 
 def aims_section(record: dict[str, Any]) -> list[str]:
-    """What was aimed at, what was reached, and whether that is enough."""
+    """The aims, what was measured, and whether each aim was reached."""
     epochs = record["epochs"]
     rows = [
         ("epoch of the default network against the bare loop", "at most", 1.15, ratios(epochs["default"], "bare loop")),
@@ -158,8 +158,8 @@ def shapes_section(shapes: Seconds) -> list[str]:
         "",
         "## Width and depth",
         "",
-        "10,000 pictures, batch 512: which share of the matrix products' speed is reached, and one process with both",
-        "cores beside two with one each.",
+        "10,000 pictures, batch 512: the share of the matrix products' speed that is reached, and one process with",
+        "both cores compared with two processes with one core each.",
         "",
         "| width × depth | project, s | matrix products, s | share | two processes, s |",
         "| --- | --- | --- | --- | --- |",
@@ -226,7 +226,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sizes", type=int, nargs="+", default=[6_000, 60_000, 600_000, 6_000_000])
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="beside the seconds per epoch")
+    parser.add_argument(
+        "--parts", nargs="*", choices=PARTS, default=list(PARTS), help="measured besides the seconds per epoch"
+    )
     arguments = parser.parse_args()
     arguments.data_root = arguments.data_root.resolve()
     record: dict[str, Any] = {
@@ -260,7 +262,7 @@ PARTS: dict[str, tuple[Callable[[Any], list[str]], Callable[[Arguments], Any]]] 
     "scale": (scale_section, lambda given: [scale.measure(size) for size in given.sizes]),
     "accuracy": (accuracy_section, lambda given: accuracy.measure(given.data_root, given.seeds)),
 }
-"""What is measured beside the seconds per epoch: how it is told, and how it is measured."""
+"""What is measured besides the seconds per epoch: how the page shows it, and how it is measured."""
 
 
 if __name__ == "__main__":

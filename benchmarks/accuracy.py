@@ -1,4 +1,4 @@
-"""Least training time to a test accuracy, beside the bare loop running the same recipe.
+"""The least training time to a test accuracy, compared with the bare loop that runs the same recipe.
 
     python -m benchmarks.accuracy --data_root data --seeds 10
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Goal:
-    """A mean test accuracy to reach, and what of its recipe differs from the data set's fast config."""
+    """A mean test accuracy to reach, and how its recipe differs from the data set's fast config."""
 
     dataset: str
     accuracy: float
@@ -71,18 +71,9 @@ def bare_job(goal: Goal, root: Path, seed: int) -> Job:
 
 
 def run(number: int, who: str, root: Path, seed: int) -> dict[str, float]:
-    """One whole process: its seconds, its training's seconds, its test accuracy."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.accuracy",
-        "--one",
-        str(number),
-        who,
-        str(seed),
-        "--data_root",
-        str(root),
-    ]
+    """Run one whole process and return its seconds, its training's seconds and its test accuracy."""
+    command = [sys.executable, "-m", "benchmarks.accuracy", "--data_root", str(root)]
+    command += ["--one", str(number), who, str(seed)]
     started = time.perf_counter()
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     seconds = time.perf_counter() - started
@@ -106,13 +97,8 @@ def train_one(goal: Goal, who: str, root: Path, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(yaml.safe_dump(recipe(goal)))
-        own = [
-            f"--data.root={root}",
-            f"--run_root={folder}/runs",
-            f"--seed_everything={seed}",
-            "--trainer.accelerator=cpu",
-        ]
-        metrics = train(build_run(parse_settings([f"--config={config}", *own])))
+        flags = [f"--config={config}", f"--data.root={root}", f"--run_root={folder}/runs", f"--seed_everything={seed}"]
+        metrics = train(build_run(parse_settings([*flags, "--trainer.accelerator=cpu"])))
     return {"train_s": metrics["train_seconds"], "accuracy": metrics["test/accuracy"]}
 
 

@@ -4,7 +4,7 @@
 - `bare_loop`: plain PyTorch over images that are held in memory.
 - `matrix_products`: only the matrix products of that job; no program that trains the network does less.
 
-Nothing of the project is imported here. The first epoch of each pays for warming up; leave it out of a comparison.
+Nothing of the project is imported here. The first epoch of each contains the warm-up; leave it out of a comparison.
 """
 
 import gzip
@@ -23,7 +23,7 @@ from torch.nn import functional
 
 NUM_CLASSES = 10
 MEAN_AND_SD = {"mnist": (0.1307, 0.3081), "fashion_mnist": (0.2860, 0.3530)}
-"""Of the training pixels on the scale 0–1, as most programs have them written in."""
+"""Mean and standard deviation of the training pixels on the scale 0–1; most programs contain these numbers."""
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -43,22 +43,20 @@ class Job:
     """What is to be trained; all baselines do the same job.
 
     Args:
-        root: Folder in torchvision's layout, files raw or gzipped.
-        dataset: Which of the two sets.
-        width: Units of each hidden layer; empty for softmax regression.
-        activation: Name in ACTIVATIONS.
-        norm: Between linear map and activation.
-        dropout: Share in [0, 1), after the activation.
-        batch_size: Examples per optimizer step; an epoch's last batch may be smaller.
-        optimizer: With PyTorch's defaults apart from the next three.
-        learning_rate: Where the schedule stands at 1.
-        momentum: Of sgd.
-        weight_decay: On all parameters.
-        schedule: By optimizer step, over all epochs.
-        num_epochs: How often the training examples are passed through.
-        num_validation: Held out of the training images and scored after each epoch; 0 leaves validation out.
-        num_train: Of the training images that remain; None takes all.
-        seed: Of weights, split, batch order and dropout.
+        root: The folder has torchvision's layout; its files may be raw or gzipped.
+        width: Each hidden layer has so many units; softmax regression has no hidden layer.
+        activation: The name is one of ACTIVATIONS.
+        norm: It stands between the linear map and the activation.
+        dropout: This share of the activations, in [0, 1), is dropped.
+        batch_size: Each optimizer step uses so many examples; an epoch's last batch may be smaller.
+        optimizer: All but the next three of its settings have PyTorch's defaults.
+        learning_rate: This is the largest learning rate of the schedule.
+        momentum: Only sgd uses it.
+        weight_decay: It applies to all parameters.
+        schedule: It changes the learning rate at each optimizer step, over all epochs.
+        num_validation: So many training images are scored after each epoch instead; with 0 there is no validation.
+        num_train: So many of the other training images are used; None takes all.
+        seed: It decides weights, split, batch order and dropout.
     """
 
     root: Path
@@ -81,15 +79,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a baseline took, and what it reached; lists hold one entry per epoch.
+    """How long a baseline took, and what it reached; lists hold one entry per epoch.
 
     Args:
-        epoch_s: Seconds by a monotonic clock, training and validation, without reading the data and setting up.
-        train_loss: Mean over the epoch's examples, while the weights were changing.
-        train_accuracy: Likewise, in [0, 1].
-        validation_accuracy: In [0, 1]; empty without validation.
-        test_accuracy: In [0, 1], where asked for.
-        model: The trained network, where there is one.
+        epoch_s: Training and validation took these seconds; reading the data and setting up are not counted.
+        train_loss: This is the mean over the epoch's examples, while the weights were changing.
+        train_accuracy: It is measured in the same way, in [0, 1].
+        validation_accuracy: It lies in [0, 1]; the list is empty if there is no validation.
+        test_accuracy: It lies in [0, 1]; None means that nobody asked for it.
+        model: This is the trained network, if there is one.
     """
 
     epoch_s: list[float]
@@ -218,8 +216,9 @@ def bare_loop(job: Job, device: str = "cpu", with_test: bool = False) -> Outcome
 def matrix_products(job: Job, device: str = "cpu") -> Outcome:
     """Multiply the matrices of the training steps and do nothing else; results go into memory that is there already.
 
-    For each layer of each batch: its output, the gradient of its weights, and, but for the first layer, the gradient
-    of its input. Images are floats beforehand and come in their order; all else is random numbers of the right shape.
+    For each layer of each batch: its output, the gradient of its weights, and, except for the first layer, the
+    gradient of its input. Images are converted to floats before the epoch and are not shuffled; all other matrices hold
+    random numbers.
     """
     torch.manual_seed(job.seed)
     images = load(job, train=True)[0][job.num_validation :][: job.num_train].to(device).float() / 255

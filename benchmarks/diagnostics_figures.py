@@ -1,4 +1,4 @@
-"""Draw the figures of docs/diagnostics.md: each diagnostic of a healthy network beside that of a sick one.
+"""Draw the figures of docs/diagnostics.md: each diagnostic of a healthy and of a sick network.
 
     python -m benchmarks.diagnostics_figures --data.root data
 
@@ -52,12 +52,12 @@ HEALTHY, SICK, OTHER = "tab:blue", "tab:red", "tab:orange"
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run's probes saw.
+    """What a run's probes measured.
 
     Args:
-        scalars: By tag, steps and values.
-        steps: Of the gradient norms.
-        gradient_norms: Of every layer, at each of the steps.
+        scalars: Each tag has its steps and its values.
+        steps: The gradient norms were measured at these steps.
+        gradient_norms: At each step, every layer has one.
     """
 
     scalars: dict[str, tuple[list[int], list[float]]]
@@ -78,7 +78,7 @@ class Seen:
 
 
 def run_arm(name: str, settings: dict[str, Any], flags: list[str], folder: Path) -> Seen:
-    """Train one network and read back what TensorBoard was told."""
+    """Train one network and read the scalars that it wrote for TensorBoard."""
     print(f"{name} …", flush=True)
     arguments = [f"--{key}={value}" for key, value in (COMMON | settings).items()]
     run = build_run(parse_settings([*arguments, f"--run_root={folder}", *flags]))
@@ -94,7 +94,7 @@ def run_arm(name: str, settings: dict[str, Any], flags: list[str], folder: Path)
 
 
 def draw_diagnostics(seen: dict[str, Seen]) -> Figure:
-    """Eight panels, healthy in blue."""
+    """Draw eight panels, with the healthy network in blue."""
     figure = Figure(figsize=(14, 6.6), dpi=85, layout="constrained")
     axes = figure.subplots(2, 4)
 
@@ -132,7 +132,7 @@ def draw_diagnostics(seen: dict[str, Seen]) -> Figure:
 
 
 def draw_gradients(seen: dict[str, Seen]) -> Figure:
-    """The heat maps of the Images tab: relu beside sigmoid."""
+    """The heat maps of the Images tab, of relu and of sigmoid."""
     figure = Figure(figsize=(12, 4.3), dpi=90, layout="constrained")
     for axis, name in zip(figure.subplots(1, 2), ("relu", "sigmoid"), strict=True):
         axis.imshow(pictures.to_picture(pictures.gradient_figure(seen[name].steps, seen[name].gradient_norms)))

@@ -1,4 +1,4 @@
-"""Picture files predicted one by one, the usual loop, and by project.predict: python -m benchmarks.predict RUN
+"""Predict picture files one by one, as a usual loop does, and with project.serving: python -m benchmarks.predict RUN
 
 Writes the run's test pictures as PNG files first. Contenders take turns; the predictions must be the same.
 """
@@ -21,7 +21,7 @@ from project.serving.restore import RestoredRun, restore
 
 
 def one_by_one(run: RestoredRun, files: list[str]) -> list[int]:
-    """Open, make a tensor, call the network on a batch of one."""
+    """Open each picture, make a tensor of it and call the network with a batch of one."""
     decided = []
     with torch.inference_mode():
         for file in files:
@@ -32,7 +32,7 @@ def one_by_one(run: RestoredRun, files: list[str]) -> list[int]:
 
 
 def together(run: RestoredRun, files: list[str], num_threads: int | None) -> list[int]:
-    """As scripts/predict.py does it."""
+    """Predict as scripts/predict.py does."""
     reader = PictureReader(run.module.spec.height, run.module.spec.width, run.polarity)
     answered = predict_files(run, files, reader, num_threads=num_threads)
     return [prediction.top[0].index for predictions, _ in answered for prediction in predictions]

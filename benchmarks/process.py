@@ -1,4 +1,4 @@
-"""Whole processes: how long until the first step, how much memory, beside the bare imports of the same libraries.
+"""How long a whole process takes to its first step, and how much memory, compared with importing its libraries.
 
 python -m benchmarks.process --data_root data
 """
@@ -17,7 +17,7 @@ LIBRARIES = (
     "import torch, pytorch_lightning, torchmetrics, tensorboard; from torch.utils.tensorboard import SummaryWriter"
 )
 DATA_BYTES = 70_000 * 28 * 28
-"""FashionMNIST as uint8, training and test set."""
+"""The size of FashionMNIST as uint8, training and test set together."""
 
 
 def bare_imports() -> dict[str, float]:
@@ -57,21 +57,16 @@ def train_and_report(data_root: Path) -> None:
 
     setup_console()
     with tempfile.TemporaryDirectory() as folder:
-        flags = [
-            f"--data.root={data_root}",
-            f"--run_root={folder}",
-            "--trainer.max_epochs=1",
-            "--trainer.accelerator=cpu",
-        ]
-        cli = build_run(parse_settings(flags))
-        cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
-        train(cli)
+        flags = [f"--data.root={data_root}", f"--run_root={folder}", "--trainer.max_epochs=1"]
+        run = build_run(parse_settings([*flags, "--trainer.accelerator=cpu"]))
+        run.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
+        train(run)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"first_step": begun[0], "peak_bytes": peak}))
 
 
 def measure(data_root: Path, rounds: int) -> dict[str, list[float]]:
-    """Per round: start-up seconds of both, their ratio, and memory beyond the imports over the data's bytes."""
+    """Measure in each round the start-up seconds of both, their ratio, and the additional memory per byte of data."""
     found: dict[str, list[float]] = {"imports_s": [], "first_step_s": [], "start_ratio": [], "memory_ratio": []}
     bare_imports()  # the first reads the files from disk
     for _ in range(rounds):

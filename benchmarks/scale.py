@@ -1,4 +1,4 @@
-"""From six thousand to six million images: cost per example and memory, on a made-up IDX set that is memory-mapped.
+"""Cost per example and memory from six thousand to six million images, in an invented, memory-mapped IDX data set.
 
     python -m benchmarks.scale --sizes 6000 60000 600000 6000000
 
@@ -24,7 +24,7 @@ NUM_TEST = 1000
 
 
 def make_set(folder: Path, num_train: int) -> None:
-    """Four IDX files of noise with a bright stripe that tells the class."""
+    """Write four IDX files of noise with a bright stripe, whose place shows the class."""
     generator = np.random.default_rng(0)
     for prefix, num in (("train", num_train), ("t10k", NUM_TEST)):
         labels = (np.arange(num) % NUM_CLASSES).astype(np.uint8)
@@ -40,17 +40,17 @@ def make_set(folder: Path, num_train: int) -> None:
 
 
 def anonymous_bytes() -> int:
-    """Memory of this process that no file backs: what a memory map of any size does not add to."""
+    """The memory of this process without its memory-mapped files, whatever their size."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise SystemExit("this system does not tell a process's anonymous memory")
+    raise SystemExit("this system does not report the anonymous memory of a process")
 
 
 def train_once(folder: Path) -> None:
     """Train two epochs, score the training split; print seconds, examples, and the largest anonymous memory seen.
 
-    The seconds are the second epoch's, without the reading of the files.
+    The seconds are those of the second epoch, because the first one reads the files.
     """
     from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -78,20 +78,20 @@ def train_once(folder: Path) -> None:
     before = anonymous_bytes()
     with tempfile.TemporaryDirectory() as runs:
         flags = ["--data.dataset=idx", f"--data.root={folder}", f"--run_root={runs}", "--trainer.max_epochs=2"]
-        cli = build_run(parse_settings([*flags, "--data.num_validation=1000", "--trainer.accelerator=cpu"]))
-        cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
-        train(cli)
-        examples = len(cli.datamodule.splits["train"])
-        cli.datamodule.scored_split = "train"
+        run = build_run(parse_settings([*flags, "--data.num_validation=1000", "--trainer.accelerator=cpu"]))
+        run.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
+        train(run)
+        examples = len(run.datamodule.splits["train"])
+        run.datamodule.scored_split = "train"
         started = time.perf_counter()
-        cli.trainer.test(cli.module, datamodule=cli.datamodule, verbose=False)
+        run.trainer.test(run.module, datamodule=run.datamodule, verbose=False)
         evaluation_s = time.perf_counter() - started
     record = {"epoch_s": starts[2] - starts[1], "evaluation_s": evaluation_s, "examples": examples}
     print(json.dumps(record | {"memory": peak - before}))
 
 
 def measure(num_train: int) -> dict[str, float]:
-    """Microseconds per example and anonymous memory beyond start-up, for one size."""
+    """Measure microseconds per example, and the anonymous memory that was added after the start, for one size."""
     with tempfile.TemporaryDirectory() as folder:
         make_set(Path(folder), num_train)
         command = [sys.executable, "-m", "benchmarks.scale", "--one", folder]

@@ -1,7 +1,7 @@
-"""Seconds per epoch beside the usual ways, as ratios from one run: python -m benchmarks.throughput --data_root data
+"""Compare the seconds per epoch with those of the usual ways: python -m benchmarks.throughput --data_root data
 
-Every contender trains the same job in a process of its own, in turn, round after round; each round gives one ratio,
-and the median of the rounds is quoted with their spread. An epoch is training and validation. The project's side runs
+The contenders take turns to train the same job, each in a process of its own. Each round gives one ratio; the table
+shows the median of the rounds, the lowest and the highest. An epoch is training and validation. The project's side runs
 with all that is on by default: logging, checkpoints, diagnostics, TensorBoard.
 """
 
@@ -40,7 +40,7 @@ JOBS = {
     ),
     "wide": Job(Path(), "fashion_mnist", (1024, 1024), batch_size=512, optimizer="adamw", learning_rate=0.001),
 }
-"""small: 784-64-128-64-10, batch 128; default: what scripts/train.py trains; wide: where the products should rule."""
+"""small: 784-64-128-64-10, batch 128; default: what scripts/train.py trains; wide: mostly matrix products."""
 SHAPES = {
     f"{width} × {depth}": Job(
         Path(),
@@ -53,7 +53,7 @@ SHAPES = {
     )
     for width, depth in ((64, 2), (256, 2), (1024, 2), (4096, 2), (256, 10), (256, 100))
 }
-"""Width × depth, batch 512, on 10,000 pictures: which share of the matrix products' speed is reached."""
+"""Width × depth, batch 512, on 10,000 pictures: the share of the matrix products' speed that is reached."""
 ALL_JOBS = JOBS | SHAPES
 
 CONTENDERS = {
@@ -84,7 +84,7 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
             starts.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        cli = build_run(
+        run = build_run(
             parse_settings(
                 [
                     f"--data.root={job.root}",
@@ -107,8 +107,8 @@ def project_epochs(job: Job, device: str, extra: list[str]) -> list[float]:
                 ]
             )
         )
-        cli.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
-        train(cli)
+        run.trainer.callbacks.append(Clock())  # type: ignore[attr-defined]
+        train(run)
     return [end - start for start, end in itertools.pairwise(starts)]
 
 
@@ -135,16 +135,10 @@ def measure(job_name: str, contender: str, arguments: argparse.Namespace) -> flo
 
 
 def measure_epochs(job_name: str, contender: str, arguments: argparse.Namespace) -> list[float]:
-    """Seconds of each epoch of one contender in a process of its own; the first is for warming up."""
+    """Seconds of each epoch of one contender in a process of its own; the first one is the warm-up."""
     command = [sys.executable, "-m", "benchmarks.throughput", "--one", job_name, contender]
-    command += [
-        "--data_root",
-        str(arguments.data_root),
-        "--epochs",
-        str(arguments.epochs),
-        "--device",
-        arguments.device,
-    ]
+    command += ["--data_root", str(arguments.data_root), "--epochs", str(arguments.epochs)]
+    command += ["--device", arguments.device]
     command += [f"--extra={flag}" for flag in arguments.extra]
     result = subprocess.run(
         command,
@@ -165,10 +159,12 @@ def main() -> None:
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder in torchvision's layout")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=4, help="per process; the first is warm-up and not counted")
+    parser.add_argument(
+        "--epochs", type=int, default=4, help="epochs of each process; the first one is the warm-up and is not counted"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--extra", action="append", default=[], help="one more flag for the project's side")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--extra", action="append", default=[], help="an additional flag for the project's runs")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
     parser.add_argument("--one", nargs=2, metavar=("JOB", "CONTENDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.data_root = arguments.data_root.resolve()
@@ -179,7 +175,7 @@ def main() -> None:
 
     load = os.getloadavg()[0]
     if load > 0.5:
-        print(f"warning: the machine is busy (load {load:.1f}); ratios taken now mean little", file=sys.stderr)
+        print(f"warning: the machine is busy (load {load:.1f}); ratios are not reliable now", file=sys.stderr)
     seconds: dict[str, dict[str, list[float]]] = {job: {name: [] for name in CONTENDERS[job]} for job in arguments.jobs}
     turns = [(job, name) for _ in range(arguments.rounds) for job in arguments.jobs for name in CONTENDERS[job]]
     for job_name, contender in track(turns, description="measuring", console=Console(stderr=True)):

@@ -18,7 +18,7 @@ def main() -> None:
         "--publish",
         type=Path | None,
         default=None,
-        help="A folder for README pages with one figure each, and an index of all verdicts.",
+        help="Write a README page with one figure for each study, and an index of all verdicts, into this folder.",
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()

@@ -1,8 +1,9 @@
-"""Claims that are written down before looking."""
+"""Claims about a study's result, written down before anybody looks at it."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 from project.errors import InputError
@@ -10,127 +11,113 @@ from project.settings import did_you_mean
 
 Operator = Literal[">", "<", "~"]
 _OPERATORS: dict[str, Operator] = {">": ">", "<": "<", "~": "~", "==": "~"}
-CLAIM_WORDS = (">", "<", "~", "==", "+", "-", "by", "within", "on", "chance")
-
-
-@dataclass(frozen=True)
-class Term:
-    """One part of a claim's side: an arm, `chance`, or a number, added or taken away.
-
-    Attributes:
-        sign: 1 or −1.
-        arm: Name of the arm, `chance`, or empty for a number.
-        number: The number, 0 for an arm.
-    """
-
-    sign: int
-    arm: str
-    number: float = 0.0
+CLAIM_WORDS = (*_OPERATORS, "+", "-", "by", "within", "on", "chance")
+"""These words have a meaning in claims: no arm can have such a name."""
+_EXAMPLE = "write for example: relu > sigmoid by 0.02, or zeros == chance within 0.01"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement that a study can refute: left minus right lies in a region.
+    """A statement that a study can refute: its left side minus its right side lies in a region.
 
     Attributes:
-        text: As it was written.
-        terms: Left side, and the right side with its signs turned.
-        operator: >, < or ~ (also written ==).
-        margin: By how much, or within how much.
-        metric: What is compared.
+        weights: Left minus right is the sum of the arms' values times these; `chance` counts as an arm, and the
+            weight of the empty name is a number that is added.
+        margin: The sides differ by more than this; with ~, by less than this.
     """
 
     text: str
-    terms: tuple[Term, ...]
+    weights: dict[str, float]
     operator: Operator
     margin: float
     metric: str
 
     @property
     def region(self) -> tuple[float, float]:
-        """Lower and upper bound that the claim sets to left minus right."""
-        if self.operator == ">":
-            return self.margin, math.inf
-        if self.operator == "<":
-            return -math.inf, -self.margin
-        return -self.margin, self.margin
+        """The lower and the upper bound that the claim sets for left minus right."""
+        if self.operator == "~":
+            return -self.margin, self.margin
+        return (self.margin, math.inf) if self.operator == ">" else (-math.inf, -self.margin)
 
     @property
     def arms(self) -> list[str]:
-        """The arms that it is about."""
-        return [term.arm for term in self.terms if term.arm not in ("", "chance")]
+        """The names of the arms that the claim is about."""
+        return [arm for arm in self.weights if arm not in ("", "chance")]
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the place of an error, such as `study dropout`, before the cause of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error.cause}", error.remedy) from None
 
 
 def parse_claim(text: str, arms: Iterable[str], metric: str) -> Claim:
     """Read a claim.
 
     A claim is `SIDE > SIDE [by NUMBER]`, the same with `<`, or `SIDE ~ SIDE within NUMBER` (also written `==`), and
-    may end with `on METRIC`. A side is an arm, `chance` or a number, or several of them with + or - between. Words are
-    set apart by blanks.
+    may end with `on METRIC`. A side is an arm, `chance` or a number, or several of them with + or - between them.
+    Spaces separate the words.
 
     Args:
-        text: Such as `relu > sigmoid by 0.02 on validation/accuracy`.
-        arms: The study's arms.
-        metric: What is compared unless the claim says so.
+        text: Write for example `relu > sigmoid by 0.02 on validation/accuracy`.
+        arms: The claim can name these arms.
+        metric: A claim that names no metric is about this one.
 
     Raises:
-        InputError: If it is none, or if an arm does not exist.
+        InputError: If the text is not a claim, or if an arm does not exist.
     """
-    words, arms = text.split(), list(arms)
-    example = "write for example: relu > sigmoid by 0.02, or zeros == chance within 0.01"
-    if len(words) >= 2 and words[-2] == "on":
-        metric, words = words[-1], words[:-2]
-    margin, margin_word = 0.0, ""
-    if len(words) >= 2 and words[-2] in ("by", "within"):
-        margin_word = words[-2]
-        try:
-            margin = float(words[-1])
-        except ValueError:
-            margin = math.nan
-        if not (margin >= 0 and math.isfinite(margin)):
-            raise InputError(f"claim {text!r}: {words[-1]!r} is no margin", "write a number of 0 or more, such as 0.02")
-        words = words[:-2]
-    places = [index for index, word in enumerate(words) if word in _OPERATORS]
-    if len(places) != 1:
-        raise InputError(f"claim {text!r} does not compare two sides with one of >, <, ~, ==", example)
-    operator = _OPERATORS[words[places[0]]]
-    if operator == "~" and (margin_word != "within" or margin == 0):
-        raise InputError(
-            f"claim {text!r}: nothing measured is ever exactly equal",
-            "say how near is near enough: add within 0.01",
-        )
-    if operator != "~" and margin_word == "within":
-        raise InputError(f"claim {text!r}: within belongs to ~", "write by in its place")
-    left = _side(text, words[: places[0]], arms, example)
-    right = _side(text, words[places[0] + 1 :], arms, example)
-    terms = (*left, *(replace(term, sign=-term.sign) for term in right))
-    if not any(term.arm not in ("", "chance") for term in terms):
-        raise InputError(f"claim {text!r} is about no arm", example)
-    return Claim(" ".join(text.split()), terms, operator, margin, metric)
+    with naming(f"claim {text!r}"):
+        words, arms, margin, margin_word = text.split(), list(arms), "0", ""
+        if words[-2:-1] == ["on"]:
+            *words, _, metric = words
+        if words[-2:-1] in (["by"], ["within"]):
+            *words, margin_word, margin = words
+        size = _number(margin)
+        if not 0 <= size < math.inf:  # NaN fails every comparison
+            raise InputError(f"{margin!r} is not a margin", "write a number of 0 or more, such as 0.02")
+        places = [index for index, word in enumerate(words) if word in _OPERATORS]
+        if len(places) != 1:
+            raise InputError("it does not compare two sides with one of >, <, ~, ==", _EXAMPLE)
+        operator = _OPERATORS[words[places[0]]]
+        if operator == "~" and (margin_word != "within" or size == 0):
+            raise InputError("measured values are never exactly equal", "say what is close enough: add within 0.01")
+        if operator != "~" and margin_word == "within":
+            raise InputError("within belongs to ~ and ==", "write by instead of within")
+        weights: dict[str, float] = {}
+        _add_side(weights, 1, words[: places[0]], arms)
+        _add_side(weights, -1, words[places[0] + 1 :], arms)
+        claim = Claim(" ".join(text.split()), weights, operator, size, metric)
+        if not claim.arms:
+            raise InputError("it is about no arm", _EXAMPLE)
+    return claim
 
 
-def _side(text: str, words: Sequence[str], arms: list[str], example: str) -> list[Term]:
-    terms = []
-    for position, word in enumerate(words):
-        if position % 2:
-            if word not in ("+", "-"):
-                raise InputError(f"claim {text!r}: {word!r} is where + or - should be", example)
-            continue
-        sign = -1 if position and words[position - 1] == "-" else 1
-        if word in arms or word == "chance":
-            terms.append(Term(sign, word))
-            continue
-        try:
-            terms.append(Term(sign, "", float(word)))
-        except ValueError:
-            check_arm(f"claim {text!r}", word, arms)
+def _add_side(weights: dict[str, float], factor: int, words: Sequence[str], arms: list[str]) -> None:
+    for word in words[1::2]:
+        if word not in ("+", "-"):
+            raise InputError(f"it has {word!r} in the place of + or -", _EXAMPLE)
     if not len(words) % 2:
-        raise InputError(f"claim {text!r} lacks an arm or a number", example)
-    return terms
+        raise InputError("an arm or a number is missing", _EXAMPLE)
+    for sign, word in zip(("+", *words[1::2]), words[::2], strict=True):
+        name, number = (word, 1.0) if word in arms or word == "chance" else ("", _number(word))
+        if math.isnan(number):
+            check_arm(word, arms)
+        weights[name] = weights.get(name, 0.0) + (-factor if sign == "-" else factor) * number
 
 
-def check_arm(where: str, arm: str, arms: Iterable[str]) -> None:
-    """Refuse an arm that does not exist, with the nearest one that does."""
+def _number(word: str) -> float:
+    """The number that a word stands for; NaN if it stands for none."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+def check_arm(arm: str, arms: Iterable[str]) -> None:
+    """Refuse an arm that does not exist, and name the most similar one that does."""
     names = list(arms)
     if arm not in names:
-        raise InputError(f"{where}: there is no arm {arm!r}", did_you_mean(arm, names) + "arms: " + ", ".join(names))
+        raise InputError(f"there is no arm {arm!r}", did_you_mean(arm, names) + "arms: " + ", ".join(names))

@@ -1,8 +1,8 @@
-"""A study's YAML file, read and checked."""
+"""A study's YAML file is read and checked here."""
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,61 +13,43 @@ import yaml
 from project.errors import InputError
 from project.runs.saving.files import read_yaml
 from project.settings import Settings, did_you_mean, flatten
-from project.studies.claims import CLAIM_WORDS, check_arm, parse_claim
-from project.studies.study import FIRST_TUNING_SEED, OWN_SETTINGS, Range, Search, Study, Tuning
+from project.studies.claims import CLAIM_WORDS, check_arm, naming, parse_claim
+from project.studies.study import FIRST_TUNING_SEED, OWN_SETTINGS, Range, Search, Space, Study, Tuning, level_name
 
-KEYS = {
-    "question": "what is asked, in one sentence",
-    "notes": "rows of the notes that the study serves, such as [N12, N13]",
-    "lesson": "what the notes say, to be held against the outcome",
-    "base": "settings that all arms share",
-    "arms": "named arms, each with the settings that make it",
-    "vary": "settings with a list of values each: their grid makes the arms",
-    "tune": "settings to be tuned for each arm before it is compared",
-    "search": "settings to be searched, in place of arms",
-    "reference": "the arm that all others are compared with; the first one if left out",
-    "seeds": "how many seeds, or which",
-    "resample": "true: the choice of training and validation examples follows the seed too",
-    "metric": "what is compared, such as test/accuracy",
-    "expect": "claims that can fail",
-    "quick": "settings and seeds of a quick look",
-}
-"""A study file's keys and what they mean."""
+KEYS: tuple[str, ...] = ("question", "notes", "lesson", "base", "arms", "vary", "tune", "search", "reference", "seeds")
+KEYS += ("resample", "metric", "expect", "quick")
+"""A study file can have these keys; docs/studies.md says what they mean."""
 QUICK_SEEDS = 2
+_GUIDE = "see docs/studies.md for an example"
 
 
 def read_study(path: Path, seeds: int | None = None, quick: bool = False) -> Study:
-    """Read and check a study file.
+    """Read and check a study file; `seeds` replaces its number of seeds.
 
-    Args:
-        path: The YAML file.
-        seeds: How many seeds, in place of the file's.
-        quick: Take the file's `quick` settings, or a fifth of the epochs, and 2 seeds.
+    With `quick`, the study takes the file's `quick` settings, or a fifth of the epochs, and 2 seeds.
 
     Raises:
-        InputError: If something in it is wrong, with the nearest right name.
+        InputError: If something in the file is wrong; the remedy names the most similar correct name.
     """
     study = parse_study(path.stem, read_yaml(path), quick)
-    if seeds is not None:
-        if seeds < 1:
-            raise InputError(f"--seeds is {seeds}, but must be at least 1", "type for example --seeds 5")
-        chosen = tuple(range(seeds))
-        study = replace(study, seeds=chosen, content={**study.content, "seeds": list(chosen)})
-    return study
+    if seeds is None:
+        return study
+    chosen = tuple(range(_count("--seeds", seeds, 1, "type for example --seeds 5")))
+    return replace(study, seeds=chosen, content={**study.content, "seeds": list(chosen)})
 
 
 def write_study(study: Study, folder: Path) -> None:
-    """Keep a study's file, with seeds and quick settings worked in, in the study's folder."""
+    """Write a study, with seeds and quick settings worked in, as study.yaml into the study's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(study.content, sort_keys=False, allow_unicode=True, width=120)
     (folder / "study.yaml").write_text(text, encoding="utf-8")
 
 
 def stored_study(folder: Path) -> Study:
-    """The study that a folder holds.
+    """Read the study that a study's folder holds.
 
     Raises:
-        InputError: If it holds none.
+        InputError: If the folder holds no study.
     """
     if not (folder / "study.yaml").is_file():
         raise InputError(f"{folder} holds no study", "name a study's folder, such as runs/studies/NAME")
@@ -76,43 +58,41 @@ def stored_study(folder: Path) -> Study:
 
 def parse_study(name: str, content: Mapping[str, Any], quick: bool = False) -> Study:
     """Check a study's content, see `read_study`."""
+    with naming(f"study {name}"):
+        return _parse(name, content, quick)
+
+
+def _parse(name: str, content: Mapping[str, Any], quick: bool) -> Study:
     for key in content:
         if key not in KEYS:
-            raise InputError(
-                f"study {name}: there is no key {key!r}", did_you_mean(key, KEYS) + "keys: " + ", ".join(KEYS)
-            )
+            raise InputError(f"there is no key {key!r}", did_you_mean(key, KEYS) + "keys: " + ", ".join(KEYS))
     if not isinstance(content.get("question"), str):
-        raise InputError(f"study {name} has no question", "add a line such as question: Does dropout help?")
-    base = _settings(name, "base", content.get("base") or {})
-    seeds = _seeds(name, content.get("seeds", 5))
-    search = _search(name, content["search"]) if "search" in content else None
+        raise InputError("it has no question", "add a line such as question: Does dropout help?")
+    base = _settings("base", content.get("base") or {})
+    seeds = _seeds(content.get("seeds", 5))
+    search = _search(content["search"]) if "search" in content else None
     if quick:
-        changes = _settings(name, "quick", {k: v for k, v in (content.get("quick") or {}).items() if k != "seeds"})
-        seeds = _seeds(name, (content.get("quick") or {}).get("seeds", QUICK_SEEDS))
-        if not changes:
-            changes = {"trainer.max_epochs": max(1, round(base.get("trainer.max_epochs", 15) / 5))}
-        base |= changes
+        changes = _settings("quick", content.get("quick") or {})
+        seeds = _seeds(changes.pop("seeds", QUICK_SEEDS))
+        fewer = {"trainer.max_epochs": max(1, round(base.get("trainer.max_epochs", 15) / 5))}
+        base |= changes or fewer
         name += "-quick"
-    if search is not None:
-        if quick:
-            search = replace(search, trials=max(3, search.trials // 5))
-            content = {**content, "search": {**content["search"], "trials": search.trials}}
-        if content.keys() & {"arms", "vary", "tune", "reference"}:
-            raise InputError(
-                f"study {name} has search beside arms, vary, tune or reference", "keep the one or the others"
-            )
-        arms: dict[str, Settings] = {"base": {}, "best": {}}
-        factors: dict[str, list[str]] = {}
-        levels: dict[str, dict[str, str]] = {}
-    else:
-        arms, factors, levels = _arms(name, content.get("arms"), content.get("vary"))
+    arms: dict[str, Settings] = {"base": {}, "best": {}}
+    factors: dict[str, list[str]] = {}
+    levels: dict[str, dict[str, str]] = {}
+    if search is None:
+        arms, factors, levels = _arms(content.get("arms") or {}, content.get("vary") or {})
+    elif content.keys() & {"arms", "vary", "tune", "reference"}:
+        raise InputError("search cannot stand beside arms, vary, tune or reference", "keep one kind of them")
+    elif quick:
+        search = replace(search, trials=max(3, search.trials // 5))
+        content = {**content, "search": {**content["search"], "trials": search.trials}}
     reference = str(content.get("reference", next(iter(arms))))
-    check_arm(name, reference, arms)
+    check_arm(reference, arms)
     metric = str(content.get("metric", "test/accuracy"))
     claims = content.get("expect") or []
     if not isinstance(claims, list):
-        raise InputError(f"study {name}: expect must be a list of claims", "write each after a dash: - a > b by 0.01")
-    tuning = _tuning(name, content["tune"]) if "tune" in content else None
+        raise InputError("expect must be a list of claims", "write each after a dash: - a > b by 0.01")
     notes = content.get("notes") or []
     return Study(
         name=name,
@@ -125,7 +105,7 @@ def parse_study(name: str, content: Mapping[str, Any], quick: bool = False) -> S
         factors=factors,
         levels=levels,
         reference=reference,
-        tuning=tuning,
+        tuning=_tuning(content["tune"]) if "tune" in content else None,
         search=search,
         resample=bool(content.get("resample", False)),
         notes=tuple(str(row) for row in (notes if isinstance(notes, list) else [notes])),
@@ -134,75 +114,71 @@ def parse_study(name: str, content: Mapping[str, Any], quick: bool = False) -> S
     )
 
 
-def _settings(name: str, where: str, given: Any) -> Settings:
+def _settings(where: str, given: Any) -> Settings:
     if not isinstance(given, Mapping):
-        raise InputError(f"study {name}: {where} holds no settings", "write one per line, such as model.depth: 3")
+        raise InputError(f"{where} holds no settings", "write one per line, such as model.depth: 3")
     settings = flatten({str(key): value for key, value in given.items()})
     for key in settings:
         if key in OWN_SETTINGS:
-            raise InputError(f"study {name}: {where} sets {key}, which the study decides itself", "leave it out")
+            raise InputError(f"{where} sets {key}, but the study itself decides this setting", "leave it out")
     return settings
 
 
-def _seeds(name: str, given: Any) -> tuple[int, ...]:
-    seeds = tuple(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
-    whole = isinstance(seeds, list | tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in seeds)
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)  # for Python, true is a whole number
+
+
+def _count(where: str, given: Any, minimum: int, remedy: str) -> int:
+    if not _is_whole(given) or given < minimum:
+        raise InputError(f"{where} is {given}, but must be at least {minimum}", remedy)
+    return int(given)
+
+
+def _seeds(given: Any) -> tuple[int, ...]:
+    seeds = list(range(given)) if _is_whole(given) else given
+    whole = isinstance(seeds, list | tuple) and all(_is_whole(seed) for seed in seeds)
     if not whole or not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < FIRST_TUNING_SEED:
         raise InputError(
-            f"study {name}: seeds is {given}, but must be how many, or a list of different ones below "
-            f"{FIRST_TUNING_SEED} (from there on they are for tuning)",
+            f"seeds is {given}, but must be a number of seeds, or a list of different ones below {FIRST_TUNING_SEED} "
+            "(larger ones are for tuning)",
             "write for example seeds: 5",
         )
     return tuple(seeds)
 
 
-def _arms(
-    name: str, given: Any, vary: Any
-) -> tuple[dict[str, Settings], dict[str, list[str]], dict[str, dict[str, str]]]:
-    """Arms by name, and the factors with their levels where there are any."""
-    if not given and not vary:
-        raise InputError(f"study {name} compares nothing", "add vary: {model.depth: [1, 2]}, or named arms")
-    if not isinstance(given or {}, Mapping) or not isinstance(vary or {}, Mapping):
-        raise InputError(f"study {name}: arms and vary must be mappings", "see docs/studies.md for an example")
-    # each factor: its name, and for each of its values a name and the settings that it means
+def _arms(named: Any, vary: Any) -> tuple[dict[str, Settings], dict[str, list[str]], dict[str, dict[str, str]]]:
+    """The arms by name, the factors with the names of their values, and each arm's value of each factor."""
+    if not named and not vary:
+        raise InputError("it compares nothing", "add vary: {model.depth: [1, 2]}, or named arms")
+    if not isinstance(named, Mapping) or not isinstance(vary, Mapping):
+        raise InputError("arms and vary must be mappings", _GUIDE)
+    # each factor: its name, and the settings that each of its values stands for, by the value's name
     factors: list[tuple[str, dict[str, Settings]]] = []
-    if given:
-        factors.append(
-            ("arm", {str(arm): _settings(name, f"arm {arm}", settings or {}) for arm, settings in given.items()})
-        )
-    for key, values in (vary or {}).items():
-        if not isinstance(values, list) or len(values) < 1:
-            raise InputError(
-                f"study {name}: vary.{key} is {values}, but must be a list", f"write {key}: [first, second]"
-            )
-        _settings(name, "vary", {key: None})
-        short = str(key).rsplit(".", 1)[-1]
-        factors.append((short, {_value_name(short, value): {str(key): value} for value in values}))
+    if named:
+        factors.append(("arm", {str(arm): _settings(f"arm {arm}", given or {}) for arm, given in named.items()}))
+    for key, values in vary.items():
+        if not isinstance(values, list) or not values:
+            raise InputError(f"vary.{key} is {values}, but must be a list", f"write {key}: [first, second]")
+        _settings("vary", {key: None})
+        factors.append((str(key).rsplit(".", 1)[-1], {_value_name(key, value): {str(key): value} for value in values}))
         if len(factors[-1][1]) < len(values):
-            raise InputError(f"study {name}: vary.{key} holds a value twice", "keep each value once")
+            raise InputError(f"vary.{key} holds a value twice", "keep each value once")
     arms: dict[str, Settings] = {}
     levels: dict[str, dict[str, str]] = {}
-    for combination in itertools.product(*(factor[1].items() for factor in factors)):
+    for combination in itertools.product(*(values.items() for _, values in factors)):
         arm = ",".join(value for value, _ in combination)
+        if re.search(r"\s", arm) or arm in CLAIM_WORDS or _is_number(arm) or not arm:
+            raise InputError(f"{arm!r} cannot be an arm's name", "use a word without spaces that is not a number")
         arms[arm] = {key: value for _, settings in combination for key, value in settings.items()}
         levels[arm] = {factor: value for (factor, _), (value, _) in zip(factors, combination, strict=True)}
-    for arm in arms:
-        if re.search(r"\s", arm) or arm in CLAIM_WORDS or _is_number(arm) or not arm:
-            raise InputError(
-                f"study {name}: {arm!r} cannot be an arm's name", "use a word without blanks that is no number"
-            )
     return arms, {factor: list(values) for factor, values in factors}, levels
 
 
-def _value_name(short: str, value: Any) -> str:
-    """How a value is called in an arm's name: activations by their name, anything that needs it with its setting's."""
+def _value_name(key: str, value: Any) -> str:
+    """A value's name in the names of arms: a word such as `relu` stands alone, other values need the setting's name."""
     if isinstance(value, str) and value not in ("none", "auto") and not _is_number(value):
         return value.replace(" ", "_")
-    words = {None: "none", True: "true", False: "false"}
-    text = (
-        words[value] if value is None or isinstance(value, bool) else f"{value:g}" if _is_number(value) else str(value)
-    )
-    return f"{short}={text.replace(' ', '')}"
+    return level_name(str(key), value)
 
 
 def _is_number(value: Any) -> bool:
@@ -213,72 +189,60 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool)
 
 
-def _spaces(name: str, where: str, given: Any) -> dict[str, list[Any] | Range]:
+def _spaces(where: str, given: Any) -> dict[str, Space]:
     if not isinstance(given, Mapping) or not given:
+        example = "write settings: {model.learning_rate: {low: 0.0001, high: 0.1, log: true}}"
+        raise InputError(f"{where} names no settings", example)
+    return {str(key): _space(where, key, space) for key, space in given.items()}
+
+
+def _space(where: str, key: str, space: Any) -> Space:
+    if isinstance(space, list) and space:
+        return list(space)
+    known = isinstance(space, Mapping) and {"low", "high"} <= space.keys() <= {"low", "high", "log"}
+    if not known or not _is_number(space["low"]) or not _is_number(space["high"]):
         raise InputError(
-            f"study {name}: {where} names no settings",
-            "write settings: {model.learning_rate: {low: 0.0001, high: 0.1, log: true}}",
+            f"{where}.{key} is {space}, but must be a list of values, or low and high, perhaps with log",
+            f"write {key}: {{low: 0.001, high: 0.1, log: true}}",
         )
-    spaces: dict[str, list[Any] | Range] = {}
-    for key, space in given.items():
-        if isinstance(space, list) and space:
-            spaces[str(key)] = list(space)
-            continue
-        known = isinstance(space, Mapping) and {"low", "high"} <= space.keys() <= {"low", "high", "log"}
-        if not known or not _is_number(space["low"]) or not _is_number(space["high"]):
-            raise InputError(
-                f"study {name}: {where}.{key} is {space}, but must be a list of values, or low, high and perhaps log",
-                f"write {key}: {{low: 0.001, high: 0.1, log: true}}",
-            )
-        # YAML takes 1e-4 for a text
-        low, high = (value if isinstance(value, int) else float(value) for value in (space["low"], space["high"]))
-        if not low < high or (space.get("log") and low <= 0):
-            raise InputError(
-                f"study {name}: {where}.{key} goes from {low} to {high}", "low must be below high, and above 0 with log"
-            )
-        spaces[str(key)] = Range(low, high, bool(space.get("log", False)))
-    return spaces
+    # YAML reads 1e-4 as a text
+    low, high = (value if isinstance(value, int) else float(value) for value in (space["low"], space["high"]))
+    if not low < high or (space.get("log") and low <= 0):
+        raise InputError(f"{where}.{key} goes from {low} to {high}", "low must be below high, and above 0 with log")
+    return Range(low, high, bool(space.get("log", False)))
 
 
-def _tuning(name: str, given: Any) -> Tuning:
+def _tuning(given: Any) -> Tuning:
     if not isinstance(given, Mapping) or not given.keys() <= {"settings", "trials", "seeds"}:
-        raise InputError(f"study {name}: tune knows settings, trials and seeds", "see docs/studies.md for an example")
-    spaces = _spaces(name, "tune.settings", given.get("settings"))
-    num_seeds = given.get("seeds", 1)
-    if not isinstance(num_seeds, int) or num_seeds < 1:
-        raise InputError(f"study {name}: tune.seeds is {num_seeds}, but must be 1 or more", "write seeds: 1")
-    lists = {key: space for key, space in spaces.items() if isinstance(space, list)}
-    if len(lists) == len(spaces):
-        points = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+        raise InputError("tune can hold settings, trials and seeds alone", _GUIDE)
+    spaces = _spaces("tune.settings", given.get("settings"))
+    num_seeds = _count("tune.seeds", given.get("seeds", 1), 1, "write seeds: 1")
+    if any(isinstance(space, Range) for space in spaces.values()):
+        points = list(_spread(spaces, _count("tune.trials", given.get("trials"), 2, "write for example trials: 8")))
+    else:
+        values = (space for space in spaces.values() if isinstance(space, list))
+        points = [dict(zip(spaces, row, strict=True)) for row in itertools.product(*values)]
         if given.get("trials", len(points)) != len(points):
             raise InputError(
-                f"study {name}: tune.trials is {given['trials']}, but the lists make {len(points)} settings to try",
-                "leave trials out, or give a range in place of a list",
+                f"tune.trials is {given['trials']}, but the lists make {len(points)} settings to try",
+                "leave trials out, or write a range instead of a list",
             )
-    else:
-        trials = given.get("trials")
-        if not isinstance(trials, int) or trials < 2:
-            raise InputError(
-                f"study {name}: tune.trials is {trials}, but a range needs 2 or more", "write for example trials: 8"
-            )
-        # a Latin hypercube: every setting is tried evenly over its whole range (McKay et al. 1979)
-        generator = np.random.default_rng(FIRST_TUNING_SEED)
-        shares = np.stack([(generator.permutation(trials) + 0.5) / trials for _ in spaces], axis=1)
-        points = [
-            {
-                key: space.at(share) if isinstance(space, Range) else space[int(share * len(space))]
-                for (key, space), share in zip(spaces.items(), row, strict=True)
-            }
-            for row in shares.tolist()
-        ]
-    seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + num_seeds))
-    return Tuning(tuple(points), seeds, spaces)
+    return Tuning(tuple(points), tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + num_seeds)), spaces)
 
 
-def _search(name: str, given: Any) -> Search:
+def _spread(spaces: Mapping[str, Space], trials: int) -> Iterator[Settings]:
+    """Points of a Latin hypercube, which tries every setting evenly over its whole range (McKay et al. 1979)."""
+    generator = np.random.default_rng(FIRST_TUNING_SEED)
+    shares = np.stack([(generator.permutation(trials) + 0.5) / trials for _ in spaces], axis=1)
+    for row in shares.tolist():
+        yield {
+            key: space.at(share) if isinstance(space, Range) else space[int(share * len(space))]
+            for (key, space), share in zip(spaces.items(), row, strict=True)
+        }
+
+
+def _search(given: Any) -> Search:
     if not isinstance(given, Mapping) or not given.keys() <= {"settings", "trials"}:
-        raise InputError(f"study {name}: search knows settings and trials", "see docs/studies.md for an example")
-    trials = given.get("trials", 30)
-    if not isinstance(trials, int) or trials < 1:
-        raise InputError(f"study {name}: search.trials is {trials}, but must be 1 or more", "write trials: 30")
-    return Search(_spaces(name, "search.settings", given.get("settings")), trials)
+        raise InputError("search can hold settings and trials alone", _GUIDE)
+    trials = _count("search.trials", given.get("trials", 30), 1, "write trials: 30")
+    return Search(_spaces("search.settings", given.get("settings")), trials)

@@ -1,6 +1,5 @@
-"""Remedies tried out: the network as it is and with each of them, trained briefly."""
+"""Remedies are tried: the network is trained briefly as it is, and with each of the remedies."""
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.train import train
 
-TRIAL_EXAMPLES = 10_000
-"""Most training examples of a remedy's trial."""
+MAX_TRIAL_EXAMPLES = 10_000
+"""A trial takes at most so many training examples."""
 TRIAL_EPOCHS = 3
 
 
@@ -23,9 +22,9 @@ class Trial:
     """A remedy that was tried.
 
     Args:
-        flags: What was added to the settings; empty for the network as it is.
-        accuracy: On validation after the trial's last epoch, in [0, 1]; None if the run failed.
-        error: Why it failed.
+        flags: These were added to the settings; there are none for the network as it is.
+        accuracy: The accuracy on validation after the trial's last epoch, in [0, 1]; it is None if the run failed.
+        error: It says why the run failed.
     """
 
     flags: list[str]
@@ -34,48 +33,40 @@ class Trial:
 
 
 def try_remedies(arguments: Sequence[str], findings: Sequence[Finding]) -> list[Trial]:
-    """Train the network as it is and with each remedy for a few epochs; the best first.
+    """Train the network for a few epochs as it is, and with each remedy; return the trials with the best one first.
 
     Args:
-        arguments: The command line's settings.
-        findings: Whose remedies are tried, one at a time and all together.
+        arguments: These are the settings on the command line.
+        findings: Their remedies are tried one at a time, and all together.
     """
     remedies: list[list[str]] = [[]]
     for flags in [*([flag] for finding in findings for flag in finding.remedy), combined_remedy(findings)]:
         if flags not in remedies:
             remedies.append(flags)
     trials = [_trial(arguments, flags) for flags in remedies]
-    return sorted(trials, key=lambda trial: -1.0 if trial.accuracy is None else -trial.accuracy)
+    return sorted(trials, key=lambda trial: -1.0 if trial.accuracy is None else trial.accuracy, reverse=True)
 
 
 def _trial(arguments: Sequence[str], flags: list[str]) -> Trial:
-    folder = tempfile.mkdtemp()
-    words = [word for flag in flags for word in flag.split(maxsplit=1)]
-    short = [
-        f"--trainer.max_epochs={TRIAL_EPOCHS}",
-        f"--run_root={folder}",
-        "--run_name=trial",
-        "--trainer.logger=false",
-        "--trainer.enable_checkpointing=false",
-        "--diagnostics.enabled=false",
-        "--patience=0",
-    ]
-    try:
-        run = build_run(parse_settings([*arguments, *words, *short]))
-        if run.settings.data.num_train is None and len(run.datamodule.splits["train"]) > TRIAL_EXAMPLES:
-            few = f"--data.num_train={TRIAL_EXAMPLES}"
-            run = build_run(parse_settings([*arguments, *words, *short, "--run_name=short", few]))
-        metrics = train(run)
-        return Trial(flags, metrics.get("validation/accuracy", metrics["test/accuracy"]))
-    except InputError as error:
-        return Trial(flags, None, error.cause)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    words = [*arguments, *(word for flag in flags for word in flag.split(maxsplit=1))]
+    words += [f"--trainer.max_epochs={TRIAL_EPOCHS}", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+    words += ["--diagnostics.enabled=false", "--patience=0"]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        words.append(f"--run_root={folder}")
+        try:
+            run = build_run(parse_settings([*words, "--run_name=trial"]))
+            if run.settings.data.num_train is None and len(run.datamodule.splits["train"]) > MAX_TRIAL_EXAMPLES:
+                few = f"--data.num_train={MAX_TRIAL_EXAMPLES}"
+                run = build_run(parse_settings([*words, "--run_name=short", few]))
+            metrics = train(run)
+        except InputError as error:
+            return Trial(flags, None, error.cause)
+    return Trial(flags, metrics.get("validation/accuracy", metrics["test/accuracy"]))
 
 
 def trial_table(trials: Sequence[Trial]) -> Table:
-    """Remedies by what they reached."""
-    title = f"Remedies tried for {TRIAL_EPOCHS} epochs on up to {TRIAL_EXAMPLES:,} examples"
+    """The trials as a table, with the accuracy that each reached."""
+    title = f"Remedies tried for {TRIAL_EPOCHS} epochs on up to {MAX_TRIAL_EXAMPLES:,} examples"
     table = Table("validation accuracy", "settings added", title=title, title_justify="left")
     for trial in trials:
         reached = f"{trial.accuracy:.1%}" if trial.accuracy is not None else f"failed: {trial.error}"

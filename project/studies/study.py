@@ -1,9 +1,11 @@
-"""A study as data: a question, its arms, its seeds, its claims."""
+"""A study as data: its question, its arms, its seeds and its claims."""
 
 import hashlib
 import json
+import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from project.settings import Settings
@@ -11,7 +13,7 @@ from project.studies.claims import Claim
 
 Phase = Literal["tune", "final"]
 FIRST_TUNING_SEED = 1000
-"""Tuning and searching use seeds from here on, the comparison those below: no result is scored on what chose it."""
+"""Tuning and searching use seeds from here on, the comparison smaller ones: no result comes from what chose it."""
 STUDY_DEFAULTS: Settings = {
     "trainer.logger": False,
     "trainer.enable_checkpointing": False,
@@ -19,22 +21,16 @@ STUDY_DEFAULTS: Settings = {
     "diagnostics.enabled": False,
     "patience": 0,
 }
-"""A study's runs all train equally long and are scored as they end; a study that wants the best epoch asks for it."""
+"""A study's runs all train for the same number of epochs and are scored as they end, unless its file says otherwise."""
 OWN_SETTINGS = ("seed_everything", "run_name", "run_root", "resume", "debug")
-"""Settings that the study itself decides."""
+"""The study itself decides these settings."""
 LOWER_IS_BETTER = ("loss", "rmse", "mae", "error", "seconds", "gap")
-"""A metric whose last part holds one of these is to be small."""
+"""If the last part of a metric's name contains one of these, a smaller value is better."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high; whole ones if both ends are whole.
-
-    Attributes:
-        low: Smallest value.
-        high: Largest value.
-        log: Whether factors count, not differences.
-    """
+    """Numbers from `low` to `high`, on a logarithmic scale if `log` is true."""
 
     low: float
     high: float
@@ -42,43 +38,35 @@ class Range:
 
     @property
     def whole(self) -> bool:
+        """Whether the range has whole numbers only: both of its ends are whole."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def at(self, share: float) -> float:
-        """The value at a share in [0, 1) of the way, four significant digits."""
+        """The value at a share in [0, 1) of the way, rounded to four significant digits or to a whole number."""
         high = self.high + 1 if self.whole else self.high
         value = self.low * (high / self.low) ** share if self.log else self.low + (high - self.low) * share
         return min(int(value), int(self.high)) if self.whole else float(f"{value:.4g}")
 
 
+Space = list[Any] | Range
+"""What a setting is chosen from: a list of values, or a range."""
+
+
 @dataclass(frozen=True)
 class Tuning:
-    """Settings that are chosen for each arm on validation, with the same budget for all.
-
-    Attributes:
-        points: The settings to try, the same for every arm.
-        seeds: On which each is tried.
-        spaces: What each setting was drawn from.
-    """
+    """The points to try with each seed, the same for every arm; an arm's validation results choose its point."""
 
     points: tuple[Settings, ...]
     seeds: tuple[int, ...]
-    spaces: dict[str, list[Any] | Range]
+    spaces: dict[str, Space]
 
 
 @dataclass(frozen=True)
 class Search:
-    """Settings that are sampled by TPE and pruned on validation.
+    """A search for good settings: TPE proposes them, and bad trials are stopped early by their validation results."""
 
-    Attributes:
-        spaces: A list of values or a range for each setting.
-        trials: How many settings are tried.
-        seed: Of the sampler, and of every trial's run.
-    """
-
-    spaces: dict[str, list[Any] | Range]
+    spaces: dict[str, Space]
     trials: int
-    seed: int = FIRST_TUNING_SEED
 
 
 @dataclass(frozen=True)
@@ -86,12 +74,9 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        phase: tune or final.
-        arm: The arm's name.
-        seed: Of the run.
-        settings: All of the study's settings for it; a tuned arm's final runs lack what tuning will choose.
-        point: Which of the tuning's points; −1 for a final run.
-        tuning: Fingerprint of the tuning that a final run waits for, else empty.
+        settings: These are all settings that the study gives the run; tuning adds its choice for the final runs later.
+        point: This is the index of the tuning's point; it is −1 for a final run.
+        tuning: A final run waits for the tuning or search with this digest; it is empty if the run waits for none.
     """
 
     phase: Phase
@@ -103,36 +88,26 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """What makes this run this run: the same key is never run twice, and a changed setting changes it."""
-        content = [self.phase, self.arm, self.seed, self.settings, self.tuning]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        """The run's identity: a study never repeats a run with the same key, and a changed setting changes the key."""
+        return _digest([self.phase, self.arm, self.seed, self.settings, self.tuning])
 
     @property
     def run_name(self) -> str:
-        """Its run folder's name."""
-        arm = re.sub(r"[^\w.=,+-]", "_", self.arm)
+        """The name of the run's folder."""
         point = f"_point{self.point}" if self.phase == "tune" else ""
-        return f"{arm}{point}_seed{self.seed}"
+        return re.sub(r"[^\w.=,+-]", "_", self.arm) + f"{point}_seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run leaves to be compared.
+    """What is kept of a run to compare it with others.
 
     Attributes:
-        arm: Name of its arm.
-        seed: Of the run.
-        phase: tune or final.
-        status: As in metrics.json; `failed` for a run that ended with an error.
-        settings: The settings that the study gave it.
-        metrics: Every number that it ended with, by name.
-        history: One record per epoch.
-        layers: Before (`start`) and after (`end`) training: every layer's numbers in order.
-        num_classes: 0 for regression.
-        origin: What must be alike for a comparison: commit, changes, versions, hardware, data, splits.
-        folder: The run folder.
-        point: Which of the tuning's points; −1 for a final run.
-        error: What went wrong, for a failed run.
+        status: This is the status of metrics.json, or `failed` if the run ended with an error.
+        history: It has one record per epoch.
+        layers: It holds each layer's numbers in order, before (`start`) and after (`end`) training.
+        num_classes: It is 0 for regression.
+        origin: Runs are comparable if these agree: commit, changes, versions, hardware, data, splits.
     """
 
     arm: str
@@ -150,10 +125,7 @@ class RunRecord:
     error: str = ""
 
     def value(self, metric: str) -> float | None:
-        """A metric's value; None where the run has none.
-
-        A training that diverged has lost: its accuracy is that of guessing.
-        """
+        """A metric's value; None if the run has none. The accuracy of a training that diverged is that of guessing."""
         if metric in self.metrics:
             return self.metrics[metric]
         if self.status == "diverged" and metric.endswith("/accuracy") and self.num_classes:
@@ -166,22 +138,14 @@ class Study:
     """A question that runs can answer.
 
     Attributes:
-        name: Of the study and of its folder.
-        question: In one sentence.
-        base: Settings that all arms share.
-        arms: Name → settings that make the arm, in the order of the file.
-        seeds: The same for every arm.
-        metric: What is compared.
-        claims: What is expected.
-        factors: With `vary` (or with named arms beside it): each factor's values in order, by its name.
-        levels: Arm → its value of each factor.
-        reference: The arm that the others are compared with.
-        tuning: Of nuisance settings, if any.
-        search: In place of arms, if any.
-        resample: Whether the split follows the seed.
-        notes: Rows of the notes.
-        lesson: What the notes say.
-        content: The file's content with seeds and quick settings worked in.
+        arms: Each arm has a name and the settings that make it, in the order of the file.
+        factors: With `vary`, each factor has a name, and names for its values in order.
+        levels: With `vary`, each arm has one value of each factor.
+        reference: The other arms are compared with this one.
+        search: If the study searches settings, its arms are `base` and `best`.
+        resample: If true, the split into training and validation examples follows the seed.
+        notes: The study belongs to these rows of the course's notes, which say the `lesson`.
+        content: This is what the file says, with seeds and quick settings worked in.
     """
 
     name: str
@@ -203,46 +167,74 @@ class Study:
 
     @property
     def maximize(self) -> bool:
-        """Whether a larger metric is a better one."""
+        """Whether a larger value of the study's metric is better."""
         return larger_is_better(self.metric)
 
     @property
     def selection_metric(self) -> str:
-        """The metric by which tuning and searching choose: of validation, never of the test set."""
+        """The metric by which tuning and searching choose: one of validation, never of the test set."""
         split, _, name = self.metric.partition("/")
-        if split == "validation":
-            return self.metric
-        return f"validation/{name}" if split == "test" else "validation/loss"
+        return f"validation/{name}" if split in ("validation", "test") else "validation/loss"
+
+    @property
+    def tuning_digest(self) -> str:
+        """A digest of everything that decides what tuning or searching finds; empty if there is neither."""
+        if self.search is not None:
+            spaces = {key: asdict(s) if isinstance(s, Range) else s for key, s in self.search.spaces.items()}
+            decides = [spaces, self.search.trials, FIRST_TUNING_SEED, self.settings("best", FIRST_TUNING_SEED)]
+            return _digest([*decides, self.selection_metric], length=8)
+        if self.tuning is not None:
+            return _digest([self.tuning.points, self.tuning.seeds, self.selection_metric])
+        return ""
 
     def settings(self, arm: str, seed: int) -> Settings:
-        """All of the study's settings for one run."""
+        """All settings that the study gives one run."""
         split = {"data.split_seed": seed} if self.resample else {}
         return STUDY_DEFAULTS | self.base | split | self.arms[arm] | {"seed_everything": seed}
 
-    def tuning_cells(self) -> list[Cell]:
-        """The runs that tuning needs, all arms for each point and seed."""
-        if self.tuning is None:
-            return []
-        return [
+    def cells(self) -> list[Cell]:
+        """All runs: first those of tuning, then those that are compared.
+
+        Each seed comes with all arms before the next seed, so that a study that is stopped early is balanced.
+        """
+        tuning = self.tuning or Tuning((), (), {})
+        tune = [
             Cell("tune", arm, seed, self.settings(arm, seed) | point, index)
-            for seed in self.tuning.seeds
-            for index, point in enumerate(self.tuning.points)
+            for seed in tuning.seeds
+            for index, point in enumerate(tuning.points)
             for arm in self.arms
         ]
-
-    def final_cells(self) -> list[Cell]:
-        """The runs that are compared, all arms for each seed: what is there after a while is balanced."""
-        tuning = ""
-        if self.tuning is not None:
-            content = [self.tuning.points, self.tuning.seeds, self.selection_metric]
-            tuning = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-        return [
-            Cell("final", arm, seed, self.settings(arm, seed), tuning=tuning)
+        # a search chooses for the arm `best` alone: the arm `base` waits for nothing
+        digests = {arm: "" if self.search is not None and arm != "best" else self.tuning_digest for arm in self.arms}
+        return tune + [
+            Cell("final", arm, seed, self.settings(arm, seed), tuning=digests[arm])
             for seed in self.seeds
             for arm in self.arms
         ]
 
 
+def _digest(content: Any, length: int = 16) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:length]
+
+
 def larger_is_better(metric: str) -> bool:
-    """Whether a larger value of a metric is a better one, by its name."""
+    """Whether a larger value of a metric is better, by the metric's name."""
     return not any(word in metric.rsplit("/", 1)[-1] for word in LOWER_IS_BETTER)
+
+
+def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that are finite numbers."""
+    numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+
+
+def format_setting(value: Any) -> str:
+    """A setting's value as people write it in a settings file."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def level_name(key: str, value: Any) -> str:
+    """The name of one value of a setting, such as `depth=3`, as it appears in an arm's name."""
+    return f"{key.rsplit('.', 1)[-1]}={format_setting(value).replace(' ', '')}"

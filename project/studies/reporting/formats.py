@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from project.studies.reporting.statistics import Estimate
 
@@ -42,8 +41,3 @@ def format_interval(found: Estimate, formatter: Callable[[float, str], str], met
         if low.endswith(unit):
             low = low.removesuffix(unit)
     return f"{low} to {high}"
-
-
-def format_setting(value: Any) -> str:
-    """A setting's value for people."""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -34,14 +34,8 @@ from project.studies.reporting.statistics import (
 )
 from project.studies.study import RunRecord, Study
 
-SPLIT_SETTINGS = (
-    "data.dataset",
-    "data.num_train",
-    "data.num_validation",
-    "data.split_seed",
-    "data.classes",
-    "model.task",
-)
+SPLIT_SETTINGS = [f"data.{name}" for name in ("dataset", "num_train", "num_validation", "split_seed", "classes")]
+SPLIT_SETTINGS += ["model.task"]
 """Runs that agree in these must have been given the very same examples."""
 
 
@@ -194,11 +188,11 @@ def _judge_claims(study: Study, records: Sequence[RunRecord], chance: float | No
         numbers = []
         for seed in sorted(seeds):
             total = 0.0
-            for term in claim.terms:
-                value = term.number if not term.arm else chance if term.arm == "chance" else values[term.arm][seed]
+            for arm, weight in claim.weights.items():
+                value = chance if arm == "chance" else values[arm][seed] if arm else 1.0
                 if value is None:
                     raise InputError(f"claim {claim.text!r}: regression has no chance", "name a number in its place")
-                total += term.sign * value
+                total += weight * value
             numbers.append(round(total, 12))  # 0.3 − 0.1 must not differ from 0.2 by rounding alone
         tests.append(region_test(numbers, *claim.region) if numbers else None)
     verdicts = iter(judge([test for test in tests if test is not None]))

@@ -98,13 +98,8 @@ class Verdict:
     seeds_to_decide: int | None
 
 
-def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
-    """Mean, standard deviation and Student's t interval of the mean.
-
-    Args:
-        values: Independent values, such as one accuracy per seed.
-        level: The interval's confidence.
-    """
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean, standard deviation and Student's t interval of the mean of independent values, such as one per seed."""
     n = len(values)
     if n < 2:
         return Estimate(n, float(values[0]) if n else math.nan, math.nan, -math.inf, math.inf)
@@ -112,19 +107,13 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
     equal = min(values) == max(values)
     mean = float(values[0]) if equal else float(np.mean(values))
     sd = 0.0 if equal else float(np.std(values, ddof=1))
-    half = float(special.stdtrit(n - 1, (1 + level) / 2)) * sd / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> Difference:
-    """By how much the first arm lies above the second, seed by seed.
-
-    Args:
-        first: One value per seed.
-        second: The other arm's values for the same seeds in the same order.
-        level: The interval's confidence.
-    """
-    found = estimate([a - b for a, b in zip(first, second, strict=True)], level)
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """By how much the first arm lies above the second; both have one value per seed, in the same order of seeds."""
+    found = estimate([a - b for a, b in zip(first, second, strict=True)])
     p = min(1.0, 2 * min(_p_above(found, 0.0), _p_below(found, 0.0)))
     return Difference(found.n, found.mean, found.sd, found.low, found.high, p, effect_size(found))
 
@@ -175,30 +164,22 @@ def region_test(values: Sequence[float], low: float = -math.inf, high: float = m
     return RegionTest(found, low, high, min(1.0, 2 * p_support), min(1.0, 2 * p_contradict))
 
 
-def judge(tests: Sequence[RegionTest], level: float = LEVEL) -> list[Verdict]:
-    """Verdicts on a study's claims, which share one probability of error.
-
-    Args:
-        tests: One test per claim.
-        level: The probability of any false verdict is at most 1 − level.
-    """
+def judge(tests: Sequence[RegionTest]) -> list[Verdict]:
+    """Verdicts on a study's claims: the probability that any of them is false is at most 1 − LEVEL."""
     verdicts = []
     for test, p in zip(tests, holm([test.p for test in tests]), strict=True):
         name: VerdictName = "undecided"
-        if p < 1 - level:
+        if p < 1 - LEVEL:
             name = "supported" if test.p_support <= test.p_contradict else "contradicted"
-        seeds = seeds_to_decide(test, (1 - level) / len(tests)) if name == "undecided" else None
+        seeds = seeds_to_decide(test, (1 - LEVEL) / len(tests)) if name == "undecided" else None
         verdicts.append(Verdict(name, test, p, seeds))
     return verdicts
 
 
-def seeds_to_decide(test: RegionTest, alpha: float = 1 - LEVEL, power: float = POWER) -> int | None:
-    """How many seeds decide with probability `power`, if mean and sd are what they seem; None beyond `MAX_SEEDS`.
+def seeds_to_decide(test: RegionTest, alpha: float = 1 - LEVEL) -> int | None:
+    """How many seeds decide a claim with probability POWER at the two-sided level `alpha`; None beyond `MAX_SEEDS`.
 
-    Args:
-        test: The claim's test.
-        alpha: The two-sided level of the claim's own test.
-        power: The probability that so many seeds are enough.
+    The mean and the sd are taken to be those that the test has found.
     """
     found = test.estimate
     distance = min(abs(found.mean - bound) for bound in (test.low, test.high) if math.isfinite(bound))
@@ -207,7 +188,7 @@ def seeds_to_decide(test: RegionTest, alpha: float = 1 - LEVEL, power: float = P
 
     def enough(n: int) -> bool:
         critical = special.stdtrit(n - 1, 1 - alpha / 2)
-        return bool(1 - special.nctdtr(n - 1, distance / found.sd * math.sqrt(n), critical) >= power)
+        return bool(1 - special.nctdtr(n - 1, distance / found.sd * math.sqrt(n), critical) >= POWER)
 
     too_few, many = 1, 2
     while not enough(many):

@@ -2,10 +2,10 @@
 
 import math
 
-from project.studies.reporting.formats import format_difference, format_interval, format_p, format_setting, format_value
+from project.studies.reporting.formats import format_difference, format_interval, format_p, format_value
 from project.studies.reporting.report import Report
 from project.studies.reporting.statistics import LEVEL, VerdictName
-from project.studies.study import Range
+from project.studies.study import Range, format_setting
 
 MARKS: dict[VerdictName, str] = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
 

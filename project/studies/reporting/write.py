@@ -14,10 +14,10 @@ from rich.table import Table
 
 from project.pages import template
 from project.studies.reporting import figures
-from project.studies.reporting.formats import format_difference, format_interval, format_setting
+from project.studies.reporting.formats import format_difference, format_interval
 from project.studies.reporting.report import Judgement, Report, make_report
 from project.studies.reporting.wording import MARKS, headline, method, provenance_rows, table_rows
-from project.studies.study import RunRecord, Study
+from project.studies.study import RunRecord, Study, format_setting
 
 
 def write_report(study: Study, records: Sequence[RunRecord], folder: Path) -> Report:

@@ -1,19 +1,11 @@
-"""How a study runs, on Optuna: every run once, by any number of workers, through kills and restarts.
+"""How a study runs: every run once, by any number of workers, even if they are killed and started again.
 
-Each run is a trial in Optuna's storage: SQLite in the study's folder, or a database server that machines share. A trial
-waits, runs, and ends complete or failed. What holds through every kill:
-
-- A run's *owner* is the first of its trials that has not failed, and only the owner is ever run. Trials are numbered in
-  the order of their creation and a failed one never comes back, so no race can make two owners.
-- A trial that failed without an error was lost with its worker. It is found by its worker's process, if that was on
-  this machine, or else by its heartbeat, and a new trial takes its place.
-- What a run found is written in full before its trial is complete.
-
-A worker is one process with one copy of the data for all its runs.
+A worker is one process, which loads the data once for all its runs. The workers share the study's `StudyStorage`.
 """
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import multiprocessing
 import os
@@ -24,7 +16,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -34,9 +26,11 @@ from project.runs.command import setup_console
 from project.runs.saving.files import read_json, write_json
 from project.runs.saving.signals import Interrupted
 from project.settings import Settings, settings_yaml
-from project.studies.running.storage import HEARTBEAT_S, MOST_DEATHS, Progress, StudyStorage
+from project.studies.running.database import HEARTBEAT_S
+from project.studies.running.progress import Progress
+from project.studies.running.storage import MAX_DEATHS, StudyStorage
 from project.studies.running.study_run import EpochReport, check_settings, execute
-from project.studies.study import Cell, RunRecord, Search, Study
+from project.studies.study import FIRST_TUNING_SEED, Cell, RunRecord, Search, Study
 
 log = logging.getLogger("project")
 
@@ -47,12 +41,7 @@ SHOW_EVERY_S = 1.0
 
 
 def work(storage: StudyStorage, local: Settings) -> None:
-    """Run what there is to run until nothing is left, in this process.
-
-    Args:
-        storage: Of the study.
-        local: Settings of this machine that change no result, such as `data.root`.
-    """
+    """Take and execute runs in this process until none is left."""
     with _quiet_console():
         if storage.study.search is not None:
             _search(storage, storage.study.search, local)
@@ -62,36 +51,26 @@ def work(storage: StudyStorage, local: Settings) -> None:
                 storage.reclaim()
                 next_look = time.monotonic() + HEARTBEAT_S
             claimed = storage.claim()
-            if claimed is None:
-                progress = storage.progress()
-                if not progress.running and progress.done + progress.failed >= progress.total:
-                    return
-                next_look = min(next_look, time.monotonic() + WAIT_S)
-                time.sleep(WAIT_S)
+            if claimed is not None:
+                _run_cell(storage, *claimed, local)
                 continue
-            cell, trial_id = claimed
-            _run_cell(storage, cell, trial_id, local)
+            progress = storage.progress()
+            if not progress.running and progress.ended >= progress.total:
+                return
+            # others still have runs in progress, which come back if their workers end
+            next_look = 0.0
+            time.sleep(WAIT_S)
 
 
 def _run_cell(storage: StudyStorage, cell: Cell, trial_id: int, local: Settings) -> None:
     folder = storage.folder / "runs" / str(cell.settings.get("data.dataset", "fashion_mnist")) / cell.run_name
-    try:
-        chosen = storage.chosen(cell.arm) if cell.phase == "final" and cell.tuning else {}
-        with storage.heartbeat(trial_id):
-            found = execute(cell.settings | chosen | local, folder)
-        storage.complete(trial_id, cell, found)
-    except Interrupted:
-        storage.release(trial_id)
-        raise
-    except Exception as error:  # one run's error must not end the study
-        storage.fail(trial_id, _in_words(error))
-    except BaseException:  # Ctrl-C, which Lightning turns into an exit
-        storage.release(trial_id)
-        raise
+    with _attempt(storage, trial_id):
+        chosen = storage.chosen(cell.arm) if cell.phase == "final" else {}
+        storage.complete(trial_id, cell, execute(cell.settings | chosen | local, folder))
 
 
 def _search(storage: StudyStorage, search: Search, local: Settings) -> None:
-    """Take the search's trials until its budget is spent, by this worker and the others."""
+    """Execute the search's trials until its budget is spent, by this worker and the others."""
     metric = storage.study.selection_metric
     while storage.num_searched() < search.trials:
         trial = storage.ask()
@@ -99,33 +78,35 @@ def _search(storage: StudyStorage, search: Search, local: Settings) -> None:
             storage.reclaim()
             time.sleep(WAIT_S)
             continue
-        settings = storage.study.settings("best", search.seed) | _suggest(trial, search)
+        settings = storage.study.settings("best", FIRST_TUNING_SEED) | _suggest(trial, search)
         folder = storage.folder / "runs" / "search" / f"trial{trial.number}"
-        study = cast(optuna.Study, storage.search)
-        try:
-            with storage.heartbeat(trial._trial_id):
+        with _attempt(storage, trial._trial_id):
+            try:
                 found = execute(settings | local, folder, [EpochReport(trial, metric)])
-            value = RunRecord("best", search.seed, **found).value(metric)
+            except optuna.TrialPruned:
+                trial.study.tell(trial, state=TrialState.PRUNED)
+                continue
+            value = RunRecord("best", FIRST_TUNING_SEED, **found).value(metric)
             if value is None:
                 storage.fail(trial._trial_id, f"the run has no {metric}")
             else:
-                study.tell(trial, value)
-        except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.PRUNED)
-        except Interrupted:
-            storage.release(trial._trial_id)
-            raise
-        except Exception as error:  # one trial's error must not end the search
-            storage.fail(trial._trial_id, _in_words(error))
-        except BaseException:
-            storage.release(trial._trial_id)
-            raise
+                trial.study.tell(trial, value)
 
 
-def _in_words(error: Exception) -> str:
-    if isinstance(error, InputError | RunError):
-        return f"{error.cause} ({error.remedy})"
-    return "".join(traceback.format_exception(error))[-4000:]
+@contextlib.contextmanager
+def _attempt(storage: StudyStorage, trial_id: int) -> Iterator[None]:
+    """Send heartbeats while a trial is worked on; write down its error, or give it back if this worker must stop."""
+    try:
+        with storage.heartbeat(trial_id):
+            yield
+    except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+        storage.release(trial_id)
+        raise
+    except Exception as error:  # the error of one run must not end the study
+        if isinstance(error, InputError | RunError):
+            storage.fail(trial_id, f"{error.cause} ({error.remedy})")
+        else:
+            storage.fail(trial_id, "".join(traceback.format_exception(error))[-4000:])
 
 
 def _suggest(trial: optuna.Trial, search: Search) -> Settings:
@@ -142,32 +123,20 @@ def _suggest(trial: optuna.Trial, search: Search) -> Settings:
 
 @contextlib.contextmanager
 def _quiet_console() -> Iterator[None]:
-    """Keep the runs' own words off the console, where the study's progress is; each run's log file has them."""
-    handlers = [handler for handler in log.handlers if type(handler) is logging.StreamHandler]
-    levels = [handler.level for handler in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            # a study's runs have no TensorBoard files unless it asks for them
-            warnings.filterwarnings("ignore", message=".*have no logger configured.*")
-            yield
-    finally:
-        for handler, level in zip(handlers, levels, strict=True):
-            handler.setLevel(level)
+    """Keep the runs' own messages off the console, which shows the study's progress; each run's log file has them."""
+    with contextlib.ExitStack() as stack:
+        for handler in log.handlers:
+            if type(handler) is logging.StreamHandler:
+                stack.callback(handler.setLevel, handler.level)
+                handler.setLevel(logging.CRITICAL)
+        stack.enter_context(warnings.catch_warnings())
+        # a study's runs have no TensorBoard files unless it asks for them
+        warnings.filterwarnings("ignore", message=".*have no logger configured.*")
+        yield
 
 
-def _worker_process(
-    study: Study,
-    folder: Path,
-    url: str | None,
-    session: str,
-    retry_failed: bool,
-    local: Settings,
-    number: int,
-    workers: int,
-) -> None:
-    """One of several workers: an equal share of the cores, a GPU in turn, and gone when its parent is."""
+def _worker_process(open_storage: Callable[[], StudyStorage], local: Settings, number: int, workers: int) -> None:
+    """Work as one of several workers: with an equal share of the cores and the next GPU, until the parent ends."""
     import torch
 
     parent = multiprocessing.parent_process()
@@ -184,7 +153,7 @@ def _worker_process(
     gpus = torch.cuda.device_count()
     if gpus > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-    with contextlib.suppress(KeyboardInterrupt), StudyStorage(study, folder, url, session, retry_failed) as storage:
+    with contextlib.suppress(KeyboardInterrupt), open_storage() as storage:
         work(storage, local)
 
 
@@ -197,36 +166,35 @@ def run_study(
     show: Callable[[Progress], None] | None = None,
     local: Settings | None = None,
 ) -> list[RunRecord]:
-    """Run whatever of a study is not done yet.
+    """Do all runs of a study that are not done yet.
 
     Args:
-        study: The study.
-        folder: Where its runs, and without a URL its database, are kept.
-        url: A database that several machines share.
-        workers: Processes on this machine; one works in this process itself.
-        retry_failed: Run again what failed before.
-        show: Called with the progress every second and at the end.
-        local: Settings of this machine that change no result, such as `data.root`.
+        folder: It holds the runs and, if there is no URL, the database.
+        url: It names a database that several machines share.
+        workers: So many processes work on this machine; a single one is this process itself.
+        retry_failed: If true, runs that failed before are run again.
+        show: The function is called with the progress every second and at the end.
+        local: These settings, such as `data.root`, belong to this machine and change no result.
 
     Returns:
         Every run of the study, failed ones too.
 
     Raises:
-        InputError: If the study or the database is not usable.
+        InputError: If the study or the database cannot be used.
         RunError: If the workers die again and again.
     """
     if workers < 1:
         raise InputError(f"--workers is {workers}, but must be at least 1", "type for example --workers 2")
     check_settings(study)
-    session = uuid.uuid4().hex[:12]
+    open_storage = functools.partial(StudyStorage, study, folder, url, uuid.uuid4().hex[:12], retry_failed)
 
     def start(number: int) -> Any:
-        arguments = (study, folder, url, session, retry_failed, local or {}, number, workers)
+        arguments = (open_storage, local or {}, number, workers)
         process = multiprocessing.get_context("spawn").Process(target=_worker_process, args=arguments)
         process.start()
         return process
 
-    with StudyStorage(study, folder, url, session, retry_failed) as storage:
+    with open_storage() as storage:
 
         def show_progress() -> None:
             if show:
@@ -248,19 +216,19 @@ def run_study(
 
 
 def _run_workers(start: Callable[[int], Any], workers: int, show: Callable[[], None]) -> None:
-    """Start the workers, start one again that dies, and wait until all are through."""
+    """Start the workers, replace those that die, and wait until all have finished."""
     processes, deaths = [start(number) for number in range(workers)], 0
     try:
         while any(process.is_alive() for process in processes):
             show()
             for number, process in enumerate(processes):
                 process.join(SHOW_EVERY_S / workers)
-                if process.exitcode:  # neither alive nor through
+                if process.exitcode:  # None while it works, 0 when it has finished
                     deaths += 1
-                    if deaths > MOST_DEATHS * workers:
+                    if deaths > MAX_DEATHS * workers:
                         raise RunError(
                             f"the workers died {deaths} times, the last one with status {process.exitcode}",
-                            "start the study again: it goes on where it was; fewer --workers need less memory",
+                            "start the study again, it continues where it was; fewer --workers need less memory",
                         )
                     processes[number] = start(number)
     finally:
@@ -271,7 +239,7 @@ def _run_workers(start: Callable[[int], Any], workers: int, show: Callable[[], N
 
 
 def study_records(study: Study, folder: Path, url: str | None = None) -> list[RunRecord]:
-    """What there is of a study so far, without running anything."""
+    """The runs of a study that have ended so far; nothing is run."""
     if url is not None or (folder / "study.db").is_file():
         with StudyStorage(study, folder, url) as storage:
             return storage.records()

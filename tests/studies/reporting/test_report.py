@@ -68,32 +68,27 @@ def made_up(**changes: Any) -> tuple[Study, list[RunRecord]]:
         **changes,
     }
     study = parse_study("depths", content)
-    records = []
-    for arm in study.arms:
-        for seed, accuracy in enumerate(ACCURACIES[arm]):
-            records.append(
-                RunRecord(
-                    arm,
-                    seed,
-                    settings=study.settings(arm, seed),
-                    metrics={
-                        "test/accuracy": accuracy,
-                        "test/loss": 1.0 - accuracy,
-                        "train_seconds": 2.0 + seed,
-                        "seconds": 3.0,
-                        "parameters": 1234.0,
-                    },
-                    history=[
-                        {"epoch": float(e), "validation/accuracy": accuracy - 0.1 / (e + 1), "train/loss": 1 / (e + 1)}
-                        for e in range(3)
-                    ],
-                    layers={"start": layers(6 if "6" in arm else 1, 0.5), "end": layers(6 if "6" in arm else 1, 0.9)},
-                    num_classes=10,
-                    origin=ORIGIN,
-                    folder=f"runs/{arm}_{seed}",
-                )
-            )
-    return study, records
+    return study, [made_up_run(study, arm, *run) for arm in study.arms for run in enumerate(ACCURACIES[arm])]
+
+
+def made_up_run(study: Study, arm: str, seed: int, accuracy: float) -> RunRecord:
+    numbers = {"test/accuracy": accuracy, "test/loss": 1.0 - accuracy, "seconds": 3.0, "parameters": 1234.0}
+    depth = 6 if "6" in arm else 1
+    return RunRecord(
+        arm,
+        seed,
+        settings=study.settings(arm, seed),
+        metrics=numbers | {"train_seconds": 2.0 + seed},
+        history=[{"validation/accuracy": accuracy - 0.1 / (e + 1), "train/loss": 1 / (e + 1)} for e in range(3)],
+        layers={"start": layers(depth, 0.5), "end": layers(depth, 0.9)},
+        num_classes=10,
+        origin=ORIGIN,
+        folder=f"runs/{arm}_{seed}",
+    )
+
+
+def with_change(records: list[RunRecord], index: int, **changes: Any) -> list[RunRecord]:
+    return [*records[:index], replace(records[index], **changes), *records[index + 1 :]]
 
 
 def test_verdicts_on_claims_with_known_answers() -> None:
@@ -113,11 +108,8 @@ def test_the_table_is_scipys() -> None:
     report = make_report(*made_up())
     arm = report.arms[1]
     assert arm.difference is not None
-    raw = {
-        name: stats.ttest_rel(values, ACCURACIES["relu,depth=1"]).pvalue
-        for name, values in ACCURACIES.items()
-        if name != "relu,depth=1"
-    }
+    reference, *others = ACCURACIES
+    raw = {name: stats.ttest_rel(ACCURACIES[name], ACCURACIES[reference]).pvalue for name in others}
     assert arm.difference.p == pytest.approx(raw["relu,depth=6"])
     ordered = sorted(raw, key=lambda name: raw[name])
     assert arm.p == pytest.approx(raw["relu,depth=6"] * (3 - ordered.index("relu,depth=6")), rel=1e-9)
@@ -130,8 +122,8 @@ def test_the_table_is_scipys() -> None:
 
 def test_runs_that_are_missing_are_left_out_of_the_pairs_and_named() -> None:
     study, records = made_up()
-    records[6] = replace(records[6], status="failed", metrics={}, error="Traceback\nMemoryError: too large")
-    report = make_report(study, records)
+    failed = with_change(records, 6, status="failed", metrics={}, error="Traceback\nMemoryError: too large")
+    report = make_report(study, failed)
     assert report.arms[1].difference is not None
     assert (report.arms[1].result.n, report.arms[1].difference.n) == (4, 4)
     assert any("relu,depth=6" in warning and "MemoryError" in warning for warning in report.warnings)
@@ -144,7 +136,7 @@ def test_runs_that_are_missing_are_left_out_of_the_pairs_and_named() -> None:
 
 def test_diverged_runs_count_as_chance_and_are_named() -> None:
     study, records = made_up()
-    records[0] = replace(records[0], status="diverged", metrics={})
+    records = with_change(records, 0, status="diverged", metrics={})
     assert metric_values(study, records, "test/accuracy")["relu,depth=1"][0] == 0.1
     assert any("relu,depth=1 diverged" in warning for warning in make_report(study, records).warnings)
 
@@ -161,21 +153,18 @@ def test_diverged_runs_count_as_chance_and_are_named() -> None:
 def test_undeclared_differences_are_warned_of(name: str, value: Any, word: str) -> None:
     study, records = made_up()
     assert make_report(study, records).warnings == []
-    records[7] = replace(records[7], origin=ORIGIN | {name: value})
-    (warning,) = make_report(study, records).warnings
+    (warning,) = make_report(study, with_change(records, 7, origin=ORIGIN | {name: value})).warnings
     assert word in warning
     assert "1 runs of relu,depth=6" in warning
 
 
 def test_runs_on_other_data_are_refused_unless_an_arm_declares_it() -> None:
     study, records = made_up()
-    other = replace(records[7], origin=ORIGIN | {"data": {"train-images-idx3-ubyte": "9" * 64}})
-    with pytest.raises(InputError, match=r"runs/relu,depth=6_2 saw different data"):
-        make_report(study, [*records[:7], other, *records[8:]])
-    other = replace(records[7], origin=ORIGIN | {"split": {"train": "9" * 64}})
-    with pytest.raises(InputError, match="different splits"):
-        make_report(study, [*records[:7], other, *records[8:]])
-    check_same_data([records[0], replace(other, settings=other.settings | {"data.num_train": 100})])
+    for changed in ({"data": {"train-images-idx3-ubyte": "9" * 64}}, {"split": {"train": "9" * 64}}):
+        other = with_change(records, 7, origin=ORIGIN | changed)
+        with pytest.raises(InputError, match=f"runs/relu,depth=6_2 .*{'data' if 'data' in changed else 'splits'}"):
+            make_report(study, other)
+        check_same_data([records[0], replace(other[7], settings=other[7].settings | {"data.num_train": 100})])
 
 
 def test_a_tuned_value_at_the_edge_is_warned_of() -> None:
@@ -272,10 +261,7 @@ def test_a_published_lesson_and_the_index(tmp_path: Path) -> None:
 
 def test_a_study_of_few_arms_without_curves_or_claims_is_reported_too(tmp_path: Path) -> None:
     study = parse_study("two", {"question": "?", "vary": {"model.activation": ["relu", "tanh"]}})
-    records = []
-    for seed in range(2):
-        for arm in study.arms:
-            records.append(RunRecord(arm, seed, metrics={"test/accuracy": 0.5 + 0.1 * seed}))
+    records = [RunRecord(arm, s, metrics={"test/accuracy": 0.5 + 0.1 * s}) for s in range(2) for arm in study.arms]
     report = write_report(study, records, tmp_path)
     assert not report.judgements
     assert not (tmp_path / "layers.png").exists()
@@ -286,24 +272,14 @@ def test_a_study_of_few_arms_without_curves_or_claims_is_reported_too(tmp_path: 
     assert "50.00 %" in console.export_text()
 
 
-def test_a_claim_with_one_seed_is_undecided() -> None:
-    study, records = made_up()
-    report = make_report(study, [record for record in records if record.seed == 0])
-    assert all(j.name == "undecided" for j in report.judgements)
-
-
 def test_single_runs_are_compared_by_what_their_settings_differ_in(small_run: list[str], tmp_path: Path) -> None:
     folders = []
-    for width in (8, 16):
-        for seed in (0, 1):
-            run = build_run(
-                parse_settings(
-                    [*small_run, f"--model.width={width}", f"--seed_everything={seed}", "--diagnostics.enabled=false"]
-                )
-            )
-            train(run)
-            assert run.folder is not None
-            folders.append(run.folder)
+    for width, seed in ((8, 0), (8, 1), (16, 0), (16, 1)):
+        flags = [f"--model.width={width}", f"--seed_everything={seed}", "--diagnostics.enabled=false"]
+        run = build_run(parse_settings([*small_run, *flags]))
+        train(run)
+        assert run.folder is not None
+        folders.append(run.folder)
     study, records = compare_runs(folders, "test/accuracy")
     assert list(study.arms) == ["width=8", "width=16"]
     assert study.seeds == (0, 1)
@@ -311,7 +287,6 @@ def test_single_runs_are_compared_by_what_their_settings_differ_in(small_run: li
     report = write_report(study, records, tmp_path / "report")
     metrics = json.loads((folders[0] / "metrics.json").read_text())
     assert report.values["width=8"][0] == metrics["test/accuracy"]
-    with pytest.raises(InputError, match=str(folders[0])):
-        compare_runs([folders[0], folders[0]], "test/accuracy")
-    with pytest.raises(InputError, match="one run"):
-        compare_runs(folders[:1], "test/accuracy")
+    for wrong in ([folders[0], folders[0]], folders[:1]):
+        with pytest.raises(InputError):
+            compare_runs(wrong, "test/accuracy")

@@ -38,6 +38,7 @@ def test_warnings_in_words() -> None:
 def test_one_seed_cannot_tell() -> None:
     study, records = made_up()
     report = make_report(study, [record for record in records if record.seed == 0])
+    assert {judgement.name for judgement in report.judgements} == {"undecided"}
     assert "one seed cannot tell" in report.judgements[0].sentence
     study, records = made_up(expect=[])
     assert headline(make_report(study, records)) == "The study makes no claim. The best mean has relu,depth=6: 87.16 %."
