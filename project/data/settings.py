@@ -20,22 +20,22 @@ class DataSettings:
     """Which data a run uses, and how.
 
     Args:
-        dataset: Which data: mnist, fashion_mnist, or idx for your own four IDX files directly under `root`.
-        root: Folder that holds the data, or gets it.
+        dataset: The data set; idx means your own four IDX files directly in the folder `root`.
+        root: Folder of the data; missing data are fetched into it.
         download: Whether missing data may be fetched.
-        normalization: none keeps gray levels 0–255; unit [0, 1]; symmetric [−1, 1]; standardize mean 0 and sd 1;
-            feature_standardize the same for each pixel. Fitted on the training split alone, applied to all.
-        augmentation: One or a list of shift, affine, erase, mixup, cutmix, on training batches only.
-        num_train: Training examples to use, stratified; all that validation leaves if not given.
-        num_validation: Examples cut from the training set for validation; 0 trains without.
-        split_seed: Decides which examples are validation; apart from the training seed.
+        normalization: none keeps gray levels 0–255; unit maps them to [0, 1], symmetric to [−1, 1], standardize to mean
+            0 and sd 1, feature_standardize to the same for each pixel. It is fitted on the training split alone.
+        augmentation: Random changes to the training pictures, one or a list.
+        num_train: Number of training examples, stratified by class; null uses all that validation leaves.
+        num_validation: Number of examples that are cut from the training set for validation; 0 trains without.
+        split_seed: Seed that decides which examples are used for validation; the training seed is another one.
         batch_size: Examples in one optimizer step, over all devices and accumulated parts.
-        classes: Only these classes, by index; two of them for the binary task.
-        target: Regression only: label (the class index as a number), or rotation (the angle in degrees, within ±45,
-            by which each picture was turned).
+        classes: The classes to use, by index; the binary task needs two.
+        target: What a regression learns: label, the class index as a number, or rotation, the angle in degrees (up to
+            ±45) by which each picture is turned.
 
     Raises:
-        InputError: If a number is out of range, or two settings contradict each other.
+        InputError: If a name is unknown, a number is out of range, or two settings contradict each other.
     """
 
     dataset: DatasetName = "fashion_mnist"
@@ -71,7 +71,7 @@ class DataSettings:
             )
         if self.target == "rotation" and "affine" in names:
             raise InputError(
-                "augmentation affine turns pictures, but with data.target rotation the angle is what is to be learned",
+                "augmentation affine turns pictures, but with data.target rotation the network learns that angle",
                 "choose --data.augmentation shift or erase",
             )
 

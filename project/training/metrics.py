@@ -1,4 +1,4 @@
-"""Metrics of a whole split from its logits: one pass over all examples, so nothing is averaged twice."""
+"""Metrics of a whole split from its logits: they see all examples at once, so nothing is averaged twice."""
 
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import (
 from project.task import TaskName, decide, probabilities
 
 CALIBRATION_BINS = 15
-"""Bins of the expected calibration error, as Guo et al. 2017 use."""
+"""The number of bins of the expected calibration error, as in Guo et al. 2017."""
 
 
 def score(logits: Tensor, targets: Tensor, task: TaskName) -> float:
@@ -33,10 +33,10 @@ def evaluation_metrics(logits: Tensor, targets: Tensor, task: TaskName, class_na
     """Every metric that fits the task.
 
     Args:
-        logits: (n, outputs); for regression outputs in the target's unit.
-        targets: (n,).
+        logits: The logits, or for regression the outputs in the target's unit, (n, outputs).
+        targets: The targets, (n,).
         task: What the outputs mean.
-        class_names: In the order of the indices; empty for regression.
+        class_names: The classes' names in the order of their indices; empty for regression.
 
     Returns:
         For classification: accuracy; macro_f1, the mean over the classes that occur among targets or decisions;
@@ -77,6 +77,6 @@ def _calibration_error(logits: Tensor, targets: Tensor, task: TaskName) -> float
 def _roc_auc(logits: Tensor, targets: Tensor) -> float:
     if targets.min() == targets.max():
         return float("nan")
-    # only the order counts: ranks keep apart the large logits that a sigmoid would round to 1
+    # only the order counts: a sigmoid rounds large logits to 1, but their ranks differ
     ranks = cast(Tensor, torch.unique(logits, return_inverse=True)[1])
     return float(binary_auroc(ranks.double() / len(ranks), targets))
