@@ -46,8 +46,7 @@ def write_idx(path: Path, array: Tensor) -> None:
         path: The file, which is replaced where it exists.
         array: uint8, images (n, height, width) or labels (n,).
     """
-    if array.dtype != torch.uint8:
-        raise ValueError(f"an IDX file of unsigned bytes takes a uint8 tensor, not {array.dtype}")
+    assert array.dtype == torch.uint8, "an IDX file of unsigned bytes"
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
