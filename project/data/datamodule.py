@@ -145,12 +145,7 @@ class ImageDataModule(LightningDataModule):
         return len(self.splits["train"]) // self.settings.batch_size
 
     def check_batches(self, world_size: int = 1, accumulate: int = 1, batch_norm: bool = False) -> None:
-        """Check that every batch can be full and evenly shared.
-
-        Raises:
-            InputError: If there are fewer examples than one batch needs, if the batch cannot be divided by processes
-                and accumulated parts, or if batch norm would see a single example.
-        """
+        """Raise an `InputError` if a batch cannot be full or evenly shared, or batch norm would see one example."""
         num_train, batch_size, parts = len(self.splits["train"]), self.settings.batch_size, world_size * accumulate
         if batch_size > num_train:
             raise InputError(

@@ -65,10 +65,8 @@ class DataSettings:
         if len(set(names)) != len(names):
             raise InputError(f"data.augmentation names one twice: {', '.join(names)}", "name each at most once")
         if {"mixup", "cutmix"} <= set(names):
-            raise InputError(
-                "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once",
-                "choose one of the two",
-            )
+            both = "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once"
+            raise InputError(both, "choose one of the two")
         if self.target == "rotation" and "affine" in names:
             raise InputError(
                 "augmentation affine turns pictures, but with data.target rotation the network learns that angle",
@@ -81,11 +79,7 @@ class DataSettings:
         return [self.augmentation] if isinstance(self.augmentation, str) else self.augmentation or []
 
     def check_task(self, task: TaskName) -> None:
-        """Check that the targets suit the task.
-
-        Raises:
-            InputError: If the binary task does not have two classes, or a task with classes gets numbers as targets.
-        """
+        """Raise an `InputError` if binary has not two classes, or a task with classes has numbers as targets."""
         if task == "binary" and (self.classes is None or len(set(self.classes)) != 2):
             raise InputError(
                 f"model.task is binary, which needs two different classes, but data.classes is {self.classes}",

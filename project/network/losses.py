@@ -1,7 +1,4 @@
-"""Losses on outputs by name (N26, N27), one row each, for every task for which they make sense.
-
-This module imports no torch, because the command line checks the loss before torch is loaded.
-"""
+"""Losses on outputs by name (N26, N27), one row each. This module imports no torch, see `activations`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -86,35 +83,25 @@ def _distance(terms: "Callable[[Any, Tensor, Tensor, float], Tensor]") -> Loss:
     )
 
 
+# fmt: off
 _NAMED = {
-    "cross_entropy": Loss(
-        functions={
-            # −log softmax(logits)[label], from logits, so that log 0 never occurs
-            "multiclass": lambda f, z, labels, smoothing, _: f.cross_entropy(z, labels, label_smoothing=smoothing),
-            "binary": _binary_cross_entropy,
-        },
-        probabilities=_WITH_CLASSES,
-        smoothing=_WITH_CLASSES,
-    ),
-    "binary_cross_entropy": Loss(
-        functions={"multiclass": _one_against_rest, "binary": _binary_cross_entropy},
-        probabilities=frozenset({"binary"}),
-        smoothing=_WITH_CLASSES,
-    ),
-    "hinge": Loss(
-        functions={
-            # Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999); torch divides the sum by the classes
-            "multiclass": lambda f, z, labels, *_: f.multi_margin_loss(z, labels) * z.shape[1],
-            # max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995)
-            "binary": lambda _f, z, labels, *_: (1 - _signs(labels, z) * z[:, 0]).relu().mean(),
-        },
-        probabilities=_NOWHERE,
-        smoothing=_NOWHERE,
-    ),
+    # −log softmax(logits)[label], from logits, so that log 0 never occurs
+    "cross_entropy": Loss(probabilities=_WITH_CLASSES, smoothing=_WITH_CLASSES, functions={
+        "multiclass": lambda f, z, labels, smoothing, _: f.cross_entropy(z, labels, label_smoothing=smoothing),
+        "binary": _binary_cross_entropy}),
+    "binary_cross_entropy": Loss(probabilities=frozenset({"binary"}), smoothing=_WITH_CLASSES, functions={
+        "multiclass": _one_against_rest,
+        "binary": _binary_cross_entropy}),
+    # Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999), where torch divides the sum by the classes; for one
+    # output max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995)
+    "hinge": Loss(probabilities=_NOWHERE, smoothing=_NOWHERE, functions={
+        "multiclass": lambda f, z, labels, *_: f.multi_margin_loss(z, labels) * z.shape[1],
+        "binary": lambda _f, z, labels, *_: (1 - _signs(labels, z) * z[:, 0]).relu().mean()}),
     "mse": _distance(lambda _f, outputs, targets, _: (outputs - targets).square()),
     "mae": _distance(lambda _f, outputs, targets, _: (outputs - targets).abs()),
     "huber": _distance(lambda f, z, targets, delta: f.huber_loss(z, targets, reduction="none", delta=delta)),
 }
+# fmt: on
 _AUTO = Loss(
     functions={task: _NAMED[name].functions[task] for task, name in DEFAULT_LOSS.items()},
     probabilities=frozenset(task for task, name in DEFAULT_LOSS.items() if task in _NAMED[name].probabilities),
@@ -124,11 +111,7 @@ LOSSES: dict[str, Loss] = {"auto": _AUTO, **_NAMED}
 
 
 def check_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_delta: float = 1.0) -> None:
-    """Check a loss and its settings for a task.
-
-    Raises:
-        InputError: If the loss makes no sense for the task, or a parameter is out of range.
-    """
+    """Raise an `InputError` if the loss makes no sense for the task, or a number is out of range."""
     check_numbers(label_smoothing=label_smoothing, huber_delta=huber_delta)
     loss = LOSSES[name]
     if task not in loss.functions:
@@ -154,9 +137,6 @@ def build_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_
         task: What the outputs mean.
         label_smoothing: The share ε of the target that is spread evenly over all classes, in [0, 1).
         huber_delta: The distance from which Huber's loss is linear instead of square, positive.
-
-    Raises:
-        InputError: See `check_loss`.
     """
     from torch.nn import functional
 

@@ -24,25 +24,16 @@ RANGES: dict[str, tuple[tuple[str, Callable[[float], bool]], str]] = {
 
 
 def check_numbers(**numbers: float) -> None:
-    """Check some of the model's settings, given by their names.
-
-    Raises:
-        InputError: If a number is out of its range.
-    """
+    """Check some of the model's settings, given by their names, and raise an `InputError` for one out of range."""
     for name, value in numbers.items():
         (words, holds), example = RANGES[name]
         if not holds(value):
-            raise InputError(
-                f"model.{name} is {value:g}, but must be {words}", f"type for example --model.{name} {example}"
-            )
+            what = f"model.{name} is {value:g}, but must be {words}"
+            raise InputError(what, f"type for example --model.{name} {example}")
 
 
 def check_width(width: int | Sequence[int], depth: int) -> None:
-    """Check the units of the hidden layers.
-
-    Raises:
-        InputError: If a layer has no unit, or the list does not have one number for each hidden layer.
-    """
+    """Raise an `InputError` if a hidden layer has no unit, or a list does not have one number for each layer."""
     if not isinstance(width, int) and len(width) != depth:
         example = f"--model.depth {len(width)}" if width else "--model.width 512"
         raise InputError(

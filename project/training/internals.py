@@ -67,9 +67,6 @@ class EpochLoop(_TrainingEpochLoop):
     without accumulation, profiler or hooks of the module; everything else, also several devices, goes Lightning's way.
 
     Since Lightning 2.0; `test_both_ways_are_the_same` and `test_everything_else_goes_lightnings_way`.
-
-    Args:
-        trainer: The Trainer whose loop this replaces.
     """
 
     def __init__(self, trainer: Trainer) -> None:

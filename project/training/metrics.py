@@ -54,10 +54,14 @@ def evaluation_metrics(logits: Tensor, targets: Tensor, task: TaskName, class_na
     confusion = confusion_matrix(logits, targets, task, len(class_names))
     # in float64, unlike torchmetrics' own shares: runs are compared by them
     hits, num_true, num_decided = confusion.diagonal().double(), confusion.sum(1), confusion.sum(0)
+    # torchmetrics gives a probability of exactly 1 in float32 a bin of its own: this keeps it in the last of the 15
+    below_one = probabilities(logits.double(), task).clamp(max=1 - 2**-24)
     metrics = {
         "accuracy": score(logits, targets, task),
         "macro_f1": float((2 * hits / (num_true + num_decided)).nanmean()),
-        "calibration_error": _calibration_error(logits, targets, task),
+        "calibration_error": float(
+            multiclass_calibration_error(below_one, targets, below_one.shape[1], n_bins=CALIBRATION_BINS)
+        ),
     }
     if task == "binary":
         metrics["roc_auc"] = _roc_auc(logits[:, 0], targets)
@@ -65,13 +69,6 @@ def evaluation_metrics(logits: Tensor, targets: Tensor, task: TaskName, class_na
         "class_accuracy": dict(zip(class_names, (hits / num_true).tolist(), strict=True)),
         "confusion_matrix": confusion.tolist(),
     }
-
-
-def _calibration_error(logits: Tensor, targets: Tensor, task: TaskName) -> float:
-    shares = probabilities(logits.double(), task)
-    # torchmetrics gives a probability of exactly 1 in float32 a bin of its own: keep it in the last of the 15
-    below_one = shares.clamp(max=1 - 2**-24)
-    return float(multiclass_calibration_error(below_one, targets, shares.shape[1], n_bins=CALIBRATION_BINS))
 
 
 def _roc_auc(logits: Tensor, targets: Tensor) -> float:

@@ -24,7 +24,7 @@ from project.training.epoch_record import EpochRecord
 from project.training.internals import FastAttributes
 from project.training.metrics import evaluation_metrics, score
 from project.training.scoring import SplitScores
-from project.training.settings import ModelSettings
+from project.training.settings import NETWORK_SETTINGS, ModelSettings
 
 
 class ImageModule(FastAttributes, LightningModule):
@@ -45,7 +45,8 @@ class ImageModule(FastAttributes, LightningModule):
         self.settings = settings = settings or ModelSettings()
         self.task = settings.task
         try:
-            self.mlp = MLP(spec.height * spec.width, spec.num_outputs, **settings.network)
+            network = {name: getattr(settings, name) for name in NETWORK_SETTINGS}
+            self.mlp = MLP(spec.height * spec.width, spec.num_outputs, **network)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise

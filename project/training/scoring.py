@@ -12,11 +12,7 @@ from project.task import DataSpec
 
 
 class SplitScores:
-    """Outputs and targets of a split, collected chunk by chunk in each process and then put together.
-
-    Args:
-        spec: It says what the targets mean.
-    """
+    """Outputs and targets of a split, collected chunk by chunk in each process and then put together."""
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec

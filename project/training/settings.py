@@ -1,7 +1,7 @@
 """The settings of the model: the network, its loss and its optimizer."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from project.errors import InputError
 from project.network.activations import ACTIVATIONS, check_activation
@@ -104,8 +104,3 @@ class ModelSettings:
         check_loss(self.loss, self.task, self.label_smoothing, self.huber_delta)
         check_optimizer(self.optimizer, self.learning_rate, self.momentum, self.weight_decay, num_hidden=self.depth)
         check_numbers(warmup_fraction=self.warmup_fraction)
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """The arguments of `MLP` beside its numbers of inputs and outputs."""
-        return {name: getattr(self, name) for name in NETWORK_SETTINGS}

@@ -12,7 +12,7 @@ from typing import Any
 import filelock
 
 from project.data.sources.idx import last_line
-from project.data.sources.known_sets import FILES, KnownSet, missing_files
+from project.data.sources.known_sets import FILES, KnownSet, what_is_missing
 
 log = logging.getLogger("project")
 
@@ -100,7 +100,7 @@ def fetch_with_apt(known: KnownSet, workspace: Path) -> Path:
     if unpacked.returncode:
         raise RuntimeError(last_line(unpacked.stderr))
     folders = {path.parent for path in (workspace / "unpacked").rglob(f"{FILES[0][0]}*")}
-    if len(folders) != 1 or missing_files(*folders):
+    if len(folders) != 1 or what_is_missing(*folders):
         raise RuntimeError(f"{packages[0].name} does not hold the four files of {known.folder}")
     return folders.pop()
 

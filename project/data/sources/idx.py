@@ -40,12 +40,7 @@ def idx_header(shape: Sequence[int]) -> bytes:
 
 
 def write_idx(path: Path, array: Tensor) -> None:
-    """Write an uncompressed IDX file of unsigned bytes; the file appears whole or not at all.
-
-    Args:
-        path: The file, which is replaced where it exists.
-        array: uint8, images (n, height, width) or labels (n,).
-    """
+    """Write images (n, height, width) or labels (n,), uint8, uncompressed; the file appears whole or not at all."""
     assert array.dtype == torch.uint8, "an IDX file of unsigned bytes"
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

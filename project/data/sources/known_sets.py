@@ -11,6 +11,7 @@ FILES = (
 )
 """Image and label file of the training split, then of the test split; ``.gz`` may follow each name."""
 STEMS = tuple(stem for pair in FILES for stem in pair)
+FILE_LIST = f"{', '.join(STEMS)} (plain or .gz)"
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,9 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def missing_files(folder: Path) -> list[str]:
-    return [stem for stem in STEMS if find_file(folder, stem) is None]
-
-
-def what_is_missing(folder: Path, missing: list[str]) -> str:
+def what_is_missing(folder: Path) -> str:
+    """What a folder lacks of the four files, in words; empty if it has them all."""
+    missing = [stem for stem in STEMS if find_file(folder, stem) is None]
     if not folder.is_dir():
         return f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist"
-    return f"{folder} lacks {', '.join(missing)}"
-
-
-def file_list() -> str:
-    return f"{', '.join(STEMS)} (plain or .gz)"
+    return f"{folder} lacks {', '.join(missing)}" if missing else ""

@@ -25,10 +25,9 @@ import torch
 from torch import Tensor
 
 from project.data.settings import DatasetName
-from project.data.sources import known_sets
 from project.data.sources.download import DEBIAN_PACKAGE, fetch_with_apt, fetch_with_torchvision, locked
 from project.data.sources.idx import idx_header, last_line, own_or_again, read_idx, size_text, write_idx
-from project.data.sources.known_sets import FILES, KNOWN_SETS, STEMS, KnownSet, find_file, missing_files
+from project.data.sources.known_sets import FILE_LIST, FILES, KNOWN_SETS, STEMS, KnownSet, find_file, what_is_missing
 from project.errors import InputError
 
 log = logging.getLogger("project")
@@ -74,20 +73,18 @@ def load_dataset(name: DatasetName, root: Path, download: bool = True) -> ImageD
     """
     root = Path(root).expanduser()
     if name == "idx":
-        if missing := missing_files(root):
-            raise InputError(
-                f"{known_sets.what_is_missing(root, missing)}, which data.dataset idx reads.",
-                f"Put {known_sets.file_list()} into one folder, and give it as --data.root.",
-            )
+        if missing := what_is_missing(root):
+            remedy = f"Put {FILE_LIST} into one folder, and give it as --data.root."
+            raise InputError(f"{missing}, which data.dataset idx reads.", remedy)
         return _load_folder(name, root, f"files in {root}")
     folder = root / KNOWN_SETS[name].folder / "raw"
-    if not (missing := missing_files(folder)):
+    if not (missing := what_is_missing(folder)):
         return _load_folder(name, folder, f"files in {folder}")
-    tried = [known_sets.what_is_missing(folder, missing)]
+    tried = [missing]
     if name == "fashion_mnist":
-        if not (missing := missing_files(DEBIAN_FOLDER)):
+        if not (missing := what_is_missing(DEBIAN_FOLDER)):
             return _load_folder(name, DEBIAN_FOLDER, f"Debian's package {DEBIAN_PACKAGE}, files in {DEBIAN_FOLDER}")
-        tried.append(f"package {DEBIAN_PACKAGE}: {known_sets.what_is_missing(DEBIAN_FOLDER, missing)}")
+        tried.append(f"package {DEBIAN_PACKAGE}: {missing}")
     if not download:
         tried.append("downloading is switched off")
     elif how := _fetch(name, folder, tried):
@@ -95,8 +92,7 @@ def load_dataset(name: DatasetName, root: Path, download: bool = True) -> ImageD
     reasons = "; ".join(f"({i}) {why}" for i, why in enumerate(tried, 1))
     remedy = "Connect this machine to the internet and run again" if download else "Add --data.download true"
     raise InputError(
-        f"{KNOWN_SETS[name].folder} was not found. {reasons}.",
-        f"{remedy}, or put {known_sets.file_list()} into {folder}.",
+        f"{KNOWN_SETS[name].folder} was not found. {reasons}.", f"{remedy}, or put {FILE_LIST} into {folder}."
     )
 
 
@@ -110,19 +106,15 @@ def _load_folder(name: DatasetName, folder: Path, source: str) -> ImageDataset:
         arrays[images] = read_idx(paths[images], shape)
         arrays[labels] = read_idx(paths[labels], shape[:1])
         if len(arrays[images]) != len(arrays[labels]):
-            raise InputError(
-                f"{paths[images]} holds {len(arrays[images]):,} images, {paths[labels]} {len(arrays[labels]):,} "
-                "labels; one label for each image is expected.",
-                "Give the two files that were written together.",
-            )
+            what = f"holds {len(arrays[images]):,} images, {paths[labels]} {len(arrays[labels]):,} labels"
+            remedy = "Give the two files that were written together."
+            raise InputError(f"{paths[images]} {what}; one label for each image is expected.", remedy)
     (train_images, train_labels), (test_images, test_labels) = FILES
     size, test_size = arrays[train_images].shape[1:], arrays[test_images].shape[1:]
     if size != test_size:
-        raise InputError(
-            f"{paths[train_images]} holds images of {size_text(size)} pixels, {paths[test_images]} of "
-            f"{size_text(test_size)}; both must be of one size.",
-            "Bring all images to one size, and write both files again.",
-        )
+        what = f"holds images of {size_text(size)} pixels, {paths[test_images]} of {size_text(test_size)}"
+        remedy = "Bring all images to one size, and write both files again."
+        raise InputError(f"{paths[train_images]} {what}; both must be of one size.", remedy)
 
     class_names = known.class_names if known else tuple(map(str, range(int(arrays[train_labels].max()) + 1)))
     for stem in (train_labels, test_labels):
@@ -142,11 +134,8 @@ def _load_folder(name: DatasetName, folder: Path, source: str) -> ImageDataset:
         label, digest = _digest(stem, array, whole=known is not None)
         sha256[label] = digest
         if known and digest != known.sha256[stem]:
-            raise InputError(
-                f"{paths[stem]} is not {known.folder}'s: the SHA-256 of its uncompressed bytes is {digest}; "
-                f"{known.sha256[stem]} is expected.",
-                own_or_again(paths[stem]),
-            )
+            what = f"is not {known.folder}'s: the SHA-256 of its uncompressed bytes is {digest}"
+            raise InputError(f"{paths[stem]} {what}; {known.sha256[stem]} is expected.", own_or_again(paths[stem]))
     train, test = (ImageSplit(arrays[images], arrays[labels].long()) for images, labels in FILES)
     return ImageDataset(name, train, test, class_names, source, sha256)
 
@@ -174,7 +163,7 @@ def _fetch(name: DatasetName, folder: Path, tried: list[str]) -> str | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".fetch.lock"):
-            if not missing_files(folder):
+            if not what_is_missing(folder):
                 return "fetched by another process"
             workspace = folder / ".fetch"
             for how, fetch in fetchers:

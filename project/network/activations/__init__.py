@@ -101,12 +101,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def check_activation(name: str, parameter: float | None = None) -> None:
-    """Check that an activation can have a parameter, and this value of it.
-
-    Raises:
-        InputError: If the activation has no parameter and one is given, the parameter is not finite, or it must be
-            positive and is not.
-    """
+    """Raise an `InputError` if the activation has no parameter but one is given, or its value makes no sense."""
     expected = ACTIVATIONS[name].parameter
     if parameter is None:
         return
@@ -118,8 +113,8 @@ def check_activation(name: str, parameter: float | None = None) -> None:
         )
     if not math.isfinite(parameter) or (expected.positive and parameter <= 0):
         raise InputError(
-            f"the parameter of {name} must be finite{' and positive' if expected.positive else ''}, but "
-            f"model.activation_parameter is {parameter:g}",
+            f"model.activation_parameter is {parameter:g}, but that of {name} must be finite"
+            + (" and positive" if expected.positive else ""),
             f"type for example --model.activation_parameter {expected.usual:g}",
         )
 
@@ -130,9 +125,6 @@ def build_activation(name: str, parameter: float | None = None) -> "Module":
     Args:
         name: A key of `ACTIVATIONS`.
         parameter: The activation's slope, α or β; None takes the usual value.
-
-    Raises:
-        InputError: See `check_activation`.
     """
     from torch import nn  # imported late, see above
 

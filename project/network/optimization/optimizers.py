@@ -74,11 +74,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def check_optimizer(name: str, learning_rate: float, momentum: float, weight_decay: float, num_hidden: int) -> None:
-    """Check an optimizer's settings, for a network with so many hidden layers.
-
-    Raises:
-        InputError: If a number is out of range, or muon would have no hidden weight.
-    """
+    """Raise an `InputError` if a number is out of range, or the network has no hidden weight but muon needs one."""
     check_numbers(learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
     row = OPTIMIZERS[name]
     if row.needs_momentum and momentum == 0:
@@ -108,9 +104,6 @@ def build_optimizer(
         momentum: The momentum or the first beta, in [0, 1).
         weight_decay: The weight decay, 0 or more.
         fused: Whether to use the fused kernels where torch has them.
-
-    Raises:
-        InputError: See `check_optimizer`; also if this torch has no Muon.
     """
     import torch
 

@@ -8,11 +8,11 @@ from typing import cast
 from project.network.ranges import check_numbers
 
 FINAL_EXPONENTIAL = 0.01
-"""Share of the learning rate that the exponential schedule ends with."""
+"""The share of the learning rate at which the exponential schedule ends."""
 CYCLES = 3
-"""Triangles of the cyclic schedule, each from a tenth of the learning rate to all of it and back."""
+"""The number of triangles of the cyclic schedule, each from a tenth of the learning rate to all of it and back."""
 ONE_CYCLE_RISE = 0.3
-"""Share of the steps in which one_cycle climbs, from 1/25 of the learning rate; it ends at 1/250,000 of it."""
+"""The share of the steps in which one_cycle rises, from 1/25 of the learning rate; it ends at 1/250,000 of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +47,24 @@ def _one_cycle(k: int, n: int, _: float) -> float:
     return _cosine_between(1.0, 1 / 250_000, min((k - peak) / (last - peak), 1.0))
 
 
+# fmt: off
 SCHEDULES: dict[str, Schedule] = {
-    "constant": Schedule(factor=lambda *_: 1.0, steady=True, oscillates=False),
-    "linear": Schedule(factor=lambda k, n, _: 1 - k / n, steady=False, oscillates=False),
+    "constant": Schedule(steady=True, oscillates=False, factor=lambda *_: 1.0),
+    "linear": Schedule(steady=False, oscillates=False, factor=lambda k, n, _: 1 - k / n),
     # a tenth for epochs from the middle of the training on, a hundredth from three quarters (He et al. 2016)
-    "step": Schedule(
-        factor=lambda _k, _n, done: 0.1 ** ((done >= 0.5) + (done >= 0.75)), steady=False, oscillates=False
-    ),
+    "step": Schedule(steady=False, oscillates=False,
+        factor=lambda _k, _n, done: 0.1 ** ((done >= 0.5) + (done >= 0.75))),
     # the same factor at every step
-    "exponential": Schedule(
-        factor=lambda k, n, _: cast(float, FINAL_EXPONENTIAL ** (k / n)), steady=False, oscillates=False
-    ),
+    "exponential": Schedule(steady=False, oscillates=False,
+        factor=lambda k, n, _: cast(float, FINAL_EXPONENTIAL ** (k / n))),
     # Loshchilov & Hutter 2017, eq. 5, one cycle
-    "cosine": Schedule(factor=lambda k, n, _: _cosine_between(1.0, 0.0, k / n), steady=False, oscillates=False),
+    "cosine": Schedule(steady=False, oscillates=False, factor=lambda k, n, _: _cosine_between(1.0, 0.0, k / n)),
     # Smith 2017, triangular
-    "cyclic": Schedule(
-        factor=lambda k, n, _: 0.1 + 0.9 * (1 - abs(2 * (k * CYCLES / n % 1.0) - 1)), steady=False, oscillates=True
-    ),
-    "one_cycle": Schedule(factor=_one_cycle, steady=False, oscillates=False),
+    "cyclic": Schedule(steady=False, oscillates=True,
+        factor=lambda k, n, _: 0.1 + 0.9 * (1 - abs(2 * (k * CYCLES / n % 1.0) - 1))),
+    "one_cycle": Schedule(steady=False, oscillates=False, factor=_one_cycle),
 }
+# fmt: on
 
 
 def learning_rate_factor(
@@ -85,9 +84,6 @@ def learning_rate_factor(
 
     Returns:
         A share in [0, 1].
-
-    Raises:
-        InputError: If the warm-up's share is out of range.
     """
     check_numbers(warmup_fraction=warmup_fraction)
     step = min(step, num_steps)
