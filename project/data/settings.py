@@ -63,7 +63,7 @@ class DataSettings:
             )
         names = self.augmentations
         if len(set(names)) != len(names):
-            raise InputError(f"data.augmentation names one twice: {', '.join(names)}", "name each at most once")
+            raise InputError(f"data.augmentation has a name twice: {', '.join(names)}", "name each at most once")
         if {"mixup", "cutmix"} <= set(names):
             both = "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once"
             raise InputError(both, "choose one of the two")

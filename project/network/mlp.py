@@ -1,4 +1,4 @@
-"""The multilayer perceptron: a plain nn.Module that knows nothing of Lightning, data or training."""
+"""The multilayer perceptron: a plain nn.Module without Lightning, data or training."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ from project.network.ranges import check_numbers, check_width
 class HiddenLayer(nn.Module):
     """Linear map, norm, activation, dropout, in this order: (batch, n_in) to (batch, n_out).
 
-    It keeps the names of its activation and its norm, and looks their rows up when asked: the rows hold functions,
+    It keeps the names of its activation and its norm, and looks up their rows when needed: the rows hold functions,
     which cannot be pickled.
     """
 
@@ -75,7 +75,7 @@ class MLP(nn.Module):
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise InputError(
-                f"a network from {in_features} inputs to {out_features} outputs was asked for, but needs 1 of each",
+                f"a network from {in_features} inputs to {out_features} outputs is not possible: it needs at least 1 of each",
                 "check the size of the pictures and data.classes",
             )
         check_numbers(depth=depth, init_scale=init_scale, init_bias=init_bias, dropout=dropout)

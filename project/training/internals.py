@@ -103,7 +103,7 @@ class EpochLoop(_TrainingEpochLoop):
             and _returns_a_loss(module)
             and len(trainer.optimizers) == 1
             and _steps_without_closure(trainer.optimizers[0])
-            and isinstance(trainer.train_dataloader, TrainLoader)  # whose batches are on the device already
+            and isinstance(trainer.train_dataloader, TrainLoader)  # its batches are on the device already
             and not any(_is_own(module, name, LightningModule) for name in (*MODULE_HOOKS, *BATCH_HOOKS))
             and not any(_is_own(datamodule, name, ImageDataModule) for name in BATCH_HOOKS)
             and all(

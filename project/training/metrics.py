@@ -54,7 +54,7 @@ def evaluation_metrics(logits: Tensor, targets: Tensor, task: TaskName, class_na
     confusion = confusion_matrix(logits, targets, task, len(class_names))
     # in float64, unlike torchmetrics' own shares: runs are compared by them
     hits, num_true, num_decided = confusion.diagonal().double(), confusion.sum(1), confusion.sum(0)
-    # torchmetrics gives a probability of exactly 1 in float32 a bin of its own: this keeps it in the last of the 15
+    # torchmetrics puts a probability of exactly 1 in float32 into a 16th bin: this keeps it in the last of the 15
     below_one = probabilities(logits.double(), task).clamp(max=1 - 2**-24)
     metrics = {
         "accuracy": score(logits, targets, task),

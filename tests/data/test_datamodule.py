@@ -1,4 +1,4 @@
-"""Splits, normalization, batch order and shards, held against counts by hand, scikit-learn, NumPy and one process."""
+"""Splits, normalization, batch order and shards, compared with counts by hand, scikit-learn, NumPy and one process."""
 
 import hashlib
 import struct

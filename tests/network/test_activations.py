@@ -65,7 +65,7 @@ def test_far_from_zero_all_is_finite(name: str) -> None:
 def test_facts_of_every_row(name: str, parameter: float | None) -> None:
     row = ACTIVATIONS[name]
     values, slopes = value_and_slope(name, [-30.0, -1.0, 0.0, 30.0], parameter)
-    # silent for ever: value and slope are 0 wherever the input is negative
+    # silent for good: value and slope are 0 wherever the input is negative
     assert row.can_die == (not values[:2].any() and not slopes[:2].any())
     # the slope left of zero counts where the activation is a straight line there, and is 0 for its smooth relatives
     straight = slopes[0] == slopes[1]

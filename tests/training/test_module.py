@@ -2,15 +2,10 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -371,24 +366,3 @@ def test_a_compiled_network_gives_the_same_logits() -> None:
     images = torch.randint(0, 256, (9, 2, 3), dtype=torch.uint8)
     torch.testing.assert_close(compiled.eval()(images), plain.eval()(images))
     assert plain.state_dict().keys() == compiled.state_dict().keys()
-
-
-@pytest.mark.slow
-def test_two_processes_train_and_score_like_one(small_run: list[str], tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "train.py"
-    found: list[dict[str, Any]] = []
-    weights: list[dict[str, Tensor]] = []
-    for devices in (1, 2):
-        flags = ["--model.norm=none", "--model.dropout=0", f"--trainer.devices={devices}", f"--run_name=on{devices}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, script, *small_run, *flags], check=True, timeout=300, env=environment)
-        folder = tmp_path / "runs" / "idx" / f"on{devices}"
-        found.append(json.loads((folder / "metrics.json").read_text()))
-        weights.append(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
-    assert sorted(path.name for path in (tmp_path / "runs" / "idx").iterdir()) == ["on1", "on2"]
-    for name, value in weights[0].items():
-        assert float((value - weights[1][name]).abs().max()) <= 1e-6
-    for name in ("test/accuracy", "test/confusion_matrix", "validation/accuracy", "steps", "epochs"):
-        assert found[0][name] == found[1][name]
-    assert sum(map(sum, found[1]["test/confusion_matrix"])) == 57
-    assert found[0]["test/loss"] == pytest.approx(found[1]["test/loss"], abs=1e-6)

@@ -1,6 +1,6 @@
 """Activation functions by name, one row each: the notes' table (N11 to N18) and the usual others.
 
-Whatever must know something about an activation asks its row. This module imports no torch, because the command line
+All that the project knows about an activation is in its row. This module imports no torch, because the command line
 reads the names and the facts before torch is loaded.
 """
 
@@ -47,7 +47,7 @@ class Activation:
         saturation: The pre-activations below and above which the slope is under `SATURATION_SLOPE` of its maximum. It
             is None for what is unbounded on one side or both: such units are judged by dead units instead. Glorot &
             Bengio 2010, section 3, show what saturation does; the 5 % are this project's convention.
-        can_die: Whether value and slope are exactly 0 left of zero, so that a unit can become silent for ever.
+        can_die: Whether value and slope are exactly 0 left of zero, so that a unit can become silent and stay so.
     """
 
     build: Callable[[Any, float], "Module"]

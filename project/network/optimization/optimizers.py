@@ -115,7 +115,7 @@ def build_optimizer(
     matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in hidden_ids]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     if not weight_decay and not hidden:
-        # one group where all are treated alike: each costs a kernel of its own at every step
+        # one group where all parameters have the same settings: each group costs one more kernel at every step
         matrices, vectors = [], [*matrices, *vectors]
     groups: list[dict[str, Any]] = [
         {"params": hidden, "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""Thousands of damaged files: each is refused with an `InputError`, or reads as the very bytes that were written.
+"""Thousands of damaged files: each is refused with an `InputError`, or reads as exactly the bytes that were written.
 
 The mutations are drawn from fixed seeds. For a set with known digests, nothing but the original content may pass.
 For a user's own files, which have no known digest, whatever passes must be well formed.

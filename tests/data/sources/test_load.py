@@ -1,4 +1,4 @@
-"""Every source of data, every kind of bad file, and the reader held against torchvision's and against struct."""
+"""Every source of data, every kind of bad file, and the reader compared with torchvision's and with struct."""
 
 import contextlib
 import gzip
@@ -40,20 +40,16 @@ from project.errors import InputError
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = STEMS
 # As published for the uncompressed files, and repeated by many other readers of these sets.
+# fmt: off
 MD5 = {
     "mnist": (
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
+        "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
     "fashion_mnist": (
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "9018921c3c673c538a1fc5bad174d6f9",
-        "8181f5470baa50b63fa0f6fddb340f0a",
-        "15d484375f8d13e6eb1aabb0c3f46965",
-    ),
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),
 }
+# fmt: on
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
 
@@ -235,7 +231,7 @@ class TestReader:
     def test_gzip_bomb_takes_no_memory(
         self, honest_header: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """200 MB of zeros behind a header of 100 pixels, or behind one that owns up to them."""
+        """200 MB of zeros behind a header of 100 pixels, or behind one that announces them."""
         monkeypatch.setattr(idx_files, "MAX_GZIP_BYTES", 100_000_000)
         path = tmp_path / "images.gz"
         packer = zlib.compressobj(9, wbits=31)
@@ -586,7 +582,7 @@ print(load.load_dataset("mnist", Path({str(tmp_path / "data")!r})).source)
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there is no dpkg-deb here")
 class TestApt:
-    """Source 4 with a stand-in for apt-get that hands out a small package made here; dpkg-deb is the real one."""
+    """Source 4 with a replacement for apt-get that delivers a small package made here; dpkg-deb is the real one."""
 
     @pytest.fixture
     def apt(
