@@ -74,10 +74,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if in_features < 1 or out_features < 1:
-            raise InputError(
-                f"a network from {in_features} inputs to {out_features} outputs is not possible: it needs at least 1 of each",
-                "check the size of the pictures and data.classes",
-            )
+            what = f"a network from {in_features} inputs to {out_features} outputs is not possible"
+            raise InputError(f"{what}: each must be 1 or more", "check the size of the pictures and data.classes")
         check_numbers(depth=depth, init_scale=init_scale, init_bias=init_bias, dropout=dropout)
         check_width(width, depth)
         check_activation(activation, activation_parameter)
