@@ -1,7 +1,5 @@
 """The project's own errors. Each names the cause and the remedy; a script prints both and no traceback."""
 
-from collections.abc import Collection
-
 
 class _Explained(Exception):  # noqa: N818 - the two below are the errors
     """An error in two lines.
@@ -45,18 +43,3 @@ def check_at_least(name: str, value: float | None, minimum: float, example: str)
         raise InputError(
             f"{name} is {value:g}, but must be at least {minimum:g}", f"type for example --{name} {example}"
         )
-
-
-def check_choice(kind: str, name: str, choices: Collection[str]) -> None:
-    """Refuse a name that is not among the choices.
-
-    Args:
-        kind: What is chosen, for the message, such as `activation`.
-        name: The name that the user gave.
-        choices: Every name that is known, such as the keys of a table.
-
-    Raises:
-        InputError: If the name is unknown; its remedy lists the choices.
-    """
-    if name not in choices:
-        raise InputError(f"unknown {kind} {name!r}", "choose one of: " + ", ".join(choices))

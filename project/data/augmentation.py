@@ -12,21 +12,21 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 from project.data.settings import AugmentationName
 
 MAX_SHIFT = 2
-"""Pixels by which `shift` moves a picture at most, in each direction."""
+"""The largest number of pixels by which `shift` moves a picture, in each direction."""
 MAX_ROTATION_DEGREES = 10.0
-"""Angle by which `affine` turns a picture at most; it also scales by up to 10 % and moves by up to MAX_SHIFT."""
+"""The largest angle by which `affine` turns a picture; it also scales by up to 10 % and moves by up to MAX_SHIFT."""
 MIXUP_ALPHA = 0.2
-"""Beta distribution of mixup's weight (Zhang et al. 2018 use 0.1 to 0.4 on images)."""
+"""The α of mixup's weight (Zhang et al. 2018 use 0.1 to 0.4 on images)."""
 
 
 class Batch(NamedTuple):
     """One batch on the device.
 
     Args:
-        images: uint8 or float gray levels in 0–255, (batch, height, width).
+        images: Gray levels in 0–255, uint8 or float (batch, height, width).
         targets: Class indices int64 (batch,), or real targets float32 (batch,).
         mixed_targets: The other picture's targets where mixup or cutmix mixed two, else None.
-        weight: Share of `targets` in the mix, scalar, or None.
+        weight: The share of `targets` in the mix, a scalar, or None.
     """
 
     images: Tensor
@@ -39,33 +39,18 @@ def build_augmentation(names: Sequence[AugmentationName]) -> Callable[[Batch], B
     """Make one function that augments a batch as a whole, drawing from torch's default generator.
 
     The augmentations follow each other in the order given, but mixup or cutmix comes last and mixes finished pictures.
-
-    - shift: each picture by up to 2 pixels in each direction.
-    - affine: each turned by up to 10°, scaled by up to 10 % and moved by up to 2 pixels.
-    - erase: a black rectangle, 2 to 20 % of each picture's area (Zhong et al. 2020).
-    - mixup: two pictures and their targets blended (Zhang et al. 2018).
-    - cutmix: a rectangle of one picture replaced by another's, targets by area (Yun et al. 2019).
     """
-    functions: dict[AugmentationName, Callable[[Batch], Batch]] = {
-        "shift": _on_images(shift),
-        "affine": _on_images(affine),
-        "erase": _on_images(erase),
-        "mixup": mixup,
-        "cutmix": cutmix,
-    }
-    ordered = sorted(names, key=lambda name: name in ("mixup", "cutmix"))
-    chosen = [functions[name] for name in ordered]
+    on_images = [ON_IMAGES[name] for name in names if name not in MIXES]
+    mixes = [MIXES[name] for name in names if name in MIXES]
 
     def augment(batch: Batch) -> Batch:
-        for function in chosen:
-            batch = function(batch)
+        for change in on_images:
+            batch = Batch(change(batch.images), batch.targets)
+        for mix in mixes:
+            batch = mix(batch)
         return batch
 
     return augment
-
-
-def _on_images(function: Callable[[Tensor], Tensor]) -> Callable[[Batch], Batch]:
-    return lambda batch: Batch(function(batch.images), batch.targets)
 
 
 def shift(images: Tensor) -> Tensor:
@@ -97,10 +82,10 @@ def warp(images: Tensor, degrees: Tensor, scale: Tensor, move: Tensor) -> Tensor
     """Turn and scale pictures about their centre, then move them, with bilinear interpolation; black comes in.
 
     Args:
-        images: (batch, height, width), uint8 or float.
-        degrees: Counter-clockwise angle, (batch,).
-        scale: Magnification, (batch,).
-        move: Translation in units of half a width and half a height, (2, batch).
+        images: The pictures, uint8 or float (batch, height, width).
+        degrees: The counter-clockwise angles, (batch,).
+        scale: The magnifications, (batch,).
+        move: The translations in units of half a width and half a height, (2, batch).
 
     Returns:
         float32 (batch, height, width).
@@ -108,7 +93,7 @@ def warp(images: Tensor, degrees: Tensor, scale: Tensor, move: Tensor) -> Tensor
     num, height, width = images.shape
     radians = torch.deg2rad(degrees)
     cos, sin = torch.cos(radians) / scale, torch.sin(radians) / scale
-    # grid coordinates are in units of half the width and half the height: an oblong picture needs their ratio
+    # grid coordinates are in units of half the width and half the height: a picture that is not square needs the ratio
     ratio = height / width
     turn = torch.stack((cos, -sin * ratio, sin / ratio, cos), dim=1).view(num, 2, 2)
     # from where each output pixel is taken: the move is undone first, then the turn
@@ -124,9 +109,8 @@ def erase(images: Tensor) -> Tensor:
     area = (0.02 + 0.18 * draw[0]) * height * width
     aspect = torch.exp((2 * draw[1] - 1) * math.log(3.0))
     box_height, box_width = (area * aspect).sqrt().clamp(1, height), (area / aspect).sqrt().clamp(1, width)
-    inside = _inside_boxes(
-        height, width, draw[2] * (height - box_height), draw[3] * (width - box_width), box_height, box_width
-    )
+    top, left = draw[2] * (height - box_height), draw[3] * (width - box_width)
+    inside = _inside_boxes(height, width, top, left, box_height, box_width)
     return images.masked_fill(inside, 0)
 
 
@@ -141,7 +125,10 @@ def _inside_boxes(height: int, width: int, top: Tensor, left: Tensor, box_height
 
 def mixup(batch: Batch) -> Batch:
     """Blend every picture with another of the batch, one weight for all: λ ~ Beta(α, α), x̃ = λxᵢ + (1−λ)xⱼ."""
-    weight = _beta(MIXUP_ALPHA, batch.images.device)
+    # one draw of Beta(α, α) that does not leave the device: a Dirichlet of two is a Beta, and torch's own Beta builds
+    # one from two tensors at three times the cost
+    alphas = torch.full((2,), MIXUP_ALPHA, device=batch.images.device)
+    weight = Dirichlet(alphas, validate_args=False).sample()[0]
     order = torch.randperm(len(batch.targets), device=batch.images.device)
     images = batch.images.float()
     return Batch(torch.lerp(images[order], images, weight), batch.targets, batch.targets[order], weight)
@@ -153,7 +140,7 @@ def cutmix(batch: Batch) -> Batch:
     draw = torch.rand(3, 1, device=batch.images.device)
     side = (1 - draw[0]).sqrt()
     box_height, box_width = side * height, side * width
-    # the box's centre is drawn over the whole picture, so that it may be cut off at the border
+    # the box's centre is drawn over the whole picture, so that the border may cut the box off
     top, left = draw[1] * height - box_height / 2, draw[2] * width - box_width / 2
     inside = _inside_boxes(height, width, top, left, box_height, box_width)  # (1, height, width)
     order = torch.randperm(len(batch.targets), device=batch.images.device)
@@ -161,7 +148,7 @@ def cutmix(batch: Batch) -> Batch:
     return Batch(torch.where(inside, batch.images[order], batch.images), batch.targets, batch.targets[order], weight)
 
 
-def _beta(alpha: float, device: torch.device) -> Tensor:
-    """One draw of Beta(α, α) from torch's default generator, without leaving the device."""
-    # a Dirichlet of two is a Beta; torch's own Beta builds one from two tensors at thrice the cost
-    return Dirichlet(torch.full((2,), alpha, device=device), validate_args=False).sample()[0]
+ON_IMAGES: dict[str, Callable[[Tensor], Tensor]] = {"shift": shift, "affine": affine, "erase": erase}
+"""What changes each picture alone: shift, affine, erase (Zhong et al. 2020)."""
+MIXES: dict[str, Callable[[Batch], Batch]] = {"mixup": mixup, "cutmix": cutmix}
+"""What mixes two pictures and their targets: mixup (Zhang et al. 2018), cutmix (Yun et al. 2019)."""

@@ -26,13 +26,13 @@ MAX_TARGET_DEGREES = 45.0
 class ImageDataModule(LightningDataModule):
     """Splits that never mix, and batches that are always the same.
 
-    The official test set is only ever the test set. Validation is cut from the official training set, stratified by
-    label, by `split_seed` alone.
+    The official test set is used for nothing else. Validation is cut from the official training set, stratified by
+    label; `split_seed` alone decides how.
 
     Args:
-        settings: Which data, and how they are split, normalized, augmented and batched.
+        settings: They say which data are used, and how these are split, normalized, augmented and batched.
         task: What the targets are: multiclass, binary or regression.
-        seed: Decides order, dropout and augmentation.
+        seed: It decides order, dropout and augmentation.
 
     Raises:
         InputError: If the settings do not suit the task.
@@ -44,12 +44,13 @@ class ImageDataModule(LightningDataModule):
         self.settings.check_task(task)
         names = self.settings.augmentations
         self.augment = build_augmentation(names) if names else None
-        # every rank loads what all have on disk, and Lightning's own hook would only run on one rank
+        # every process loads what all have on disk, but Lightning would run its hook in one process only
         self.prepare_data_per_node = False
         self.scored_split: SplitName = "test"
         """The split that `test_dataloader` gives: another one only while it is evaluated by itself."""
         self.resident: dict[tuple[str, str], Tensor] = {}
-        """What lies on a device: images or targets of an official set, by its name, and theirs with the device's."""
+        """What is on a device already: images or targets, by the official set's name and by their own and the device's.
+        """
 
     @cached_property
     def data(self) -> ImageDataset:
@@ -62,12 +63,11 @@ class ImageDataModule(LightningDataModule):
         settings, labels = self.settings, self.data.train.labels.numpy()
         available = self._of_chosen_classes(labels)
         if settings.num_validation + (settings.num_train or 1) > len(available):
-            raise InputError(
-                f"data.num_validation {settings.num_validation} and data.num_train "
-                f"{settings.num_train or 'at least 1'} need more than the {len(available)} training examples that "
-                "there are",
-                "make one of the two smaller",
+            asked = (
+                f"data.num_validation {settings.num_validation} and data.num_train {settings.num_train or 'at least 1'}"
             )
+            there = f"the {len(available)} training examples that there are"
+            raise InputError(f"{asked} need more than {there}", "make one of the two smaller")
         generator = np.random.Generator(np.random.PCG64(settings.split_seed))
         validation, train = stratified_split(labels, available, settings.num_validation, generator)
         if settings.num_train is not None:
@@ -75,12 +75,8 @@ class ImageDataModule(LightningDataModule):
         test = self._of_chosen_classes(self.data.test.labels.numpy())
         if not len(test):
             raise InputError("the test set has no example of the chosen classes", "choose other --data.classes")
-        splits: dict[SplitName, Tensor] = {
-            "train": torch.from_numpy(train),
-            "validation": torch.from_numpy(validation),
-            "test": torch.from_numpy(test),
-        }
-        return splits
+        found: dict[SplitName, np.ndarray[Any, Any]] = {"train": train, "validation": validation, "test": test}
+        return {name: torch.from_numpy(indices) for name, indices in found.items()}
 
     def _of_chosen_classes(self, labels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         classes, known = self.settings.classes, len(self.data.class_names)
@@ -96,10 +92,8 @@ class ImageDataModule(LightningDataModule):
     @property
     def split_sha256(self) -> dict[str, str]:
         """SHA-256 of each split's indices (int64, little-endian)."""
-        return {
-            name: hashlib.sha256(indices.numpy().astype("<i8").tobytes()).hexdigest()
-            for name, indices in self.splits.items()
-        }
+        packed = {name: indices.numpy().astype("<i8").tobytes() for name, indices in self.splits.items()}
+        return {name: hashlib.sha256(content).hexdigest() for name, content in packed.items()}
 
     @cached_property
     def normalization(self) -> Normalization:
@@ -110,18 +104,18 @@ class ImageDataModule(LightningDataModule):
     def spec(self) -> DataSpec:
         """What the model must know."""
         height, width = self.data.train.images.shape[1:]
-        if self.task == "regression":
-            if self.settings.target == "rotation":
-                mean, sd = 0.0, MAX_TARGET_DEGREES / 3**0.5  # of the even distribution
-            else:
-                train_targets = self.targets("train")[self.splits["train"]].double()
-                mean, sd = train_targets.mean().item(), train_targets.std(correction=0).item() or 1.0
-            return DataSpec(height, width, 1, self.task, (), mean, sd)
-        _ = self.splits  # checks the classes
-        names = self.data.class_names
-        if self.settings.classes is not None:
-            names = tuple(names[c] for c in self.settings.classes)
-        return DataSpec(height, width, 1 if self.task == "binary" else len(names), self.task, names)
+        train = self.splits["train"]  # this checks the classes
+        if self.task != "regression":
+            names = self.data.class_names
+            if self.settings.classes is not None:
+                names = tuple(names[c] for c in self.settings.classes)
+            return DataSpec(height, width, 1 if self.task == "binary" else len(names), self.task, names)
+        if self.settings.target == "rotation":
+            mean, sd = 0.0, MAX_TARGET_DEGREES / 3**0.5  # of the even distribution
+        else:
+            targets = self.targets("train")[train].double()
+            mean, sd = targets.mean().item(), targets.std(correction=0).item() or 1.0
+        return DataSpec(height, width, 1, self.task, (), mean, sd)
 
     def source(self, split: SplitName) -> ImageSplit:
         """The official set that a split is cut from."""
@@ -151,26 +145,20 @@ class ImageDataModule(LightningDataModule):
         return len(self.splits["train"]) // self.settings.batch_size
 
     def check_batches(self, world_size: int = 1, accumulate: int = 1, batch_norm: bool = False) -> None:
-        """Check that every batch can be full and evenly shared.
-
-        Raises:
-            InputError: If there are fewer examples than one batch takes, if the batch cannot be divided by ranks and
-                accumulated parts, or if batch norm would see a single example.
-        """
-        num_train = len(self.splits["train"])
-        if self.settings.batch_size > num_train:
+        """Raise an `InputError` if a batch cannot be full or evenly shared, or batch norm would see one example."""
+        num_train, batch_size, parts = len(self.splits["train"]), self.settings.batch_size, world_size * accumulate
+        if batch_size > num_train:
             raise InputError(
-                f"data.batch_size is {self.settings.batch_size}, but there are only {num_train} training examples",
+                f"data.batch_size is {batch_size}, but there are only {num_train} training examples",
                 f"type --data.batch_size {num_train} or less",
             )
-        parts = world_size * accumulate
-        if self.settings.batch_size % parts:
+        if batch_size % parts:
             raise InputError(
-                f"data.batch_size {self.settings.batch_size} cannot be shared evenly by {world_size} processes with "
+                f"data.batch_size {batch_size} cannot be shared evenly by {world_size} processes with "
                 f"trainer.accumulate_grad_batches {accumulate}",
-                f"type --data.batch_size {max(self.settings.batch_size // parts, 1) * parts}",
+                f"type --data.batch_size {max(batch_size // parts, 1) * parts}",
             )
-        if batch_norm and self.settings.batch_size // parts == 1:
+        if batch_norm and batch_size // parts == 1:
             raise InputError(
                 "model.norm batch needs at least 2 examples in each part of a batch, but there is 1",
                 f"type --data.batch_size {2 * parts} or more, or --model.norm layer",
@@ -181,17 +169,9 @@ class ImageDataModule(LightningDataModule):
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         self.check_batches(world_size, accumulate)
         transform = self._rotate_at_random if self.settings.target == "rotation" else self.augment
-        return TrainLoader(
-            self._on(device, "train", "images"),
-            self._on(device, "train", "targets"),
-            self.splits["train"],
-            self.settings.batch_size,
-            self.seed,
-            rank,
-            world_size,
-            accumulate,
-            transform,
-        )
+        images, targets = self._on(device, "train", "images"), self._on(device, "train", "targets")
+        order = (self.splits["train"], self.settings.batch_size, self.seed)
+        return TrainLoader(images, targets, *order, rank, world_size, accumulate, transform)
 
     def _rotate_at_random(self, batch: Batch) -> Batch:
         degrees = (torch.rand(len(batch.targets), device=batch.targets.device) * 2 - 1) * MAX_TARGET_DEGREES
@@ -201,18 +181,15 @@ class ImageDataModule(LightningDataModule):
     def evaluation_loader(self, split: SplitName) -> EvaluationLoader:
         """Every example of a split once, shared among the processes there are."""
         rank, world_size, device = self._place()
-        indices = self.splits[split]
-        if self.settings.target == "rotation":
-            # angles that depend on the split alone: the same for every model and every run
-            generator = torch.Generator().manual_seed(
-                mix_seed(self.settings.split_seed, ("train", "validation", "test").index(split))
-            )
-            degrees = (torch.rand(len(indices), generator=generator) * 2 - 1) * MAX_TARGET_DEGREES
-            return EvaluationLoader(
-                self._on(device, split, "images"), degrees.to(device), indices, rank, world_size, degrees
-            )
-        targets = self._on(device, split, "targets")[indices.to(device)]
-        return EvaluationLoader(self._on(device, split, "images"), targets, indices, rank, world_size)
+        images, indices = self._on(device, split, "images"), self.splits[split]
+        if self.settings.target != "rotation":
+            targets = self._on(device, split, "targets")[indices.to(device)]
+            return EvaluationLoader(images, targets, indices, rank, world_size)
+        # angles that depend on the split alone: the same for every model and every run
+        seed = mix_seed(self.settings.split_seed, ("train", "validation", "test").index(split))
+        draws = torch.rand(len(indices), generator=torch.Generator().manual_seed(seed))
+        degrees = (draws * 2 - 1) * MAX_TARGET_DEGREES
+        return EvaluationLoader(images, degrees.to(device), indices, rank, world_size, degrees)
 
     def val_dataloader(self) -> EvaluationLoader | list[Any]:
         return self.evaluation_loader("validation") if self.settings.num_validation else []

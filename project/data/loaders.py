@@ -1,6 +1,7 @@
 """Batches of images that already lie on the device."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,9 +9,9 @@ from torch import Tensor
 from project.data.augmentation import Batch, rotate
 
 EVALUATION_BATCH = 2048
-"""Most examples in one forward pass of an evaluation."""
+"""The maximum number of examples in one forward pass of an evaluation."""
 EVALUATION_SHARDS = 8
-"""An evaluation is cut into at least so many chunks, so that up to 8 processes score the very same chunks as one."""
+"""The minimum number of chunks of an evaluation, so that up to 8 processes score exactly the same chunks as one."""
 
 
 def mix_seed(*parts: int) -> int:
@@ -25,7 +26,7 @@ def mix_seed(*parts: int) -> int:
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Reseed the default generators that this device's operations draw from: microseconds, unlike torch.manual_seed."""
+    """Reseed the default generators that this device's operations draw from, which torch.manual_seed does slowly."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
@@ -33,6 +34,7 @@ def seed_generators(seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
 
 
+@dataclass(eq=False)
 class TrainLoader:
     """Batches of the training split, in an order that is a function of (seed, epoch) alone.
 
@@ -41,36 +43,32 @@ class TrainLoader:
     rank, epoch, batch), so that augmentation and dropout do not depend on what ran before.
 
     Args:
-        images: uint8 (n, height, width), on the device.
-        targets: (n,), on the device.
+        images: The images on the device, uint8 (n, height, width).
+        targets: Their targets on the device, (n,).
         indices: The training split, int64 (m,).
-        batch_size: Examples in one optimizer step, over all ranks and accumulated parts.
-        seed: Of order, dropout and augmentation.
-        rank: This process among `world_size`.
-        world_size: Number of processes that share each batch.
-        accumulate: Parts into which each rank cuts its share, one per backward pass.
-        transform: What happens to each batch.
+        batch_size: The examples in one optimizer step, over all processes and accumulated parts.
+        seed: It decides order, dropout and augmentation.
+        rank: The number of this process among `world_size`.
+        world_size: The number of processes that share each batch.
+        accumulate: The number of parts into which each process cuts its share, one per backward pass.
+        transform: The function that changes each batch, if any.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        indices: Tensor,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        accumulate: int = 1,
-        transform: Callable[[Batch], Batch] | None = None,
-    ) -> None:
-        self.images, self.targets, self.indices = images, targets, indices
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.accumulate, self.transform = accumulate, transform
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    accumulate: int = 1
+    transform: Callable[[Batch], Batch] | None = None
+
+    def __post_init__(self) -> None:
         self.epoch = 0
-        self.position = 0  # batches of the epoch that were given out
+        self.position = 0  # batches of the epoch that were yielded
         self._first = 0  # the batch with which the next iteration starts
-        self.sampler = self  # Lightning tells the epoch to `loader.sampler` alone
+        self.sampler = self  # Lightning sets the epoch of `loader.sampler` only
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -104,32 +102,31 @@ class TrainLoader:
         self.position = self._first = state["position"]
 
 
+@dataclass(eq=False)
 class EvaluationLoader:
     """A split in its own order, cut into chunks that do not depend on the number of processes.
 
     Rank r scores the chunks r, r + world_size, …: no example is scored twice, and none is left out.
 
     Args:
-        images: uint8 (n, height, width), on the device.
-        targets: (n,), on the device, one for each of `indices`.
-        indices: Which images, int64 (m,).
-        rank: This process among `world_size`.
-        world_size: Number of processes.
-        degrees: Angle by which each picture is turned, (m,), or None.
+        images: The images on the device, uint8 (n, height, width).
+        targets: One target on the device for each of `indices`, (m,).
+        indices: The split, int64 (m,).
+        rank: The number of this process among `world_size`.
+        world_size: The number of processes.
+        degrees: The angle by which each picture is turned, (m,), or None.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        indices: Tensor,
-        rank: int = 0,
-        world_size: int = 1,
-        degrees: Tensor | None = None,
-    ) -> None:
-        self.images, self.targets, self.indices, self.degrees = images, targets, indices, degrees
-        num_chunks = max(EVALUATION_SHARDS, world_size, -(-len(indices) // EVALUATION_BATCH))
-        self.positions = list(torch.arange(len(indices)).tensor_split(num_chunks))[rank::world_size]
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    rank: int = 0
+    world_size: int = 1
+    degrees: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        num_chunks = max(EVALUATION_SHARDS, self.world_size, -(-len(self.indices) // EVALUATION_BATCH))
+        self.positions = list(torch.arange(len(self.indices)).tensor_split(num_chunks))[self.rank :: self.world_size]
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -9,15 +9,15 @@ from project.data.settings import NormalizationName
 from project.errors import InputError
 
 FIT_CHUNK = 512
-"""Images whose statistics are summed at once, which bounds the memory used."""
+"""How many images are summed at once, which limits the memory used."""
 
 
 class Normalization(nn.Module):
     """(x − shift) · scale for gray levels x in 0–255, flattened: (batch, …) to float (batch, features).
 
     Args:
-        shift: Scalar, or (features,).
-        scale: Scalar, or (features,).
+        shift: What is subtracted, a scalar or (features,).
+        scale: What the difference is multiplied by, a scalar or (features,).
     """
 
     shift: Tensor
@@ -42,12 +42,11 @@ def fit_normalization(mode: NormalizationName, images: Tensor, indices: Tensor) 
     Args:
         mode: none keeps 0–255; unit maps to [0, 1]; symmetric to [−1, 1]; standardize to mean 0 and sd 1 over all
             pixels; feature_standardize to mean 0 and sd 1 for each pixel, with constant pixels mapped to 0.
-        images: uint8 (n, height, width).
-        indices: Which of them, int64 (m,).
+        images: All images, uint8 (n, height, width).
+        indices: The training split, int64 (m,).
 
     Raises:
-        InputError: If the name is unknown, or if no pixel differs between the pictures (standardize: from any other
-            pixel), where the sd is 0.
+        InputError: If the sd is 0, because no pixel differs between the pictures (standardize: from any other pixel).
     """
     fixed = {"none": (0.0, 1.0), "unit": (0.0, 1 / 255), "symmetric": (127.5, 1 / 127.5)}
     if mode in fixed:
@@ -64,7 +63,7 @@ def fit_normalization(mode: NormalizationName, images: Tensor, indices: Tensor) 
     if mode == "standardize":
         num, total, squares = num * features, total.sum(), squares.sum()
     mean = total / num
-    # exactly 0 for a constant pixel v, since both quotients are v² then; any other pixel's is far above rounding
+    # exactly 0 for a constant pixel v, because both terms are then v²; for any other pixel far above rounding errors
     sd = (squares / num - mean.square()).clamp(min=0).sqrt()
     if (sd == 0).all():
         same = "have one flat gray" if mode == "standardize" else "are one and the same"

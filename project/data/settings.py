@@ -20,22 +20,22 @@ class DataSettings:
     """Which data a run uses, and how.
 
     Args:
-        dataset: Which data: mnist, fashion_mnist, or idx for your own four IDX files directly under `root`.
-        root: Folder that holds the data, or gets it.
+        dataset: The data set; idx means your own four IDX files directly in the folder `root`.
+        root: Folder of the data; missing data are fetched into it.
         download: Whether missing data may be fetched.
-        normalization: none keeps gray levels 0–255; unit [0, 1]; symmetric [−1, 1]; standardize mean 0 and sd 1;
-            feature_standardize the same for each pixel. Fitted on the training split alone, applied to all.
-        augmentation: One or a list of shift, affine, erase, mixup, cutmix, on training batches only.
-        num_train: Training examples to use, stratified; all that validation leaves if not given.
-        num_validation: Examples cut from the training set for validation; 0 trains without.
-        split_seed: Decides which examples are validation; apart from the training seed.
+        normalization: none keeps gray levels 0–255; unit maps them to [0, 1], symmetric to [−1, 1], standardize to mean
+            0 and sd 1, feature_standardize to the same for each pixel. It is fitted on the training split alone.
+        augmentation: Random changes to the training pictures, one or a list.
+        num_train: Number of training examples, stratified by class; null uses all that validation leaves.
+        num_validation: Number of examples that are cut from the training set for validation; 0 trains without.
+        split_seed: Seed that decides which examples are used for validation; the training seed is another one.
         batch_size: Examples in one optimizer step, over all devices and accumulated parts.
-        classes: Only these classes, by index; two of them for the binary task.
-        target: Regression only: label (the class index as a number), or rotation (the angle in degrees, within ±45,
-            by which each picture was turned).
+        classes: The classes to use, by index; the binary task needs two.
+        target: What a regression learns: label, the class index as a number, or rotation, the angle in degrees (up to
+            ±45) by which each picture is turned.
 
     Raises:
-        InputError: If a number is out of range, or two settings contradict each other.
+        InputError: If a name is unknown, a number is out of range, or two settings contradict each other.
     """
 
     dataset: DatasetName = "fashion_mnist"
@@ -63,15 +63,13 @@ class DataSettings:
             )
         names = self.augmentations
         if len(set(names)) != len(names):
-            raise InputError(f"data.augmentation names one twice: {', '.join(names)}", "name each at most once")
+            raise InputError(f"data.augmentation has a name twice: {', '.join(names)}", "name each at most once")
         if {"mixup", "cutmix"} <= set(names):
-            raise InputError(
-                "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once",
-                "choose one of the two",
-            )
+            both = "data.augmentation has both mixup and cutmix, but a batch's targets can be mixed only once"
+            raise InputError(both, "choose one of the two")
         if self.target == "rotation" and "affine" in names:
             raise InputError(
-                "augmentation affine turns pictures, but with data.target rotation the angle is what is to be learned",
+                "augmentation affine turns pictures, but with data.target rotation the network learns that angle",
                 "choose --data.augmentation shift or erase",
             )
 
@@ -81,11 +79,7 @@ class DataSettings:
         return [self.augmentation] if isinstance(self.augmentation, str) else self.augmentation or []
 
     def check_task(self, task: TaskName) -> None:
-        """Check that the targets suit the task.
-
-        Raises:
-            InputError: If the binary task does not have two classes, or a task with classes gets numbers as targets.
-        """
+        """Raise an `InputError` if binary has not two classes, or a task with classes has numbers as targets."""
         if task == "binary" and (self.classes is None or len(set(self.classes)) != 2):
             raise InputError(
                 f"model.task is binary, which needs two different classes, but data.classes is {self.classes}",

@@ -1,14 +1,11 @@
-"""Losses on outputs by name (N26, N27), one row each, for every task for which they make sense.
+"""Losses on outputs by name (N26, N27), one row each. This module imports no torch, see `activations`."""
 
-This module imports no torch, because the command line checks the loss before torch is loaded.
-"""
-
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from project.errors import InputError, check_choice
+from project.errors import InputError
+from project.network.ranges import check_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,17 +23,21 @@ DEFAULT_LOSS: "dict[TaskName, str]" = {
 """What `auto` means for each task."""
 
 
+_NOWHERE: "frozenset[TaskName]" = frozenset()
+_WITH_CLASSES: "frozenset[TaskName]" = frozenset({"multiclass", "binary"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     """One loss.
 
     Attributes:
-        functions: For each task that it fits, the mean loss over the batch, a scalar, from `torch.nn.functional`,
-            outputs, targets, label_smoothing and huber_delta. multiclass takes logits (batch, classes) and integer
-            labels (batch,); binary logits (batch, 1) and labels 0 or 1 (batch,); regression outputs (batch, 1) and real
-            targets (batch,).
-        probabilities: The tasks in which it trains the class probabilities that the network gives out, so that
-            guessing costs log(classes).
+        functions: They give for each task that it fits the mean loss over the batch, a scalar, from
+            `torch.nn.functional`, outputs, targets, label_smoothing and huber_delta. multiclass takes logits
+            (batch, classes) and integer labels (batch,); binary takes logits (batch, 1) and labels 0 or 1 (batch,);
+            regression takes outputs (batch, 1) and real targets (batch,).
+        probabilities: The tasks in which it trains the class probabilities that the network returns, so that guessing
+            costs log(classes).
         smoothing: The tasks in which it can spread a share of the target over all classes.
     """
 
@@ -45,27 +46,24 @@ class Loss:
     smoothing: "frozenset[TaskName]"
 
 
-def _one_hot(f: Any, labels: "Tensor", logits: "Tensor") -> "Tensor":
-    one_hot: Tensor = f.one_hot(labels, logits.shape[1]).to(logits.dtype)  # (batch, classes)
-    return one_hot
+def _one_hot(f: Any, labels: "Tensor", logits: "Tensor") -> Any:
+    return f.one_hot(labels, logits.shape[1]).to(logits.dtype)  # (batch, classes)
 
 
 def _signs(labels: "Tensor", logits: "Tensor") -> "Tensor":
     return 2 * labels.to(logits.dtype) - 1  # ±1, (batch,)
 
 
-def _one_against_rest(f: Any, logits: "Tensor", labels: "Tensor", smoothing: float, _: float) -> "Tensor":
+def _one_against_rest(f: Any, logits: "Tensor", labels: "Tensor", smoothing: float, _: float) -> Any:
     """Cross-entropy of σ(logit), for each class against the rest, summed over the classes."""
     targets = _one_hot(f, labels, logits) * (1 - smoothing) + smoothing / logits.shape[1]
-    terms: Tensor = f.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return terms.sum(1).mean()
+    return f.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
 
 
-def _binary_cross_entropy(f: Any, logits: "Tensor", labels: "Tensor", smoothing: float, _: float) -> "Tensor":
+def _binary_cross_entropy(f: Any, logits: "Tensor", labels: "Tensor", smoothing: float, _: float) -> Any:
     """Cross-entropy of σ(logit); it is that of two logits, 0 and this one."""
     targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-    loss: Tensor = f.binary_cross_entropy_with_logits(logits[:, 0], targets)
-    return loss
+    return f.binary_cross_entropy_with_logits(logits[:, 0], targets)
 
 
 def _distance(terms: "Callable[[Any, Tensor, Tensor, float], Tensor]") -> Loss:
@@ -80,65 +78,41 @@ def _distance(terms: "Callable[[Any, Tensor, Tensor, float], Tensor]") -> Loss:
             "binary": lambda f, z, labels, _, delta: terms(f, z[:, 0], _signs(labels, z), delta).mean(),
             "regression": lambda f, outputs, targets, _, delta: terms(f, outputs[:, 0], targets, delta).mean(),
         },
-        probabilities=frozenset(),
-        smoothing=frozenset(),
+        probabilities=_NOWHERE,
+        smoothing=_NOWHERE,
     )
 
 
+# fmt: off
 _NAMED = {
-    "cross_entropy": Loss(
-        functions={
-            # −log softmax(logits)[label], from logits, so that log 0 never occurs
-            "multiclass": lambda f, z, labels, smoothing, _: f.cross_entropy(z, labels, label_smoothing=smoothing),
-            "binary": _binary_cross_entropy,
-        },
-        probabilities=frozenset({"multiclass", "binary"}),
-        smoothing=frozenset({"multiclass", "binary"}),
-    ),
-    "binary_cross_entropy": Loss(
-        functions={"multiclass": _one_against_rest, "binary": _binary_cross_entropy},
-        probabilities=frozenset({"binary"}),
-        smoothing=frozenset({"multiclass", "binary"}),
-    ),
-    "hinge": Loss(
-        functions={
-            # Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999); torch divides the sum by the classes
-            "multiclass": lambda f, z, labels, *_: f.multi_margin_loss(z, labels) * z.shape[1],
-            # max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995)
-            "binary": lambda _f, z, labels, *_: (1 - _signs(labels, z) * z[:, 0]).relu().mean(),
-        },
-        probabilities=frozenset(),
-        smoothing=frozenset(),
-    ),
+    # −log softmax(logits)[label], from logits, so that log 0 never occurs
+    "cross_entropy": Loss(probabilities=_WITH_CLASSES, smoothing=_WITH_CLASSES, functions={
+        "multiclass": lambda f, z, labels, smoothing, _: f.cross_entropy(z, labels, label_smoothing=smoothing),
+        "binary": _binary_cross_entropy}),
+    "binary_cross_entropy": Loss(probabilities=frozenset({"binary"}), smoothing=_WITH_CLASSES, functions={
+        "multiclass": _one_against_rest,
+        "binary": _binary_cross_entropy}),
+    # Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999), where torch divides the sum by the classes; for one
+    # output max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995)
+    "hinge": Loss(probabilities=_NOWHERE, smoothing=_NOWHERE, functions={
+        "multiclass": lambda f, z, labels, *_: f.multi_margin_loss(z, labels) * z.shape[1],
+        "binary": lambda _f, z, labels, *_: (1 - _signs(labels, z) * z[:, 0]).relu().mean()}),
     "mse": _distance(lambda _f, outputs, targets, _: (outputs - targets).square()),
     "mae": _distance(lambda _f, outputs, targets, _: (outputs - targets).abs()),
-    "huber": _distance(
-        lambda f, outputs, targets, delta: f.huber_loss(outputs, targets, reduction="none", delta=delta)
-    ),
+    "huber": _distance(lambda f, z, targets, delta: f.huber_loss(z, targets, reduction="none", delta=delta)),
 }
-_USUAL = {task: _NAMED[name] for task, name in DEFAULT_LOSS.items()}
-LOSSES: dict[str, Loss] = {
-    "auto": Loss(
-        functions={task: loss.functions[task] for task, loss in _USUAL.items()},
-        probabilities=frozenset(task for task, loss in _USUAL.items() if task in loss.probabilities),
-        smoothing=frozenset(task for task, loss in _USUAL.items() if task in loss.smoothing),
-    ),
-    **_NAMED,
-}
-
-if TYPE_CHECKING:
-    LossName = str
-else:
-    LossName = Literal[tuple(LOSSES)]
+# fmt: on
+_AUTO = Loss(
+    functions={task: _NAMED[name].functions[task] for task, name in DEFAULT_LOSS.items()},
+    probabilities=frozenset(task for task, name in DEFAULT_LOSS.items() if task in _NAMED[name].probabilities),
+    smoothing=frozenset(task for task, name in DEFAULT_LOSS.items() if task in _NAMED[name].smoothing),
+)
+LOSSES: dict[str, Loss] = {"auto": _AUTO, **_NAMED}
 
 
 def check_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_delta: float = 1.0) -> None:
-    """Check a loss and its settings for a task.
-
-    Raises:
-        InputError: If the name is unknown, the loss makes no sense for the task, or a parameter is out of range.
-    """
-    check_choice("loss", name, LOSSES)
+    """Raise an `InputError` if the loss makes no sense for the task, or a number is out of range."""
+    check_numbers(label_smoothing=label_smoothing, huber_delta=huber_delta)
     loss = LOSSES[name]
     if task not in loss.functions:
         fitting = [other for other, row in _NAMED.items() if task in row.functions]
@@ -146,20 +120,10 @@ def check_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_
             f"loss {name} compares classes, but model.task is {task}, whose targets are real numbers",
             f"choose --model.loss {', '.join(fitting[:-1])} or {fitting[-1]}",
         )
-    if not 0 <= label_smoothing < 1:
-        raise InputError(
-            f"model.label_smoothing is {label_smoothing:g}, but must be at least 0 and less than 1",
-            "type for example --model.label_smoothing 0.1",
-        )
     if label_smoothing and task not in loss.smoothing:
         raise InputError(
             f"label smoothing spreads a probability over classes, but loss {name} has no probabilities for task {task}",
             "choose --model.loss cross_entropy, or leave --model.label_smoothing out",
-        )
-    if not (huber_delta > 0 and math.isfinite(huber_delta)):
-        raise InputError(
-            f"model.huber_delta is {huber_delta:g}, but must be finite and positive",
-            "type for example --model.huber_delta 1.0",
         )
 
 
@@ -171,11 +135,8 @@ def build_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_
     Args:
         name: A key of `LOSSES`.
         task: What the outputs mean.
-        label_smoothing: Share ε of the target that is spread evenly over all classes, in [0, 1).
-        huber_delta: Where Huber's loss turns from square to linear, positive.
-
-    Raises:
-        InputError: See `check_loss`.
+        label_smoothing: The share ε of the target that is spread evenly over all classes, in [0, 1).
+        huber_delta: The distance from which Huber's loss is linear instead of square, positive.
     """
     from torch.nn import functional
 

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: a plain nn.Module that knows nothing of Lightning, data or training."""
+"""The multilayer perceptron: a plain nn.Module without Lightning, data or training."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,17 +7,17 @@ from typing import cast
 from torch import Tensor, nn
 
 from project.errors import InputError
-from project.network import check_network
-from project.network.activations import ACTIVATIONS, Activation, build_activation, negative_slope
+from project.network.activations import ACTIVATIONS, Activation, build_activation, check_activation, negative_slope
 from project.network.initializers import init_for_activation, initialize_weight
 from project.network.norms import NORMS, Norm
+from project.network.ranges import check_numbers, check_width
 
 
 class HiddenLayer(nn.Module):
     """Linear map, norm, activation, dropout, in this order: (batch, n_in) to (batch, n_out).
 
-    It keeps the names of its activation and its norm, so that whoever holds the layer can ask their rows. The rows
-    themselves stay out of it: they hold functions, which cannot be pickled.
+    It keeps the names of its activation and its norm, and looks up their rows when needed: the rows hold functions,
+    which cannot be pickled.
     """
 
     def __init__(
@@ -49,11 +49,12 @@ class MLP(nn.Module):
     initialized for their activation, the output layer for none.
 
     Args:
-        in_features: Size of one flattened input.
-        out_features: Number of outputs.
+        in_features: The size of one flattened input.
+        out_features: The number of outputs.
 
     Raises:
-        InputError: If a name, a size, a number or a combination makes no network.
+        InputError: If a size, a number or a combination makes no network.
+        KeyError: If a name is in none of the tables.
     """
 
     def __init__(
@@ -73,21 +74,11 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if in_features < 1 or out_features < 1:
-            raise InputError(
-                f"a network from {in_features} inputs to {out_features} outputs was asked for, but needs 1 of each",
-                "check the size of the pictures and data.classes",
-            )
-        check_network(
-            depth,
-            width,
-            activation=activation,
-            activation_parameter=activation_parameter,
-            init=init,
-            init_scale=init_scale,
-            init_bias=init_bias,
-            norm=norm,
-            dropout=dropout,
-        )
+            what = f"a network from {in_features} inputs to {out_features} outputs is not possible"
+            raise InputError(f"{what}: each must be 1 or more", "check the size of the pictures and data.classes")
+        check_numbers(depth=depth, init_scale=init_scale, init_bias=init_bias, dropout=dropout)
+        check_width(width, depth)
+        check_activation(activation, activation_parameter)
         sizes = [in_features, *([width] * depth if isinstance(width, int) else width)]
         self.hidden = nn.ModuleList(
             HiddenLayer(n_in, n_out, activation, activation_parameter, norm, dropout) for n_in, n_out in pairwise(sizes)

@@ -13,10 +13,10 @@ class Norm:
     """One normalization.
 
     Attributes:
-        build: Makes the module from `torch.nn` and the number of units.
-        title: How it is written in a layer table and in sentences; None where there is no norm.
-        over: What one mean and variance are taken over: the examples, for each unit; or the units, for each example.
-            None where there is no norm.
+        build: It makes the module from `torch.nn` and the number of units.
+        title: How it is written in a layer table and in sentences; it is None where there is no norm.
+        over: What one mean and variance are taken over: the examples, for each unit; or the units, for each example. It
+            is None where there is no norm.
     """
 
     build: Callable[[Any, int], "Module"]
@@ -29,8 +29,3 @@ NORMS: dict[str, Norm] = {
     "batch": Norm(build=lambda nn, units: nn.BatchNorm1d(units), title="batch norm", over="examples"),
     "layer": Norm(build=lambda nn, units: nn.LayerNorm(units), title="layer norm", over="units"),
 }
-
-if TYPE_CHECKING:
-    NormName = str
-else:
-    NormName = Literal[tuple(NORMS)]

@@ -14,7 +14,7 @@ log = logging.getLogger("project")
 
 
 class ProgressBar(TQDMProgressBar):
-    """One bar for the whole epoch with the loss and accuracies so far; validation has none of its own."""
+    """One bar for the whole epoch with the loss and accuracies so far; validation and test show none."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=20)
@@ -27,12 +27,11 @@ class ProgressBar(TQDMProgressBar):
     def init_validation_tqdm(self) -> Tqdm:
         return Tqdm(disable=True)
 
-    def init_test_tqdm(self) -> Tqdm:
-        return Tqdm(disable=True)
+    init_test_tqdm = init_validation_tqdm
 
 
 class EarlyStop(EarlyStopping):
-    """Lightning's early stopping, which on resumption keeps to the patience of now and knows that it had stopped."""
+    """Lightning's early stopping; a resumed run uses its own patience, and knows whether it had stopped already."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})
@@ -43,14 +42,14 @@ class EarlyStop(EarlyStopping):
 
 
 def stopped_early(trainer: Trainer, module: ImageModule) -> bool:
-    """Whether the training ended before its last epoch because nothing improved any more."""
+    """Whether the training ended before its last epoch because the monitored value did not improve."""
     return trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
 
 
 class EpochLog(Callback):
     """Measure how long training takes, over all its resumptions, and log one line per epoch.
 
-    A line appears when the next epoch starts: only then have all parts of an epoch said what they found.
+    A line appears when the next epoch starts, because only then are all values of an epoch known.
     """
 
     def __init__(self) -> None:
@@ -61,7 +60,7 @@ class EpochLog(Callback):
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of training so far, those lost with a crash not counted."""
+        """Seconds of training so far, without those that a crash lost."""
         return self._seconds_before + (time.monotonic() - self._started if self._started is not None else 0.0)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What each epoch reached: sums over the batches of the epoch under way, and one record for every epoch that ended."""
+"""The results of each epoch: sums over the batches of the current epoch, and one record for every epoch that ended."""
 
 import math
 from typing import Any, cast
@@ -15,8 +15,8 @@ class EpochRecord:
 
     Attributes:
         history: One record per epoch: `epoch`, `steps` and that epoch's train/… and validation/… values.
-        sums: Of the batches' losses and scores in the epoch under way, float64 (2,).
-        validation: What validation found in the epoch under way.
+        sums: The sums of the batches' losses and scores in the current epoch, float64 (2,).
+        validation: The results of the validation in the current epoch.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class EpochRecord:
         return values
 
     def state(self, world_size: int) -> dict[str, Any]:
-        """Plain data for a checkpoint. Each process's own sums: another order of adding changes the last digits."""
+        """Plain data for a checkpoint, with each process's own sums: another order of adding changes last digits."""
         sums = [torch.empty_like(self.sums) for _ in range(world_size)]
         if world_size > 1:
             torch.distributed.all_gather(sums, self.sums)
@@ -62,7 +62,7 @@ class EpochRecord:
         }
 
     def load(self, checkpoint: dict[str, Any], trainer: Trainer, device: torch.device) -> None:
-        """Go on from what `state` saved, also with another number of processes."""
+        """Continue from what `state` saved, also with another number of processes."""
         sums = checkpoint["epoch_sums"]
         if len(sums) != trainer.world_size:  # each process takes an equal part
             sums = sums.mean(0).expand(trainer.world_size, 2)

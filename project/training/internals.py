@@ -1,7 +1,7 @@
-"""Every place that reaches into the inside of Lightning or torch, which a release of theirs may change without notice.
+"""Every place that uses private parts of Lightning or torch, which may change in any release.
 
-Each says why, since which version it is as described, and which test notices when it no longer is. setup.cfg allows no
-Lightning beyond the minor release that these were written for.
+Each place says why it does so, since which version the private part is as described, and which test fails when it
+changes. setup.cfg allows no Lightning after the minor release that this module was written for.
 """
 
 import inspect
@@ -35,23 +35,21 @@ STEP_HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
-"""What callbacks are asked during a step, in this order."""
+"""The hooks of callbacks that a step calls, in this order."""
+# fmt: off
 MODULE_HOOKS = (
     *STEP_HOOKS,
-    "backward",
-    "configure_gradient_clipping",
-    "lr_scheduler_step",
-    "optimizer_step",
-    "optimizer_zero_grad",
+    "backward", "configure_gradient_clipping", "lr_scheduler_step", "optimizer_step", "optimizer_zero_grad",
 )
-"""What Lightning asks the module besides `training_step`; a module with one of its own is trained Lightning's way."""
+# fmt: on
+"""The hooks of the module that Lightning's loop calls; a module that has written one is trained by Lightning's loop."""
 BATCH_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measure nothing, as Lightning's own does, but without making a context anew some forty times a step.
+    """Measure nothing, as Lightning's own does, but without making a new context some forty times a step.
 
-    Since Lightning 2.0; `test_nobody_is_asked_who_has_nothing_to_say`.
+    Since Lightning 2.0; `test_only_hooks_that_somebody_wrote_are_called`.
     """
 
     _nothing = nullcontext()
@@ -63,15 +61,12 @@ class NoProfiler(PassThroughProfiler):
 class EpochLoop(_TrainingEpochLoop):
     """Train on batch after batch, calling the hooks that somebody wrote and no others.
 
-    Lightning's own loop asks every callback, the module and the strategy at some forty places of each step, each time
+    Lightning's own loop calls every callback, the module and the strategy at some forty places of each step, each time
     with a profiler around it, which takes longer than the step of a small network. The direct way here makes the same
-    calls in the same order without asking. It is taken on one device in full precision, without accumulation, profiler
-    or hooks of the module; everything else, several devices too, goes Lightning's way.
+    calls in the same order, but leaves out the hooks that are empty. It is taken on one device in full precision,
+    without accumulation, profiler or hooks of the module; everything else, also several devices, goes Lightning's way.
 
     Since Lightning 2.0; `test_both_ways_are_the_same` and `test_everything_else_goes_lightnings_way`.
-
-    Args:
-        trainer: Whose loop this replaces.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -81,7 +76,7 @@ class EpochLoop(_TrainingEpochLoop):
         self._parameters: list[Parameter] = []
 
     def _broadcast_sigterm_tensor(self) -> None:
-        """Do nothing: `RunCheckpoint` asks about signals without a wait (since 2.6; the tests of signals)."""
+        """Do nothing: `RunCheckpoint` shares signals without a wait (since 2.6; the tests of signals)."""
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
@@ -108,7 +103,7 @@ class EpochLoop(_TrainingEpochLoop):
             and _returns_a_loss(module)
             and len(trainer.optimizers) == 1
             and _steps_without_closure(trainer.optimizers[0])
-            and isinstance(trainer.train_dataloader, TrainLoader)  # whose batches are on the device already
+            and isinstance(trainer.train_dataloader, TrainLoader)  # its batches are on the device already
             and not any(_is_own(module, name, LightningModule) for name in (*MODULE_HOOKS, *BATCH_HOOKS))
             and not any(_is_own(datamodule, name, ImageDataModule) for name in BATCH_HOOKS)
             and all(
@@ -176,7 +171,7 @@ class EpochLoop(_TrainingEpochLoop):
 
 
 def _is_own(owner: object, name: str, base: type) -> bool:
-    """Whether a hook was written by somebody, and is not the empty one that Lightning gives."""
+    """Whether somebody wrote this hook, so that it is not the empty one of the base class."""
     hook = getattr(owner, name)
     return callable(hook) and getattr(hook, "__func__", None) is not getattr(base, name)
 
@@ -187,16 +182,14 @@ def _returns_a_loss(module: LightningModule) -> bool:
         hints = get_type_hints(module.training_step)
     except NameError:  # an annotation that only a type checker can read
         return False
-    return hints.get("return") is Tensor and list(inspect.signature(module.training_step).parameters) == [
-        "batch",
-        "batch_idx",
-    ]
+    parameters = list(inspect.signature(module.training_step).parameters)
+    return hints.get("return") is Tensor and parameters == ["batch", "batch_idx"]
 
 
 def _steps_without_closure(optimizer: Optimizer) -> bool:
-    """Whether `step()` after the backward pass is the same as `step(closure)`: so of torch's and the project's own.
+    """Whether `step()` after the backward pass is the same as `step(closure)`, as in most of torch's optimizers.
 
-    LBFGS calls its closure several times; what a stranger's optimizer does with one is not known.
+    LBFGS calls its closure several times, and what an optimizer from elsewhere does with one is not known.
     """
     known = type(optimizer).__module__.startswith(("torch.optim.", "project.network."))
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
@@ -204,17 +197,17 @@ def _steps_without_closure(optimizer: Optimizer) -> bool:
 
 
 def quieten_lightning() -> None:
-    """Keep Lightning from announcing devices and products: its import sets its loggers to INFO (since before 2.0)."""
+    """Stop Lightning's messages about devices and products: its import sets its loggers to INFO (since before 2.0)."""
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def adapt_trainer(trainer: Trainer) -> None:
-    """Give Lightning the project's loop over batches, and keep it from two things that would break promises.
+    """Give Lightning the project's loop over batches, and switch off two things that lose or repeat work.
 
-    It handles SIGTERM, without a checkpoint, and on several processes with a deadlock (since before 2.0; the tests of
-    signals). And with `max_steps` it takes every resumption for one in mid-epoch, and runs the epoch's end that was
-    saved once more (seen in 2.6; the tests of resumption that stop at a step).
+    It handles SIGTERM without a checkpoint, and in several processes with a deadlock (since before 2.0; the tests of
+    signals). And with `max_steps` it treats every resumption as one in the middle of an epoch, and runs the saved
+    epoch's end once more (seen in 2.6; the tests of resumption that stop at a step).
     """
     trainer.fit_loop.epoch_loop = EpochLoop(trainer)
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
@@ -222,7 +215,7 @@ def adapt_trainer(trainer: Trainer) -> None:
 
 
 def finish_training(trainer: Trainer) -> None:
-    """Do what belongs to the end of a training that was resumed after its last step.
+    """Do what the end of a training needs when it was resumed after its last step.
 
     Lightning then skips the training, and with it this hook, and counts the last epoch as unfinished (seen in 2.6; the
     tests that kill a run after its last step).
@@ -238,7 +231,7 @@ def finish_training(trainer: Trainer) -> None:
 def end_other_processes(trainer: Trainer) -> None:
     """End the processes that this one started, if any, whatever they wait for.
 
-    Lightning's observer would take their end for a crash, and end this process too (since 2.1; the tests of signals on
+    Lightning's observer would treat their end as a crash, and end this process too (since 2.1; the tests of signals in
     several processes).
     """
     launcher = trainer.strategy.launcher
@@ -252,7 +245,7 @@ def end_other_processes(trainer: Trainer) -> None:
 
 
 def event_file_writer(writer: Any) -> Any:
-    """The file behind torch's SummaryWriter, which takes finished events.
+    """The file behind torch's SummaryWriter, which accepts finished events.
 
     torch's own methods cannot write what TensorBoard's plugins need (seen in torch 2.15; the tests of TensorBoard's
     tabs).
@@ -261,10 +254,10 @@ def event_file_writer(writer: Any) -> Any:
 
 
 class FastAttributes:
-    """A LightningModule's base that notes which hook runs without nn.Module's search for parameters.
+    """A LightningModule's base that stores which hook runs without nn.Module's search for parameters.
 
-    Lightning notes it some forty times a step, which makes a small network's epoch 5 % longer (since before 2.0;
-    `test_both_ways_are_the_same` compares what is noted).
+    Lightning stores it some forty times a step, which makes a small network's epoch 5 % longer (since before 2.0;
+    `test_both_ways_are_the_same` compares what is stored).
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of a whole split from its logits: one pass over all examples, so nothing is averaged twice."""
+"""Metrics of a whole split from its logits: they see all examples at once, so nothing is averaged twice."""
 
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import (
 from project.task import TaskName, decide, probabilities
 
 CALIBRATION_BINS = 15
-"""Bins of the expected calibration error, as Guo et al. 2017 use."""
+"""The number of bins of the expected calibration error, as in Guo et al. 2017."""
 
 
 def score(logits: Tensor, targets: Tensor, task: TaskName) -> float:
@@ -33,10 +33,10 @@ def evaluation_metrics(logits: Tensor, targets: Tensor, task: TaskName, class_na
     """Every metric that fits the task.
 
     Args:
-        logits: (n, outputs); for regression outputs in the target's unit.
-        targets: (n,).
+        logits: The logits, or for regression the outputs in the target's unit, (n, outputs).
+        targets: The targets, (n,).
         task: What the outputs mean.
-        class_names: In the order of the indices; empty for regression.
+        class_names: The classes' names in the order of their indices; empty for regression.
 
     Returns:
         For classification: accuracy; macro_f1, the mean over the classes that occur among targets or decisions;
@@ -54,10 +54,14 @@ def evaluation_metrics(logits: Tensor, targets: Tensor, task: TaskName, class_na
     confusion = confusion_matrix(logits, targets, task, len(class_names))
     # in float64, unlike torchmetrics' own shares: runs are compared by them
     hits, num_true, num_decided = confusion.diagonal().double(), confusion.sum(1), confusion.sum(0)
+    # torchmetrics puts a probability of exactly 1 in float32 into a 16th bin: this keeps it in the last of the 15
+    below_one = probabilities(logits.double(), task).clamp(max=1 - 2**-24)
     metrics = {
         "accuracy": score(logits, targets, task),
         "macro_f1": float((2 * hits / (num_true + num_decided)).nanmean()),
-        "calibration_error": _calibration_error(logits, targets, task),
+        "calibration_error": float(
+            multiclass_calibration_error(below_one, targets, below_one.shape[1], n_bins=CALIBRATION_BINS)
+        ),
     }
     if task == "binary":
         metrics["roc_auc"] = _roc_auc(logits[:, 0], targets)
@@ -67,16 +71,9 @@ def evaluation_metrics(logits: Tensor, targets: Tensor, task: TaskName, class_na
     }
 
 
-def _calibration_error(logits: Tensor, targets: Tensor, task: TaskName) -> float:
-    shares = probabilities(logits.double(), task)
-    # torchmetrics gives a probability of exactly 1 in float32 a bin of its own: keep it in the last of the 15
-    below_one = shares.clamp(max=1 - 2**-24)
-    return float(multiclass_calibration_error(below_one, targets, shares.shape[1], n_bins=CALIBRATION_BINS))
-
-
 def _roc_auc(logits: Tensor, targets: Tensor) -> float:
     if targets.min() == targets.max():
         return float("nan")
-    # only the order counts: ranks keep apart the large logits that a sigmoid would round to 1
+    # only the order counts: a sigmoid rounds large logits to 1, but their ranks differ
     ranks = cast(Tensor, torch.unique(logits, return_inverse=True)[1])
     return float(binary_auroc(ranks.double() / len(ranks), targets))

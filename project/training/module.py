@@ -24,16 +24,16 @@ from project.training.epoch_record import EpochRecord
 from project.training.internals import FastAttributes
 from project.training.metrics import evaluation_metrics, score
 from project.training.scoring import SplitScores
-from project.training.settings import ModelSettings
+from project.training.settings import NETWORK_SETTINGS, ModelSettings
 
 
 class ImageModule(FastAttributes, LightningModule):
     """A network that is trained and scored on images.
 
     Args:
-        spec: What the data look like; the data module knows it.
-        normalization: Fitted on the training split, and kept with the weights.
-        settings: The network, its loss and its optimizer.
+        spec: What the data look like; `ImageDataModule.spec` gives it.
+        normalization: The normalization that was fitted on the training split; it is saved with the weights.
+        settings: They describe the network, its loss and its optimizer.
 
     Raises:
         InputError: If the network does not fit into memory, or the settings make none.
@@ -45,19 +45,8 @@ class ImageModule(FastAttributes, LightningModule):
         self.settings = settings = settings or ModelSettings()
         self.task = settings.task
         try:
-            self.mlp = MLP(
-                spec.height * spec.width,
-                spec.num_outputs,
-                depth=settings.depth,
-                width=settings.width,
-                activation=settings.activation,
-                activation_parameter=settings.activation_parameter,
-                init=settings.init,
-                init_scale=settings.init_scale,
-                init_bias=settings.init_bias,
-                norm=settings.norm,
-                dropout=settings.dropout,
-            )
+            network = {name: getattr(settings, name) for name in NETWORK_SETTINGS}
+            self.mlp = MLP(spec.height * spec.width, spec.num_outputs, **network)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
@@ -66,14 +55,14 @@ class ImageModule(FastAttributes, LightningModule):
                 "make one of the two smaller",
             ) from error
         self.loss = build_loss(settings.loss, settings.task, settings.label_smoothing, settings.huber_delta)
-        # the settings are checked now, not after the data have been loaded
+        # a torch without Muon refuses it now, before the training starts
         self._build_optimizer(fused=False)
         if settings.compile:
             self.mlp.compile()
         self.epochs = EpochRecord()
         self._scores = SplitScores(spec)
         self.evaluated: tuple[Tensor, Tensor] | None = None
-        """Outputs (n, outputs) and targets (n,) of the last evaluation, in the split's order, on every process."""
+        """Outputs (n, outputs) and targets (n,) of the last evaluation, in the split's order, in every process."""
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -99,7 +88,7 @@ class ImageModule(FastAttributes, LightningModule):
         return loss
 
     def _write(self, values: dict[str, float], step: int) -> None:
-        """Hand values to the loggers now: those that self.log holds back a checkpoint in between would lose."""
+        """Give values to the loggers now: self.log keeps them until later, and a checkpoint in between loses them."""
         for logger in self.trainer.loggers:
             logger.log_metrics(values | {"epoch": self.current_epoch}, step)
 
@@ -127,34 +116,30 @@ class ImageModule(FastAttributes, LightningModule):
             logger=logger and self.trainer.logger is not None,
         )
 
-    def _score_chunk(self, chunk: tuple[Batch, Tensor]) -> None:
-        batch, positions = chunk
-        self._scores.add(positions, self(batch.images), batch.targets)
-
     def _evaluate(self, loader: EvaluationLoader) -> float:
         """Gather what was scored into `evaluated` and return its mean loss."""
         self.evaluated = self._scores.gather(loader, self.trainer, self.device)
         return self._scores.mean_loss(self.loss, *self.evaluated)
 
     def on_validation_start(self) -> None:
-        """Score with the first process's running statistics on all: each averaged over its own share of the batches."""
+        """Give all processes the first one's running statistics: each averages over its own share of the batches."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, chunk: tuple[Batch, Tensor], batch_idx: int) -> None:
-        self._score_chunk(chunk)
+        batch, positions = chunk
+        self._scores.add(positions, self(batch.images), batch.targets)
+
+    test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         loss = self._evaluate(cast(EvaluationLoader, self.trainer.val_dataloaders))
         outputs, targets = cast(tuple[Tensor, Tensor], self.evaluated)
         value = score(outputs, targets, self.task)
         self.epochs.validation = {"validation/loss": loss, f"validation/{score_name(self.task)}": value}
-        # scored once more after the training, the best epoch is no further point of the curve
+        # the best epoch is scored once more after the training, which adds no point to the curve
         self._log_epoch(self.epochs.validation, logger=self.trainer.state.fn == TrainerFn.FITTING)
-
-    def test_step(self, chunk: tuple[Batch, Tensor], batch_idx: int) -> None:
-        self._score_chunk(chunk)
 
     def on_test_epoch_end(self) -> None:
         loss = self._evaluate(cast(EvaluationLoader, self.trainer.test_dataloaders))
@@ -167,20 +152,13 @@ class ImageModule(FastAttributes, LightningModule):
         return evaluation_metrics(outputs, targets, self.task, self.spec.class_names)
 
     def _build_optimizer(self, fused: bool) -> torch.optim.Optimizer:
-        settings = self.settings
         hidden_weights = [cast(HiddenLayer, layer).linear.weight for layer in self.mlp.hidden]
-        return build_optimizer(
-            settings.optimizer,
-            self.mlp,
-            hidden_weights,
-            settings.learning_rate,
-            settings.momentum,
-            settings.weight_decay,
-            fused,
-        )
+        s = self.settings
+        numbers = (s.learning_rate, s.momentum, s.weight_decay)
+        return build_optimizer(s.optimizer, self.mlp, hidden_weights, *numbers, fused)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        # under float16 the scaler must unscale before it clips, which a fused step does too late
+        # under float16 the scaler must unscale before it clips, but a fused step unscales after that
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         optimizer, settings = self._build_optimizer(fused), self.settings
         steps_per_epoch, num_steps = self._num_steps()
@@ -196,7 +174,7 @@ class ImageModule(FastAttributes, LightningModule):
     def _num_steps(self) -> tuple[int, int]:
         """Optimizer steps per epoch and in all.
 
-        Counted from the data: Lightning's own estimate would set up the loaders too early and lose their position.
+        They are counted from the data: Lightning's own estimate sets up the loaders too early and loses their position.
         """
         steps_per_epoch = cast(ImageDataModule, cast(Any, self.trainer).datamodule).num_steps_per_epoch
         limit = self.trainer.limit_train_batches
@@ -211,11 +189,11 @@ class ImageModule(FastAttributes, LightningModule):
         return steps_per_epoch, num_steps
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add plain data alone: the spec to rebuild from, the history, and the sums of an epoch under way."""
+        """Add only plain data: the spec that rebuilds the network, the history, and an unfinished epoch's sums."""
         checkpoint["spec"] = dataclasses.asdict(self.spec)
         checkpoint |= self.epochs.state(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the training that a checkpoint is from; to evaluate its weights, nothing else is taken from it."""
+        """Continue the training of a checkpoint; an evaluation takes nothing but the weights from it."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.epochs.load(checkpoint, self.trainer, self.device)

@@ -12,11 +12,7 @@ from project.task import DataSpec
 
 
 class SplitScores:
-    """Outputs and targets of a split, collected chunk by chunk on each process and then put together.
-
-    Args:
-        spec: What the targets mean.
-    """
+    """Outputs and targets of a split, collected chunk by chunk in each process and then put together."""
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec
@@ -42,7 +38,7 @@ class SplitScores:
             table[rows, columns] = targets.to(table.dtype)
             table[rows, columns + 1] = 1.0
         self._chunks.clear()
-        # each row was filled by one process and is 0 on the others: the sum is exact
+        # each row was filled by one process and is 0 in the others: the sum is exact
         table = cast(Tensor, trainer.strategy.reduce(table, reduce_op="sum"))
         table = table[table[:, columns + 1] > 0].cpu()  # rows are missing where Trainer limits cut the evaluation short
         targets = table[:, columns]

@@ -1,20 +1,42 @@
 """The settings of the model: the network, its loss and its optimizer."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from project.errors import InputError
-from project.network import check_network
-from project.network.activations import ActivationName
-from project.network.initializers import InitName
-from project.network.losses import LossName, check_loss
-from project.network.norms import NormName
-from project.network.optimization.optimizers import OptimizerName, check_optimizer
-from project.network.optimization.schedules import ScheduleName, check_schedule
+from project.network.activations import ACTIVATIONS, check_activation
+from project.network.initializers import INITIALIZERS
+from project.network.losses import LOSSES, check_loss
+from project.network.norms import NORMS
+from project.network.optimization.optimizers import OPTIMIZERS, check_optimizer
+from project.network.optimization.schedules import SCHEDULES
+from project.network.ranges import check_numbers, check_width
 from project.settings import check_choices
 from project.task import TaskName
 
 MAX_UNITS = 10_000_000
-"""Layers, or units in a layer, beyond which a network is not even tried."""
+"""The largest number of layers, or of units in a layer, for which a network is tried."""
+# fmt: off
+NETWORK_SETTINGS = (
+    "depth", "width", "activation", "activation_parameter", "init", "init_scale", "init_bias", "norm", "dropout",
+)
+# fmt: on
+"""The settings of the network itself, by the names that `MLP` gives its arguments."""
+
+if TYPE_CHECKING:  # a type checker cannot read the names from a table
+    ActivationName = str
+    InitName = str
+    NormName = str
+    LossName = str
+    OptimizerName = str
+    ScheduleName = str
+else:
+    ActivationName = Literal[tuple(ACTIVATIONS)]
+    InitName = Literal[tuple(INITIALIZERS)]
+    NormName = Literal[tuple(NORMS)]
+    LossName = Literal[tuple(LOSSES)]
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
+    ScheduleName = Literal[tuple(SCHEDULES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,29 +44,30 @@ class ModelSettings:
     """What the network looks like, and how it is trained.
 
     Args:
-        task: multiclass; binary (one output, needs data.classes); regression (one output, see data.target).
+        task: What the network learns. multiclass; binary (one output, needs data.classes); regression (one output, see
+            data.target).
         depth: Number of hidden layers; 0 is softmax (logistic, linear) regression.
         width: Units per hidden layer: one number, or a list with one for each layer.
         activation: Activation of the hidden layers.
-        activation_parameter: Slope of leaky_relu and prelu, α of elu, β of swish and softplus; its usual value if null.
+        activation_parameter: Slope of leaky_relu and prelu, α of elu, β of swish and softplus; null is the usual value.
         init: Initial weights; auto suits the activation: xavier_uniform, kaiming_normal or lecun_normal.
         init_scale: Factor on every initial weight.
         init_bias: Initial bias of the hidden units.
         norm: Normalization between linear map and activation.
-        dropout: Share of hidden outputs dropped while training, in [0, 1).
+        dropout: Share of the hidden outputs that are set to 0 while training, in [0, 1).
         loss: Loss on the logits; auto is cross_entropy, binary_cross_entropy or mse by task.
-        label_smoothing: Share of the target spread over all classes, in [0, 1).
-        huber_delta: Where Huber's loss turns from square to linear, in sd of the target for regression.
-        optimizer: sgd, with momentum or nesterov; the adaptive ones; muon for hidden weights with adamw for the rest.
-        learning_rate: The highest that the schedule reaches.
-        momentum: Of momentum, nesterov, rmsprop and muon; first beta of the Adam family.
-        weight_decay: On weights alone, never on biases or norm parameters.
-        schedule: Learning rate over the whole training; step means by epoch.
-        warmup_fraction: Share of the steps in which the rate first rises to where the schedule starts, in [0, 1).
-        compile: Compile the network with torch.compile.
+        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+        huber_delta: Distance from which Huber's loss is linear, for regression in sd of the target.
+        optimizer: Optimizer of all weights; muon is for the hidden weights, with adamw for the rest.
+        learning_rate: The highest learning rate of the schedule.
+        momentum: Momentum of momentum, nesterov, rmsprop and muon; first beta of the Adam family.
+        weight_decay: Weight decay of the weights; biases and norm parameters have none.
+        schedule: How the learning rate changes over the training; step changes it at the start of an epoch.
+        warmup_fraction: Share of the steps in which the rate first rises to the schedule's start, in [0, 1).
+        compile: Whether to compile the network with torch.compile.
 
     Raises:
-        InputError: If a number is out of range, or two settings contradict each other.
+        InputError: If a name is unknown, a number is out of range, or two settings contradict each other.
     """
 
     task: TaskName = "multiclass"
@@ -75,17 +98,9 @@ class ModelSettings:
                 f"a network of model.depth {self.depth} and model.width {self.width} does not fit into memory",
                 "make one of the two smaller",
             )
-        check_network(
-            self.depth,
-            self.width,
-            activation=self.activation,
-            activation_parameter=self.activation_parameter,
-            init=self.init,
-            init_scale=self.init_scale,
-            init_bias=self.init_bias,
-            norm=self.norm,
-            dropout=self.dropout,
-        )
+        check_numbers(depth=self.depth, init_scale=self.init_scale, init_bias=self.init_bias, dropout=self.dropout)
+        check_width(self.width, self.depth)
+        check_activation(self.activation, self.activation_parameter)
         check_loss(self.loss, self.task, self.label_smoothing, self.huber_delta)
         check_optimizer(self.optimizer, self.learning_rate, self.momentum, self.weight_decay, num_hidden=self.depth)
-        check_schedule(self.schedule, self.warmup_fraction)
+        check_numbers(warmup_fraction=self.warmup_fraction)

@@ -19,7 +19,9 @@ from torchvision.transforms import functional as TF  # noqa: N812 - the field's 
 from project.data import normalization
 from project.data.augmentation import (
     MAX_SHIFT,
+    MIXES,
     MIXUP_ALPHA,
+    ON_IMAGES,
     Batch,
     affine,
     build_augmentation,
@@ -72,22 +74,6 @@ class TestNormalization:
         assert found.dtype == torch.float32
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
-    @pytest.mark.parametrize(("mode", "low", "high"), [("none", 0, 255), ("unit", 0, 1), ("symmetric", -1, 1)])
-    def test_ranges(self, mode: NormalizationName, low: float, high: float) -> None:
-        images = torch.tensor([[[0, 255]]], dtype=torch.uint8)
-        torch.testing.assert_close(
-            fit_normalization(mode, images, torch.tensor([0]))(images), torch.tensor([[float(low), float(high)]])
-        )
-
-    def test_standardized_training_data_have_mean_0_and_sd_1(self) -> None:
-        images, all_indices = pictures(500), torch.arange(500)
-        found = fit_normalization("standardize", images, all_indices)(images)
-        assert found.mean().item() == pytest.approx(0, abs=1e-6)
-        assert found.std(correction=0).item() == pytest.approx(1, rel=1e-6)
-        found = fit_normalization("feature_standardize", images, all_indices)(images)
-        torch.testing.assert_close(found.mean(0), torch.zeros(30), atol=1e-5, rtol=0)
-        torch.testing.assert_close(found.std(0, correction=0), torch.ones(30), atol=1e-5, rtol=0)
-
     def test_a_constant_pixel_stays_0_whatever_it_is_later(self) -> None:
         images = pictures()
         images[:10, 0, 0] = 200
@@ -95,15 +81,6 @@ class TestNormalization:
         found = normalization(images)
         assert not found[:, 0].any()
         assert found.isfinite().all()
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_only_the_given_pictures_count(self, mode: NormalizationName) -> None:
-        images, others = pictures(), pictures(seed=1)
-        train = torch.tensor([1, 4, 6, 7, 11])
-        others[train] = images[train]
-        one, other = fit_normalization(mode, images, train), fit_normalization(mode, others, train)
-        assert torch.equal(one.shift, other.shift)
-        assert torch.equal(one.scale, other.scale)
 
     @pytest.mark.parametrize("mode", ["standardize", "feature_standardize"])
     def test_chunks_change_nothing(self, mode: NormalizationName, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,12 +118,10 @@ class TestNormalization:
         flat = torch.full((5, 3, 3), 130, dtype=torch.uint8)
         same = pictures(1, 3, 3).expand(5, 3, 3)
         for mode, images in (("standardize", flat), ("feature_standardize", flat), ("feature_standardize", same)):
-            with pytest.raises(InputError, match="nothing can be standardized") as error:
+            with pytest.raises(InputError):
                 fit_normalization(mode, images, torch.arange(5))
-            assert "--data.normalization unit" in error.value.remedy
-        assert fit_normalization("standardize", same, torch.arange(5))(same).std(correction=0).item() == pytest.approx(
-            1
-        )
+        found = fit_normalization("standardize", same, torch.arange(5))(same)
+        assert found.std(correction=0).item() == pytest.approx(1)
 
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(images=arrays.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 4), st.integers(1, 4))))
@@ -189,13 +164,6 @@ class TestShift:
             counts[moved_by_hand[picture.numpy().tobytes()]] += 1
         assert stats.chisquare(counts.ravel()).pvalue > 0.001  # all 25 are as likely
 
-    def test_float_pictures_too(self) -> None:
-        images = pictures()
-        torch.manual_seed(0)
-        expected = shift(images)
-        torch.manual_seed(0)
-        assert torch.equal(shift(images.float()), expected.float())
-
 
 class TestRotate:
     @pytest.mark.parametrize("size", [(9, 9), (10, 10), (8, 13), (14, 9)], ids=str)
@@ -214,18 +182,8 @@ class TestRotate:
 
     def test_quarter_turns_are_counter_clockwise(self) -> None:
         images = pictures(2, 8, 8)
-        torch.testing.assert_close(
-            rotate(images, torch.tensor([90.0, -90.0])),
-            torch.stack((torch.rot90(images[0], 1), torch.rot90(images[1], -1))).float(),
-            atol=0.01,
-            rtol=0,
-        )
-
-    def test_half_a_turn_of_an_oblong_picture(self) -> None:
-        images = pictures(2, 5, 8)
-        found = rotate(images, torch.tensor([180.0, 0.0]))
-        torch.testing.assert_close(found[0], images[0].flip(0, 1).float(), atol=0.01, rtol=0)
-        torch.testing.assert_close(found[1], images[1].float(), atol=0.01, rtol=0)
+        expected = torch.stack((torch.rot90(images[0], 1), torch.rot90(images[1], -1))).float()
+        torch.testing.assert_close(rotate(images, torch.tensor([90.0, -90.0])), expected, atol=0.01, rtol=0)
 
     def test_each_picture_by_its_own_angle(self) -> None:
         images, angles = pictures(3, 9, 7), torch.tensor([10.0, -50.0, 120.0])
@@ -311,7 +269,7 @@ class TestMixup:
             mixed = mixup(batch_of(images))
             assert mixed.mixed_targets is not None
             assert mixed.weight is not None
-            assert mixed.weight.shape == ()
+            assert (mixed.weight.shape, mixed.weight.dtype, mixed.weight.requires_grad) == ((), torch.float32, False)
             first, second = images[mixed.targets].double(), images[mixed.mixed_targets].double()
             expected = mixed.weight.double() * first + (1 - mixed.weight.double()) * second
             torch.testing.assert_close(mixed.images.double(), expected, atol=1e-3, rtol=0)
@@ -323,16 +281,11 @@ class TestMixup:
         batch = batch_of(torch.zeros(1, 1, 1))
         weights = np.array([mixup(batch).weight.item() for _ in range(4000)])
         assert ((weights >= 0) & (weights <= 1)).all()
-        # near 1 float32 is too coarse for so steep a density: the lower half is held against Beta(α, α) as a whole
+        # near 1 float32 is too coarse for so steep a density: the lower half is compared with Beta(α, α) as a whole
         beta = stats.beta(MIXUP_ALPHA, MIXUP_ALPHA)
         assert stats.kstest(weights[weights < 0.5], lambda x: 2 * beta.cdf(x)).pvalue > 0.001
         for bound in (0.5, 0.9, 0.99):
             assert stats.binomtest(int((weights > bound).sum()), len(weights), beta.sf(bound)).pvalue > 0.001
-
-    def test_no_gradient_and_no_double_precision(self) -> None:
-        weight = mixup(batch_of(pictures())).weight
-        assert weight.dtype == torch.float32
-        assert not weight.requires_grad
 
 
 class TestCutmix:
@@ -382,7 +335,8 @@ class TestBuildAugmentation:
             assert found[0].images.shape == images.shape
             assert found[0].images.min() >= 0
             assert found[0].images.max() <= 255.001
-            assert (found[0].mixed_targets is not None) == (name in ("mixup", "cutmix"))
+            assert (found[0].mixed_targets is not None) == (name in MIXES)
+        assert {*ON_IMAGES, *MIXES} == set(AUGMENTATIONS)
 
     @pytest.mark.parametrize(
         ("names", "functions"),

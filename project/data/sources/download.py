@@ -7,26 +7,27 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from project.data.sources.idx import last_line
-from project.data.sources.known_sets import FILES, KnownSet, missing_files
+from project.data.sources.known_sets import FILES, KnownSet, what_is_missing
 
 log = logging.getLogger("project")
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 STALL_TIMEOUT_S = 5.0
-"""A server that does not answer, or pauses, for so long is given up."""
+"""How long a server may be silent before the next source is tried."""
 APT_TIMEOUT_S = 900.0
-"""Longest time for one call of apt-get; some 30 MB pass through it."""
+"""The longest time for one call of apt-get, which fetches some 30 MB."""
 LOCK_TIMEOUT_S = 1800.0
-"""Longest wait for another process that is fetching the same data."""
+"""The longest wait for another process that is fetching the same data."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock, waiting a limited time for another process; the operating system frees a dead one's."""
+    """Hold the lock, after a limited wait for another process; the system frees the lock of a process that died."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -40,7 +41,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
-    """Have torchvision download and unpack the four files; the folder that holds them."""
+    """Let torchvision download and unpack the four files. Returns the folder that holds them."""
     try:
         # Imported only here: it takes longer than loading the data does.
         from torchvision import datasets
@@ -48,7 +49,7 @@ def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
         raise RuntimeError(f"torchvision cannot be imported ({last_line(error)})") from error
     published = getattr(datasets, known.folder)
     reasons = []
-    # torchvision sets no timeout and a silent server would hold it for minutes; only the default is in reach.
+    # torchvision sets no timeout, and with a silent server it would wait for minutes; only the default can be changed.
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_TIMEOUT_S)
     try:
@@ -58,7 +59,7 @@ def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
             from_mirror = type(known.folder, (published,), {"mirrors": [mirror]})
             try:
                 from_mirror(workspace, train=False, download=True)
-            except Exception as error:  # whatever fails in there, the next source is tried and the reason reported
+            except Exception as error:  # whatever fails there, the reason is reported and the next source is tried
                 reasons.append(f"{mirror} ({last_line(error)})")
             else:
                 return workspace / known.folder / "raw"
@@ -68,7 +69,7 @@ def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
 
 
 def fetch_with_apt(known: KnownSet, workspace: Path) -> Path:
-    """Fetch and unpack Debian's package, which takes neither root nor installing; the folder of its files."""
+    """Fetch and unpack Debian's package, without root and without installing it. Returns the folder of its files."""
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             raise RuntimeError(f"there is no {program} here")
@@ -88,7 +89,7 @@ def fetch_with_apt(known: KnownSet, workspace: Path) -> Path:
         (workspace / name / "partial").mkdir(parents=True)
     apt_get = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in options.items())]
     log.info("Fetching the package lists, and then Debian's package %s (31 MB), with apt-get", DEBIAN_PACKAGE)
-    # One broken source among many makes the update fail, and need not matter: the download decides.
+    # One broken source among many makes the update fail, but may not matter: the download decides.
     update = _run([*apt_get, "update"], workspace)
     download = _run([*apt_get, "download", DEBIAN_PACKAGE], workspace)
     packages = list(workspace.glob(f"{DEBIAN_PACKAGE}_*.deb"))
@@ -99,21 +100,13 @@ def fetch_with_apt(known: KnownSet, workspace: Path) -> Path:
     if unpacked.returncode:
         raise RuntimeError(last_line(unpacked.stderr))
     folders = {path.parent for path in (workspace / "unpacked").rglob(f"{FILES[0][0]}*")}
-    if len(folders) != 1 or missing_files(*folders):
+    if len(folders) != 1 or what_is_missing(*folders):
         raise RuntimeError(f"{packages[0].name} does not hold the four files of {known.folder}")
     return folders.pop()
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program of the system: its progress goes to this process's stderr, its complaints come back."""
-    return subprocess.run(  # noqa: S603 - fixed programs, no shell
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        timeout=APT_TIMEOUT_S,
-        check=False,
-    )
+    """Run a program of the system: its progress goes to this process's stderr, its own stderr is returned."""
+    text: dict[str, Any] = {"text": True, "errors": "replace", "timeout": APT_TIMEOUT_S, "check": False}
+    # fixed programs, no shell
+    return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=2, stderr=subprocess.PIPE, **text)  # noqa: S603

@@ -1,4 +1,8 @@
-"""IDX files (N1): read, checked and written."""
+"""IDX files: read, checked and written.
+
+The header has two zero bytes, one byte for the element type, one for the number of dimensions, and each size as 4
+bytes, most significant first. The elements follow in row-major order.
+"""
 
 import gzip
 import math
@@ -17,18 +21,17 @@ from torch import Tensor
 from project.errors import InputError
 
 MAX_GZIP_BYTES = 2 << 30
-"""Largest gzipped file, counted unpacked, that is read; a larger one is to be unpacked once and memory-mapped."""
+"""The largest gzipped file, counted unpacked, that is read; a larger one must be unpacked first and is then mapped."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_MAX_DEFLATE_RATIO = 1032  # 258 bytes from 2 bits is the most that DEFLATE can do
+_MAX_DEFLATE_RATIO = 1032  # 258 bytes from 2 bits: DEFLATE cannot pack more tightly
 _CHUNK_BYTES = 1 << 18
 _UNSIGNED_BYTE = 0x08
+# fmt: off
 _OTHER_TYPES = {
-    0x09: "signed bytes",
-    0x0B: "16-bit integers",
-    0x0C: "32-bit integers",
-    0x0D: "32-bit floats",
-    0x0E: "64-bit floats",
+    0x09: "signed bytes", 0x0B: "16-bit integers", 0x0C: "32-bit integers",
+    0x0D: "32-bit floats", 0x0E: "64-bit floats",
 }
+# fmt: on
 
 
 def idx_header(shape: Sequence[int]) -> bytes:
@@ -37,14 +40,8 @@ def idx_header(shape: Sequence[int]) -> bytes:
 
 
 def write_idx(path: Path, array: Tensor) -> None:
-    """Write an uncompressed IDX file of unsigned bytes; the file appears whole or not at all.
-
-    Args:
-        path: The file, which is replaced where it exists.
-        array: uint8, images (n, height, width) or labels (n,).
-    """
-    if array.dtype != torch.uint8:
-        raise ValueError(f"an IDX file of unsigned bytes takes a uint8 tensor, not {array.dtype}")
+    """Write images (n, height, width) or labels (n,), uint8, uncompressed; the file appears whole or not at all."""
+    assert array.dtype == torch.uint8, "an IDX file of unsigned bytes"
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
@@ -58,18 +55,18 @@ def write_idx(path: Path, array: Tensor) -> None:
 
 
 def read_idx(path: Path, shape: tuple[int | None, ...]) -> Tensor:
-    """Open an IDX file of unsigned bytes, plain or gzipped, which its first bytes tell.
+    """Open an IDX file of unsigned bytes, plain or gzipped; its first bytes, not its name, decide which.
 
     Memory stays bounded whatever the file says: sizes are compared with the expected ones and with the file's
     length before anything is allocated, and no more is unpacked than the header announces.
 
     Args:
-        path: The file.
-        shape: The size expected of each dimension; None where any size above 0 will do. Images have three
+        path: The file to read.
+        shape: The size expected of each dimension, or None where any size above 0 is right. Images have three
             dimensions, labels one.
 
     Returns:
-        uint8 tensor with the sizes of the header. From a plain file it is a private copy-on-write memory map.
+        A uint8 tensor with the sizes of the header. From a plain file it is a private copy-on-write memory map.
 
     Raises:
         InputError: If the file cannot be read, or its header or its exact length is not as expected.
@@ -88,7 +85,7 @@ def read_idx(path: Path, shape: tuple[int | None, ...]) -> Tensor:
                 raise _wrong_length(path, sizes, num_bytes - offset)
             return torch.from_numpy(np.memmap(file, np.uint8, "c", offset, sizes))
     except (OSError, EOFError, zlib.error) as error:  # gzip's errors are OSErrors
-        raise InputError(f"{path} cannot be read: {last_line(error)}.", _get_again(path)) from error
+        raise _damaged(path, f"cannot be read: {last_line(error)}.") from error
 
 
 class _Stream(Protocol):
@@ -99,12 +96,9 @@ def _unpack(path: Path, stream: _Stream, shape: tuple[int | None, ...], num_pack
     """The elements of a gzipped IDX file of ``num_packed`` bytes."""
     sizes = _read_header(path, stream, shape)
     expected = math.prod(sizes)
-    if expected > _MAX_DEFLATE_RATIO * num_packed:
-        raise InputError(
-            f"{path} announces {size_text(sizes)} = {expected:,} bytes; its {num_packed:,} bytes of gzip can hold at "
-            f"most {_MAX_DEFLATE_RATIO * num_packed:,}.",
-            _get_again(path),
-        )
+    if expected > (possible := _MAX_DEFLATE_RATIO * num_packed):
+        what = f"announces {size_text(sizes)} = {expected:,} bytes"
+        raise _damaged(path, f"{what}; its {num_packed:,} bytes of gzip can hold at most {possible:,}.")
     if expected > MAX_GZIP_BYTES:
         raise InputError(
             f"{path} holds {size_text(sizes)} = {expected:,} bytes when unpacked; at most {MAX_GZIP_BYTES:,} are "
@@ -141,64 +135,48 @@ def _read_header(path: Path, stream: _Stream, shape: tuple[int | None, ...]) -> 
     header = bytearray(4 + 4 * len(shape))
     start = bytes(header[: _fill(stream, memoryview(header))])
     magic = bytes((0, 0, _UNSIGNED_BYTE, len(shape)))
+    meaning = "labels" if len(shape) == 1 else "images × height × width"
     if not start:
-        raise InputError(
-            f"{path} is empty; {len(header)} bytes of header and then data are expected.", _get_again(path)
-        )
+        raise _damaged(path, f"is empty; {len(header)} bytes of header and then data are expected.")
     if start.lstrip()[:1] == b"<":
+        what = f"is a web page, not data: it starts with {start!r}; bytes {magic.hex(' ')} are expected."
+        raise _damaged(path, what, " A page in place of a file often means a wrong address or a log-in.")
+    if len(start) >= 4 and start[:3] == magic[:3] and start[3] != magic[3]:
         raise InputError(
-            f"{path} is a web page, not data: it starts with {start!r}; bytes {magic.hex(' ')} are expected.",
-            f"{_get_again(path)} A page in place of a file often means a wrong address or a log-in.",
+            f"{path} has {start[3]} dimension(s); {len(shape)} are expected ({meaning}).",
+            "Images (3 dimensions) go into …-images-idx3-ubyte, labels (1 dimension) into …-labels-idx1-ubyte.",
         )
+    if len(start) >= 4 and start[:2] == magic[:2] and start[2] in _OTHER_TYPES:
+        found = f"{_OTHER_TYPES[start[2]]} (element type {start[2]:#04x})"
+        remedy = "Write pixels and labels as unsigned bytes, 0 to 255."
+        raise InputError(f"{path} holds {found}; unsigned bytes ({_UNSIGNED_BYTE:#04x}) are expected.", remedy)
     if start[:4] != magic:
-        if len(start) >= 4 and start[:3] == magic[:3]:
-            raise InputError(
-                f"{path} has {start[3]} dimension(s); {len(shape)} are expected ({_meaning(shape)}).",
-                "Images (3 dimensions) go into …-images-idx3-ubyte, labels (1 dimension) into …-labels-idx1-ubyte.",
-            )
-        if len(start) >= 4 and start[:2] == magic[:2] and start[2] in _OTHER_TYPES:
-            raise InputError(
-                f"{path} holds {_OTHER_TYPES[start[2]]} (element type {start[2]:#04x}); unsigned bytes "
-                f"({_UNSIGNED_BYTE:#04x}) are expected.",
-                "Write pixels and labels as unsigned bytes, 0 to 255.",
-            )
-        raise InputError(
-            f"{path} is not an IDX file of {_meaning(shape)}: it starts with bytes {start[:4].hex(' ')}; "
-            f"{magic.hex(' ')} are expected.",
-            _get_again(path),
-        )
+        found, expected = start[:4].hex(" "), magic.hex(" ")
+        raise _damaged(path, f"is not an IDX file of {meaning}: it starts with bytes {found}; {expected} are expected.")
     if len(start) < len(header):
-        raise InputError(
-            f"{path} ends within its header: {len(header)} bytes are expected, {len(start)} were found.",
-            _get_again(path),
-        )
+        raise _damaged(path, f"ends within its header: {len(header)} bytes are expected, {len(start)} were found.")
     sizes = struct.unpack_from(f">{len(shape)}I", start, 4)
     if 0 in sizes:
-        raise InputError(
-            f"{path} announces {size_text(sizes)} ({_meaning(shape)}); every size must be above 0.",
-            _get_again(path),
-        )
+        raise _damaged(path, f"announces {size_text(sizes)} ({meaning}); every size must be above 0.")
     if any(want not in (None, size) for want, size in zip(shape, sizes, strict=True)):
-        raise InputError(
-            f"{path} holds {size_text(sizes)} ({_meaning(shape)}); {size_text(shape)} is expected.",
-            own_or_again(path),
-        )
+        what = f"holds {size_text(sizes)} ({meaning}); {size_text(shape)} is expected."
+        raise InputError(f"{path} {what}", own_or_again(path))
     return sizes
 
 
 def _wrong_length(path: Path, sizes: tuple[int, ...], found: int | None) -> InputError:
-    """The error for ``found`` bytes of elements, None meaning too many."""
+    """The error for ``found`` bytes of elements, where None means too many."""
     expected = math.prod(sizes)
-    short = found is not None and found < expected
-    return InputError(
-        f"{path} {'is cut short' if short else 'has bytes after its end'}: {size_text(sizes)} = {expected:,} bytes are "
-        f"expected after the header, {'more' if found is None else f'{found:,}'} were found.",
-        _get_again(path),
-    )
+    what = "is cut short" if found is not None and found < expected else "has bytes after its end"
+    number = "more" if found is None else f"{found:,}"
+    what += f": {size_text(sizes)} = {expected:,} bytes are expected after the header, {number} were found."
+    return _damaged(path, what)
 
 
-def _get_again(path: Path) -> str:
-    return f"Replace {path} by a whole copy; one of MNIST or FashionMNIST may be deleted and is fetched again."
+def _damaged(path: Path, what: str, hint: str = "") -> InputError:
+    """The error for a file that must be replaced."""
+    again = f"Replace {path} by a whole copy; one of MNIST or FashionMNIST may be deleted and is fetched again."
+    return InputError(f"{path} {what}", again + hint)
 
 
 def own_or_again(path: Path) -> str:
@@ -207,10 +185,6 @@ def own_or_again(path: Path) -> str:
 
 def size_text(sizes: Sequence[int | None]) -> str:
     return " × ".join("any" if size is None else str(size) for size in sizes)
-
-
-def _meaning(shape: tuple[int | None, ...]) -> str:
-    return "labels" if len(shape) == 1 else "images × height × width"
 
 
 def last_line(error: object) -> str:

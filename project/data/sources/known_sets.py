@@ -10,21 +10,30 @@ FILES = (
     ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 )
 """Image and label file of the training split, then of the test split; ``.gz`` may follow each name."""
+STEMS = tuple(stem for pair in FILES for stem in pair)
+FILE_LIST = f"{', '.join(STEMS)} (plain or .gz)"
 
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A published data set: what its four files must hold."""
+    """A published data set.
+
+    Attributes:
+        folder: The name of its folder under ``root``, as in torchvision, and of torchvision's class.
+        class_names: The classes' names in the order of their labels.
+        shapes: (n, height, width) of the training and of the test images.
+        sha256: The digest of each uncompressed file, with its header.
+    """
 
     folder: str
-    """Its name: of the folder under ``root`` in torchvision's layout, and of torchvision's class."""
     class_names: tuple[str, ...]
     shapes: tuple[tuple[int, int, int], tuple[int, int, int]]
-    """(n, height, width) of the training and of the test images."""
     sha256: dict[str, str]
-    """Digest of each uncompressed file, header included."""
 
 
+# fmt: off
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+# fmt: on
 KNOWN_SETS: dict[str, KnownSet] = {
     "mnist": KnownSet(
         folder="MNIST",
@@ -39,18 +48,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
     ),
     "fashion_mnist": KnownSet(
         folder="FashionMNIST",
-        class_names=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
+        class_names=_FASHION,
         shapes=((60_000, 28, 28), (10_000, 28, 28)),
         sha256={
             "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -73,15 +71,9 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def missing_files(folder: Path) -> list[str]:
-    return [stem for pair in FILES for stem in pair if find_file(folder, stem) is None]
-
-
-def what_is_missing(folder: Path, missing: list[str]) -> str:
+def what_is_missing(folder: Path) -> str:
+    """What a folder lacks of the four files, in words; empty if it has them all."""
+    missing = [stem for stem in STEMS if find_file(folder, stem) is None]
     if not folder.is_dir():
         return f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist"
-    return f"{folder} lacks {', '.join(missing)}"
-
-
-def file_list() -> str:
-    return f"{', '.join(stem for pair in FILES for stem in pair)} (plain or .gz)"
+    return f"{folder} lacks {', '.join(missing)}" if missing else ""

@@ -1,15 +1,15 @@
 """Activation functions by name, one row each: the notes' table (N11 to N18) and the usual others.
 
-Whatever must know something about an activation asks its row. This module imports no torch, because the command line
+All that the project knows about an activation is in its row. This module imports no torch, because the command line
 reads the names and the facts before torch is loaded.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from project.errors import InputError, check_choice
+from project.errors import InputError
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -23,7 +23,7 @@ class Parameter:
     """The number that some activations have: a slope, α or β.
 
     Attributes:
-        usual: Its value where the user gives none.
+        usual: The value that it has where the user gives none.
         positive: Whether it must be positive.
     """
 
@@ -36,17 +36,18 @@ class Activation:
     """What the project knows about one activation.
 
     Attributes:
-        build: Makes the module from `torch.nn` and the parameter's value (0 where there is no parameter).
-        parameter: Slope of leaky_relu and of prelu at the start, α of elu, β of swish and softplus. None: it has none.
+        build: It makes the module from `torch.nn` and the parameter's value (0 where there is no parameter).
+        parameter: This is the slope of leaky_relu and, at the start, of prelu, α of elu, β of swish and softplus. None
+            means that there is no parameter.
         init: The initialization that suits it, which is what `auto` means: Xavier for the symmetric saturating ones and
-            for none (Glorot & Bengio 2010), LeCun for selu (Klambauer et al. 2017), He for relu and its relatives (He
-            et al. 2015).
-        slope: Slope left of zero that He initialization uses: 1 for identity, 0 for smooth relatives of relu; None: the
-            parameter is the slope.
-        saturation: Pre-activations below and above which the slope is under `SATURATION_SLOPE` of its maximum. None for
-            what is unbounded on one side or on both: such units still answer, and are judged by dead units instead.
-            Glorot & Bengio 2010, section 3, show what saturation does; the 5 % are this project's convention.
-        can_die: Whether value and slope are exactly 0 left of zero, so that a unit can fall silent for ever.
+            for identity (Glorot & Bengio 2010), LeCun for selu (Klambauer et al. 2017), He for relu and its relatives
+            (He et al. 2015).
+        slope: The slope left of zero that He initialization uses: 1 for identity, 0 for smooth relatives of relu. None
+            means that the parameter is the slope.
+        saturation: The pre-activations below and above which the slope is under `SATURATION_SLOPE` of its maximum. It
+            is None for what is unbounded on one side or both: such units are judged by dead units instead. Glorot &
+            Bengio 2010, section 3, show what saturation does; the 5 % are this project's convention.
+        can_die: Whether value and slope are exactly 0 left of zero, so that a unit can become silent and stay so.
     """
 
     build: Callable[[Any, float], "Module"]
@@ -98,23 +99,12 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 # fmt: on
 
-if TYPE_CHECKING:
-    ActivationName = str
-else:
-    ActivationName = Literal[tuple(ACTIVATIONS)]
-
 
 def check_activation(name: str, parameter: float | None = None) -> None:
-    """Refuse an unknown activation, or a parameter that it cannot have.
-
-    Raises:
-        InputError: If the name is unknown, the activation has no parameter and one is given, the parameter is not
-            finite, or it must be positive and is not.
-    """
-    check_choice("activation", name, ACTIVATIONS)
+    """Raise an `InputError` if the activation has no parameter but one is given, or its value makes no sense."""
+    expected = ACTIVATIONS[name].parameter
     if parameter is None:
         return
-    expected = ACTIVATIONS[name].parameter
     if expected is None:
         others = [other for other, row in ACTIVATIONS.items() if row.parameter is not None]
         raise InputError(
@@ -123,8 +113,8 @@ def check_activation(name: str, parameter: float | None = None) -> None:
         )
     if not math.isfinite(parameter) or (expected.positive and parameter <= 0):
         raise InputError(
-            f"the parameter of {name} must be finite{' and positive' if expected.positive else ''}, but "
-            f"model.activation_parameter is {parameter:g}",
+            f"model.activation_parameter is {parameter:g}, but that of {name} must be finite"
+            + (" and positive" if expected.positive else ""),
             f"type for example --model.activation_parameter {expected.usual:g}",
         )
 
@@ -134,12 +124,9 @@ def build_activation(name: str, parameter: float | None = None) -> "Module":
 
     Args:
         name: A key of `ACTIVATIONS`.
-        parameter: Its slope, α or β; None takes the usual value.
-
-    Raises:
-        InputError: See `check_activation`.
+        parameter: The activation's slope, α or β; None takes the usual value.
     """
-    from torch import nn
+    from torch import nn  # imported late, see above
 
     check_activation(name, parameter)
     return ACTIVATIONS[name].build(nn, _value(name, parameter))
@@ -154,5 +141,4 @@ def negative_slope(name: str, parameter: float | None = None) -> float:
 def _value(name: str, parameter: float | None) -> float:
     """The parameter's value: the given one, else the usual one, and 0 where there is no parameter."""
     row = ACTIVATIONS[name].parameter
-    usual = 0.0 if row is None else row.usual
-    return usual if parameter is None else parameter
+    return parameter if parameter is not None else row.usual if row is not None else 0.0

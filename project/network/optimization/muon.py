@@ -14,18 +14,14 @@ class MuonWithAdamW(Optimizer):
     to AdamW's root-mean-square update (Liu et al. 2025, arXiv:2502.16982), so that one rate serves both.
 
     Args:
-        muon_group: Parameter group of two-dimensional weights for Muon.
-        adamw_groups: Parameter groups for AdamW.
-        learning_rate: Of both.
-        momentum: Muon's momentum; AdamW's first beta.
+        muon_group: The parameter group of two-dimensional weights for Muon.
+        adamw_groups: The parameter groups for AdamW.
+        learning_rate: The learning rate of both.
+        momentum: Muon's momentum, which is also AdamW's first beta.
     """
 
     def __init__(
-        self,
-        muon_group: dict[str, Any],
-        adamw_groups: list[dict[str, Any]],
-        learning_rate: float,
-        momentum: float,
+        self, muon_group: dict[str, Any], adamw_groups: list[dict[str, Any]], learning_rate: float, momentum: float
     ) -> None:
         muon = torch.optim.Muon([muon_group], lr=learning_rate, momentum=momentum, adjust_lr_fn="match_rms_adamw")
         adamw = torch.optim.AdamW(adamw_groups, lr=learning_rate, betas=(momentum, 0.999))

@@ -3,16 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import cast
 
-from project.errors import InputError, check_choice
+from project.network.ranges import check_numbers
 
 FINAL_EXPONENTIAL = 0.01
-"""Share of the learning rate that the exponential schedule ends with."""
+"""The share of the learning rate at which the exponential schedule ends."""
 CYCLES = 3
-"""Triangles of the cyclic schedule, each from a tenth of the learning rate to all of it and back."""
+"""The number of triangles of the cyclic schedule, each from a tenth of the learning rate to all of it and back."""
 ONE_CYCLE_RISE = 0.3
-"""Share of the steps in which one_cycle climbs, from 1/25 of the learning rate; it ends at 1/250,000 of it."""
+"""The share of the steps in which one_cycle rises, from 1/25 of the learning rate; it ends at 1/250,000 of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,8 @@ class Schedule:
     """One schedule.
 
     Attributes:
-        factor: What the learning rate is multiplied by at step k of n, for k = 0 … n, given also the share of the whole
-            training that was done before this epoch.
+        factor: It gives what the learning rate is multiplied by at step k of n, for k = 0 … n, from k, n and the share
+            of the whole training that was done before this epoch.
         steady: Whether the rate stays the same from start to end.
         oscillates: Whether the rate goes up again after it went down, so that the loss may do so too.
     """
@@ -47,44 +47,24 @@ def _one_cycle(k: int, n: int, _: float) -> float:
     return _cosine_between(1.0, 1 / 250_000, min((k - peak) / (last - peak), 1.0))
 
 
+# fmt: off
 SCHEDULES: dict[str, Schedule] = {
-    "constant": Schedule(factor=lambda *_: 1.0, steady=True, oscillates=False),
-    "linear": Schedule(factor=lambda k, n, _: 1 - k / n, steady=False, oscillates=False),
+    "constant": Schedule(steady=True, oscillates=False, factor=lambda *_: 1.0),
+    "linear": Schedule(steady=False, oscillates=False, factor=lambda k, n, _: 1 - k / n),
     # a tenth for epochs from the middle of the training on, a hundredth from three quarters (He et al. 2016)
-    "step": Schedule(
-        factor=lambda _k, _n, done: 0.1 ** ((done >= 0.5) + (done >= 0.75)), steady=False, oscillates=False
-    ),
+    "step": Schedule(steady=False, oscillates=False,
+        factor=lambda _k, _n, done: 0.1 ** ((done >= 0.5) + (done >= 0.75))),
     # the same factor at every step
-    "exponential": Schedule(
-        factor=lambda k, n, _: cast(float, FINAL_EXPONENTIAL ** (k / n)), steady=False, oscillates=False
-    ),
+    "exponential": Schedule(steady=False, oscillates=False,
+        factor=lambda k, n, _: cast(float, FINAL_EXPONENTIAL ** (k / n))),
     # Loshchilov & Hutter 2017, eq. 5, one cycle
-    "cosine": Schedule(factor=lambda k, n, _: _cosine_between(1.0, 0.0, k / n), steady=False, oscillates=False),
+    "cosine": Schedule(steady=False, oscillates=False, factor=lambda k, n, _: _cosine_between(1.0, 0.0, k / n)),
     # Smith 2017, triangular
-    "cyclic": Schedule(
-        factor=lambda k, n, _: 0.1 + 0.9 * (1 - abs(2 * (k * CYCLES / n % 1.0) - 1)), steady=False, oscillates=True
-    ),
-    "one_cycle": Schedule(factor=_one_cycle, steady=False, oscillates=False),
+    "cyclic": Schedule(steady=False, oscillates=True,
+        factor=lambda k, n, _: 0.1 + 0.9 * (1 - abs(2 * (k * CYCLES / n % 1.0) - 1))),
+    "one_cycle": Schedule(steady=False, oscillates=False, factor=_one_cycle),
 }
-
-if TYPE_CHECKING:
-    ScheduleName = str
-else:
-    ScheduleName = Literal[tuple(SCHEDULES)]
-
-
-def check_schedule(name: str, warmup_fraction: float) -> None:
-    """Check a schedule and its warm-up.
-
-    Raises:
-        InputError: If the name is unknown, or the warm-up is not in [0, 1).
-    """
-    check_choice("schedule", name, SCHEDULES)
-    if not 0 <= warmup_fraction < 1:
-        raise InputError(
-            f"model.warmup_fraction is {warmup_fraction:g}, but must be at least 0 and less than 1",
-            "type for example --model.warmup_fraction 0.1",
-        )
+# fmt: on
 
 
 def learning_rate_factor(
@@ -92,23 +72,20 @@ def learning_rate_factor(
 ) -> float:
     """What the learning rate is multiplied by at one optimizer step: a closed form, so that resuming is exact.
 
-    A warm-up takes the first `warmup_fraction` of the steps, rounded, save the very last. It rises linearly to where
-    the schedule starts, which is 1 for all but cyclic and one_cycle. The steps after it are numbered k = 0 … n−1.
+    A warm-up takes the first `warmup_fraction` of the steps, rounded, but never the last step. It rises linearly to
+    where the schedule starts, which is 1 for all but cyclic and one_cycle. The steps after it are numbered k = 0 … n−1.
 
     Args:
         schedule: A key of `SCHEDULES`.
-        step: Optimizer steps already done, from 0; beyond num_steps the value at num_steps holds.
-        num_steps: Optimizer steps of the whole training, positive.
-        steps_per_epoch: Optimizer steps in an epoch, for `step`.
-        warmup_fraction: In [0, 1).
+        step: How many optimizer steps were done, from 0; beyond num_steps it counts as num_steps.
+        num_steps: How many optimizer steps the whole training has, at least 1.
+        steps_per_epoch: How many optimizer steps an epoch has, for the schedule `step`.
+        warmup_fraction: The share of the steps that the warm-up takes, in [0, 1).
 
     Returns:
         A share in [0, 1].
-
-    Raises:
-        InputError: See `check_schedule`.
     """
-    check_schedule(schedule, warmup_fraction)
+    check_numbers(warmup_fraction=warmup_fraction)
     step = min(step, num_steps)
     warmup_steps = min(round(warmup_fraction * num_steps), num_steps - 1)  # one step is left in any case
     if step < warmup_steps:

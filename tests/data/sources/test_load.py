@@ -1,9 +1,10 @@
-"""Every source of data, every kind of bad file, and the reader held against torchvision's and against struct."""
+"""Every source of data, every kind of bad file, and the reader compared with torchvision's and with struct."""
 
 import contextlib
 import gzip
 import hashlib
 import http.server
+import math
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,20 +40,16 @@ from project.errors import InputError
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = STEMS
 # As published for the uncompressed files, and repeated by many other readers of these sets.
+# fmt: off
 MD5 = {
     "mnist": (
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
+        "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
     "fashion_mnist": (
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "9018921c3c673c538a1fc5bad174d6f9",
-        "8181f5470baa50b63fa0f6fddb340f0a",
-        "15d484375f8d13e6eb1aabb0c3f46965",
-    ),
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),
 }
+# fmt: on
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
 
@@ -74,12 +72,13 @@ def small_files(
 
 def put(folder: Path, files: dict[str, bytes], gzipped: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for stem, content in files.items():
-        if gzipped:
-            (folder / f"{stem}.gz").write_bytes(gzip.compress(content))
-        else:
-            (folder / stem).write_bytes(content)
+    for name, content in (pack(files) if gzipped else files).items():
+        (folder / name).write_bytes(content)
     return folder
+
+
+def pack(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{stem}.gz": gzip.compress(content, 1) for stem, content in files.items()}
 
 
 @pytest.fixture
@@ -104,28 +103,35 @@ def no_debian_folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(load, "DEBIAN_FOLDER", tmp_path / "no-debian-package")
 
 
-def assert_small(dataset: load.ImageDataset, files: dict[str, bytes]) -> None:
-    for split, images, labels in (
-        (dataset.train, TRAIN_IMAGES, TRAIN_LABELS),
-        (dataset.test, TEST_IMAGES, TEST_LABELS),
-    ):
-        assert split.images.dtype == torch.uint8
-        assert split.labels.dtype == torch.int64
-        assert split.images.numpy().tobytes() == files[images][16:]
-        assert split.labels.tolist() == list(files[labels][8:])
-        assert split.images.shape[0] == split.labels.shape[0]
-
-
 def files_of(dataset: load.ImageDataset) -> dict[str, bytes]:
     """The four uncompressed files of a data set, in whatever form it was found."""
     files = {}
-    for split, images, labels in (
-        (dataset.train, TRAIN_IMAGES, TRAIN_LABELS),
-        (dataset.test, TEST_IMAGES, TEST_LABELS),
-    ):
+    for split, images, labels in ((dataset.train, *STEMS[:2]), (dataset.test, *STEMS[2:])):
+        assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
         files[images] = idx(*split.images.shape, content=split.images.numpy().tobytes())
         files[labels] = idx(len(split.labels), content=split.labels.to(torch.uint8).numpy().tobytes())
     return files
+
+
+@contextlib.contextmanager
+def refused(*words: object) -> Iterator[None]:
+    """Expect an `InputError` on one line whose cause has all these words, and which has a remedy."""
+    with pytest.raises(InputError) as caught:
+        yield
+    assert [word for word in words if str(word) not in caught.value.cause] == []
+    assert caught.value.remedy
+    assert "\n" not in caught.value.cause + caught.value.remedy
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Expect that Python and NumPy need little memory; a table of the interpreter may grow just then."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 16_000_000
+    finally:
+        tracemalloc.stop()
 
 
 class TestRealFiles:
@@ -135,9 +141,7 @@ class TestRealFiles:
         for stem, md5 in zip(STEMS, MD5[name], strict=True):
             assert hashlib.md5(files[stem], usedforsecurity=False).hexdigest() == md5
         put(tmp_path / "plain" / folder, files)
-        (tmp_path / "gzipped" / folder).mkdir(parents=True)
-        for stem, content in files.items():
-            (tmp_path / "gzipped" / folder / f"{stem}.gz").write_bytes(gzip.compress(content, 1))
+        put(tmp_path / "gzipped" / folder, files, gzipped=True)
         reference = getattr(published, FOLDERS[name])
         for root in (tmp_path / "plain", tmp_path / "gzipped"):
             dataset = load_dataset(name, root, download=False)
@@ -157,10 +161,8 @@ class TestRealFiles:
         content = bytearray(files[TEST_IMAGES])
         content[5_000_000] ^= 4
         copy = put(tmp_path / "FashionMNIST" / "raw", files | {TEST_IMAGES: bytes(content)})
-        with pytest.raises(InputError, match=r"SHA-256.* is expected") as caught:
+        with refused("SHA-256", copy / TEST_IMAGES):
             load_dataset("fashion_mnist", tmp_path, download=False)
-        assert str(copy / TEST_IMAGES) in caught.value.cause
-        assert "Delete" in caught.value.remedy
 
 
 class TestReader:
@@ -193,11 +195,8 @@ class TestReader:
         content = idx(40_000, 28, 28, content=bytes(40_000 * 784))
         path.write_bytes(content)
         path.chmod(stat.S_IRUSR)
-        tracemalloc.start()
-        images = read_idx(path, (None, None, None))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 16_000_000  # of 31 million; a table of the interpreter may grow just then
+        with little_memory():  # the file has 31 million bytes
+            images = read_idx(path, (None, None, None))
         images[0] = 7
         assert images[0, 0, 0] == 7
         assert path.read_bytes() == content
@@ -223,20 +222,16 @@ class TestReader:
         assert mapped.tolist() == list(range(9))
         assert read_idx(path, (None,)).tolist() == [0, 0, 0]
 
-    def test_only_uint8_is_written(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="uint8"):
-            write_idx(tmp_path / "x", torch.zeros(3))
-
     def test_unreadable_path_is_an_input_error(self, tmp_path: Path) -> None:
         for path in (tmp_path, tmp_path / "absent"):
-            with pytest.raises(InputError, match=str(path)):
+            with refused(path):
                 read_idx(path, (None,))
 
     @pytest.mark.parametrize("honest_header", [False, True])
     def test_gzip_bomb_takes_no_memory(
         self, honest_header: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """200 MB of zeros behind a header of 100 pixels, or behind one that owns up to them."""
+        """200 MB of zeros behind a header of 100 pixels, or behind one that announces them."""
         monkeypatch.setattr(idx_files, "MAX_GZIP_BYTES", 100_000_000)
         path = tmp_path / "images.gz"
         packer = zlib.compressobj(9, wbits=31)
@@ -244,17 +239,8 @@ class TestReader:
         for _ in range(200):
             packed += packer.compress(bytes(1_000_000))
         path.write_bytes(packed + packer.flush())
-        tracemalloc.start()
-        with pytest.raises(InputError) as caught:
+        with little_memory(), refused("200000 × 100 × 10 = 200,000,000" if honest_header else "1 × 100 × 10 = 1,000"):
             read_idx(path, (None, None, None))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 16_000_000
-        if honest_header:
-            assert "200000 × 100 × 10 = 200,000,000 bytes" in caught.value.cause
-            assert "gunzip" in caught.value.remedy
-        else:
-            assert "1 × 100 × 10 = 1,000 bytes are expected after the header, more were found" in caught.value.cause
 
     @pytest.mark.parametrize("gzipped", [False, True])
     @pytest.mark.parametrize("sizes", [(2**32 - 1,) * 3, (2**32 - 1, 1, 1), (60_000, 28, 28)])
@@ -264,47 +250,43 @@ class TestReader:
         content = idx(*sizes, content=bytes(100))
         path = tmp_path / "images"
         path.write_bytes(gzip.compress(content) if gzipped else content)
-        tracemalloc.start()
-        with pytest.raises(InputError) as caught:
+        with little_memory(), refused(f"{math.prod(sizes):,} bytes"):
             read_idx(path, (None, None, None))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 16_000_000
-        assert f"{int(np.prod([int(s) for s in sizes], dtype=object)):,} bytes" in caught.value.cause
 
 
 def flip(content: bytes, position: int) -> bytes:
     return content[:position] + bytes((content[position] ^ 1,)) + content[position + 1 :]
 
 
-# What is done to which file, what the cause must say, what the remedy must say. Sizes of the small set: 30 × 5 × 4.
-BAD_FILES: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
-    "truncated": (TRAIN_IMAGES, lambda b: b[:-7], r"cut short: .* = 600 bytes .*593 were found", "Replace"),
-    "one byte too many": (TEST_LABELS, lambda b: b + b"\0", r"bytes after its end: 12 = 12 bytes", "Replace"),
-    "empty": (TRAIN_LABELS, lambda b: b"", r"is empty; 8 bytes of header", "Replace"),
-    "header cut": (TRAIN_IMAGES, lambda b: b[:11], r"16 bytes are expected, 11 were found", "Replace"),
-    "magic cut": (TRAIN_IMAGES, lambda b: b[:3], r"not an IDX file .*00 00 08 03 are expected", "Replace"),
-    "web page": (
-        TRAIN_IMAGES,
-        lambda b: b"\n<!DOCTYPE html><html>404",
-        r"web page, not data.*DOCTYPE",
-        "wrong address",
-    ),
-    "text": (TRAIN_IMAGES, lambda b: b"not found", r"starts with bytes 6e 6f 74 20; 00 00 08 03 are", "Replace"),
-    "unknown element type": (TRAIN_IMAGES, lambda b: b"\0\0\7" + b[3:], r"bytes 00 00 07 03", "Replace"),
-    "floats": (TRAIN_IMAGES, lambda b: b"\0\0\x0d" + b[3:], r"32-bit floats \(element type 0x0d\)", "unsigned bytes"),
-    "labels for images": (TRAIN_IMAGES, lambda b: idx(30, content=bytes(30)), r"1 dimension.* 3 are", "idx3-ubyte"),
-    "images for labels": (TRAIN_LABELS, lambda b: idx(30, 1, 1, content=bytes(30)), r"3 dim.* 1 are", "idx1-ubyte"),
-    "no images": (TRAIN_IMAGES, lambda b: idx(0, 5, 4, content=b""), r"0 × 5 × 4 .* must be above 0", "Replace"),
-    "no width": (TRAIN_IMAGES, lambda b: idx(30, 5, 0, content=b""), r"30 × 5 × 0 .* must be above 0", "Replace"),
+# What is done to which file, and the numbers that the cause must name. Sizes of the small set: 30 × 5 × 4.
+BAD_FILES: dict[str, tuple[str, Callable[[bytes], bytes], list[str]]] = {
+    "truncated": (TRAIN_IMAGES, lambda b: b[:-7], ["600", "593"]),
+    "one byte too many": (TEST_LABELS, lambda b: b + b"\0", ["12 = 12"]),
+    "empty": (TRAIN_LABELS, lambda b: b"", ["8"]),
+    "header cut": (TRAIN_IMAGES, lambda b: b[:11], ["16", "11"]),
+    "magic cut": (TRAIN_IMAGES, lambda b: b[:3], ["00 00 08 03"]),
+    "web page": (TRAIN_IMAGES, lambda b: b"\n<!DOCTYPE html><html>404", ["DOCTYPE"]),
+    "text": (TRAIN_IMAGES, lambda b: b"not found", ["6e 6f 74 20", "00 00 08 03"]),
+    "unknown element type": (TRAIN_IMAGES, lambda b: b"\0\0\7" + b[3:], ["00 00 07 03"]),
+    "floats": (TRAIN_IMAGES, lambda b: b"\0\0\x0d" + b[3:], ["32-bit floats", "0x0d"]),
+    "labels for images": (TRAIN_IMAGES, lambda b: idx(30, content=bytes(30)), ["1 dimension", "3"]),
+    "images for labels": (TRAIN_LABELS, lambda b: idx(30, 1, 1, content=bytes(30)), ["3 dimension", "1"]),
+    "no images": (TRAIN_IMAGES, lambda b: idx(0, 5, 4, content=b""), ["0 × 5 × 4"]),
+    "no width": (TRAIN_IMAGES, lambda b: idx(30, 5, 0, content=b""), ["30 × 5 × 0"]),
 }
 # Sound files, but not of the known set.
-BAD_KNOWN: dict[str, tuple[str, Callable[[bytes], bytes], str, str]] = {
-    "wrong width": (TRAIN_IMAGES, lambda b: idx(30, 5, 5, content=bytes(750)), r"30 × 5 × 5 .*30 × 5 × 4 is", "idx"),
-    "one label less": (TRAIN_LABELS, lambda b: idx(29, content=b[8:-1]), r"holds 29 \(labels\); 30 is", "Delete"),
-    "label 200": (TRAIN_LABELS, lambda b: b[:-1] + b"\xc8", r"label 200 at position 29; 0 to 9 are", "Delete"),
-    "flipped pixel": (TEST_IMAGES, lambda b: flip(b, 99), r"SHA-256 of its uncompressed bytes", "Delete"),
-    "flipped label": (TEST_LABELS, lambda b: flip(b, 12), r"SHA-256 of its uncompressed bytes", "Delete"),
+BAD_KNOWN: dict[str, tuple[str, Callable[[bytes], bytes], list[str]]] = {
+    "wrong width": (TRAIN_IMAGES, lambda b: idx(30, 5, 5, content=bytes(750)), ["30 × 5 × 5", "30 × 5 × 4"]),
+    "one label less": (TRAIN_LABELS, lambda b: idx(29, content=b[8:-1]), ["29", "30"]),
+    "label 200": (TRAIN_LABELS, lambda b: b[:-1] + b"\xc8", ["200", "position 29", "0 to 9"]),
+    "flipped pixel": (TEST_IMAGES, lambda b: flip(b, 99), ["SHA-256"]),
+    "flipped label": (TEST_LABELS, lambda b: flip(b, 12), ["SHA-256"]),
+}
+# Sound files of a user's own set that do not fit together.
+BAD_OWN: dict[str, tuple[str, Callable[[bytes], bytes], list[str]]] = {
+    "counts": (TRAIN_LABELS, lambda b: idx(29, content=bytes(29)), ["30 images", "29 labels"]),
+    "test images of another size": (TEST_IMAGES, lambda b: idx(12, 4, 5, content=bytes(240)), ["5 × 4", "4 × 5"]),
+    "a label unknown in training": (TEST_LABELS, lambda b: b[:13] + b"\x0a" + b[14:], ["10", "position 5", "0 to 9"]),
 }
 
 
@@ -312,46 +294,37 @@ class TestBadFiles:
     @pytest.mark.parametrize("gzipped", [False, True])
     @pytest.mark.parametrize("case", [*BAD_FILES, *BAD_KNOWN])
     def test_known_set(self, case: str, gzipped: bool, files: dict[str, bytes], tmp_path: Path) -> None:
-        stem, spoil, cause, remedy = (BAD_FILES | BAD_KNOWN)[case]
+        stem, spoil, words = (BAD_FILES | BAD_KNOWN)[case]
         folder = put(tmp_path / "MNIST" / "raw", files | {stem: spoil(files[stem])}, gzipped)
-        with pytest.raises(InputError, match=cause) as caught:
+        with refused(folder / stem, *words):
             load_dataset("mnist", tmp_path)
-        assert str(folder / stem) in caught.value.cause
-        assert remedy in caught.value.remedy
-        assert "\n" not in caught.value.cause + caught.value.remedy
 
-    @pytest.mark.parametrize("case", BAD_FILES)
+    @pytest.mark.parametrize("case", [*BAD_FILES, *BAD_OWN])
     def test_own_set(self, case: str, tmp_path: Path) -> None:
         files = small_files()
-        stem, spoil, cause, remedy = BAD_FILES[case]
+        stem, spoil, words = (BAD_FILES | BAD_OWN)[case]
         put(tmp_path, files | {stem: spoil(files[stem])})
-        with pytest.raises(InputError, match=cause) as caught:
+        with refused(tmp_path / stem, *words):
             load_dataset("idx", tmp_path)
-        assert remedy in caught.value.remedy
 
     @pytest.mark.parametrize(
-        ("spoil", "cause"),
+        "spoil",
         [
-            (lambda b: b[:-90], r"cut short: 30 × 5 × 4 = 600 bytes .* 5\d\d were found"),
-            (lambda b: b[:-8], "cannot be read"),  # checksum and length missing
-            (lambda b: b[:-5] + bytes((b[-5] ^ 1,)) + b[-4:], "cannot be read: CRC check failed"),
-            (lambda b: b[:-1] + b"\7", "cannot be read: Incorrect length"),
-            (lambda b: b + b"tail", "cannot be read"),
-            (lambda b: b[:300] + bytes(200) + b[500:], "cannot be read: CRC check failed"),
-            (lambda b: b[:2] + b"\7" + b[3:], "cannot be read: Unknown compression method"),
-            (lambda b: b[:2], "cannot be read|is empty"),
+            lambda b: b[:-90],
+            lambda b: b[:-8],  # checksum and length missing
+            lambda b: b[:-5] + bytes((b[-5] ^ 1,)) + b[-4:],  # another checksum
+            lambda b: b[:-1] + b"\7",  # another length
+            lambda b: b + b"tail",
+            lambda b: b[:300] + bytes(200) + b[500:],
+            lambda b: b[:2] + b"\7" + b[3:],  # an unknown compression method
+            lambda b: b[:2],
         ],
     )
-    def test_broken_gzip(
-        self, spoil: Callable[[bytes], bytes], cause: str, files: dict[str, bytes], tmp_path: Path
-    ) -> None:
-        folder = put(tmp_path / "MNIST" / "raw", files, gzipped=True)
-        path = folder / f"{TRAIN_IMAGES}.gz"
+    def test_broken_gzip(self, spoil: Callable[[bytes], bytes], files: dict[str, bytes], tmp_path: Path) -> None:
+        path = put(tmp_path / "MNIST" / "raw", files, gzipped=True) / f"{TRAIN_IMAGES}.gz"
         path.write_bytes(spoil(path.read_bytes()))
-        with pytest.raises(InputError, match=cause) as caught:
+        with refused(path):
             load_dataset("mnist", tmp_path)
-        assert str(path) in caught.value.cause
-        assert f"Replace {path}" in caught.value.remedy
 
     def test_plain_file_is_preferred_and_names_do_not_decide(self, files: dict[str, bytes], tmp_path: Path) -> None:
         """A server or browser may unpack a file and keep its name, or the other way round."""
@@ -359,7 +332,7 @@ class TestBadFiles:
         (folder / TEST_IMAGES).write_bytes(gzip.compress(files[TEST_IMAGES]))
         (folder / TEST_LABELS).rename(folder / f"{TEST_LABELS}.gz")
         (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"never opened")
-        assert_small(load_dataset("mnist", tmp_path, download=False), files)
+        assert files_of(load_dataset("mnist", tmp_path, download=False)) == files
 
 
 class TestOwnFiles:
@@ -371,51 +344,30 @@ class TestOwnFiles:
         files = small_files(*shape)
         put(tmp_path, files, gzipped)
         dataset = load_dataset("idx", tmp_path, download=False)
-        assert_small(dataset, files)
+        assert files_of(dataset) == files
         assert dataset.train.images.shape == (shape[0], shape[2], shape[3])
         assert dataset.class_names == tuple(str(i) for i in range(shape[4]))
         assert dataset.source == f"files in {tmp_path}"
         assert dataset.sha256 == {stem: hashlib.sha256(content).hexdigest() for stem, content in files.items()}
 
-    def test_counts_must_agree(self, tmp_path: Path) -> None:
-        put(tmp_path, small_files() | {TRAIN_LABELS: idx(29, content=bytes(29))})
-        with pytest.raises(InputError, match=r"30 images, .* 29 labels; one label for each image") as caught:
-            load_dataset("idx", tmp_path)
-        assert "written together" in caught.value.remedy
-
-    def test_test_images_of_another_size(self, tmp_path: Path) -> None:
-        put(tmp_path, small_files() | {TEST_IMAGES: idx(12, 4, 5, content=bytes(240))})
-        with pytest.raises(InputError, match=r"5 × 4 pixels, .* of 4 × 5; both must be of one size") as caught:
-            load_dataset("idx", tmp_path)
-        assert "one size" in caught.value.remedy
-
-    def test_test_label_unknown_in_training(self, tmp_path: Path) -> None:
-        put(tmp_path, small_files() | {TEST_LABELS: idx(12, content=bytes((0,) * 5 + (10,) + (9,) * 6))})
-        with pytest.raises(InputError, match=r"label 10 at position 5; 0 to 9 are expected, the labels of") as caught:
-            load_dataset("idx", tmp_path)
-        assert "Number the classes from 0" in caught.value.remedy
-
     def test_labels_from_1_are_warned_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        put(
-            tmp_path,
-            small_files()
-            | {TRAIN_LABELS: idx(30, content=bytes(1 + i % 5 for i in range(30)))}
-            | {TEST_LABELS: idx(12, content=bytes(1 + i % 5 for i in range(12)))},
-        )
+        labels = {
+            stem: idx(n, content=bytes(1 + i % 5 for i in range(n)))
+            for stem, n in ((TRAIN_LABELS, 30), (TEST_LABELS, 12))
+        }
+        put(tmp_path, small_files() | labels)
         assert len(load_dataset("idx", tmp_path).class_names) == 6
-        assert "no example of 1 of its 6 classes, the first being 0" in caplog.text
+        assert "1 of its 6 classes" in caplog.text
 
     def test_absent_files_are_named(self, tmp_path: Path) -> None:
         files = small_files()
         del files[TEST_LABELS]
         put(tmp_path, files)
-        with pytest.raises(InputError, match=f"lacks {TEST_LABELS}, which") as caught:
+        with refused(TEST_LABELS):
             load_dataset("idx", tmp_path)
-        assert all(stem in caught.value.remedy for stem in STEMS)
-        with pytest.raises(InputError, match="nowhere does not exist"):
-            load_dataset("idx", tmp_path / "nowhere")
-        with pytest.raises(InputError, match="is not a folder"):
-            load_dataset("idx", tmp_path / TRAIN_IMAGES)
+        for name in ("nowhere", TRAIN_IMAGES):
+            with refused(tmp_path / name):
+                load_dataset("idx", tmp_path / name)
 
     def test_large_files_are_hashed_in_part_and_say_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(load, "MAX_HASHED_BYTES", 500)
@@ -463,17 +415,21 @@ def serving(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
             thread.join()
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, name: str, packed: dict[str, bytes], mirrors: list[str]) -> None:
-    """Have torchvision expect these gzipped files at these addresses."""
+Publish = Callable[[str, dict[str, bytes], list[str]], None]
+
+
+@pytest.fixture
+def publish(monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """A function that makes torchvision expect these gzipped files at these addresses."""
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    resources = [(f"{stem}.gz", hashlib.md5(packed[f"{stem}.gz"], usedforsecurity=False).hexdigest()) for stem in STEMS]
-    monkeypatch.setattr(getattr(published, FOLDERS[name]), "resources", resources)
-    monkeypatch.setattr(getattr(published, FOLDERS[name]), "mirrors", mirrors)
 
+    def publish(name: str, packed: dict[str, bytes], mirrors: list[str]) -> None:
+        digests = [(name, hashlib.md5(content, usedforsecurity=False).hexdigest()) for name, content in packed.items()]
+        monkeypatch.setattr(getattr(published, FOLDERS[name]), "resources", digests)
+        monkeypatch.setattr(getattr(published, FOLDERS[name]), "mirrors", mirrors)
 
-def pack(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {f"{stem}.gz": gzip.compress(content, 1) for stem, content in files.items()}
+    return publish
 
 
 @pytest.fixture
@@ -494,7 +450,7 @@ class TestSources:
     def test_root_is_only_read(self, name: DatasetName, gzipped: bool, files: dict[str, bytes], tmp_path: Path) -> None:
         folder = put(tmp_path / FOLDERS[name] / "raw", files, gzipped)
         before = sorted(tmp_path.rglob("*"))
-        assert_small(dataset := load_dataset(name, tmp_path), files)
+        assert files_of(dataset := load_dataset(name, tmp_path)) == files
         assert dataset.source == f"files in {folder}"
         assert dataset.sha256 == known_sets.KNOWN_SETS[name].sha256
         assert sorted(tmp_path.rglob("*")) == before
@@ -502,129 +458,88 @@ class TestSources:
     def test_home_is_expanded(self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         put(tmp_path / "data" / "MNIST" / "raw", files)
-        assert_small(load_dataset("mnist", Path("~/data"), download=False), files)
+        assert files_of(load_dataset("mnist", Path("~/data"), download=False)) == files
 
     def test_debian_folder(self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(load, "DEBIAN_FOLDER", put(tmp_path / "share", files, gzipped=True))
         root = tmp_path / "data"
-        assert_small(dataset := load_dataset("fashion_mnist", root), files)
+        assert files_of(dataset := load_dataset("fashion_mnist", root)) == files
         assert "dataset-fashion-mnist" in dataset.source
         assert str(tmp_path / "share") in dataset.source
         assert not root.exists()
-        with pytest.raises(InputError, match="MNIST was not found"):
+        with refused("MNIST"):
             load_dataset("mnist", root, download=False)
 
     def test_no_download_means_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(load, "_fetch", lambda *args: pytest.fail("fetched"))
-        with pytest.raises(InputError) as caught:
+        with refused(f"(1) {tmp_path}/data/FashionMNIST/raw", f"{tmp_path}/no-debian-package", "(3)"):
             load_dataset("fashion_mnist", tmp_path / "data", download=False)
-        cause, remedy = caught.value.cause, caught.value.remedy
-        assert f"(1) {tmp_path}/data/FashionMNIST/raw does not exist" in cause
-        assert f"(2) package dataset-fashion-mnist: {tmp_path}/no-debian-package does not exist" in cause
-        assert "(3) downloading is switched off" in cause
-        assert "--data.download true" in remedy
-        assert str(tmp_path / "data/FashionMNIST/raw") in remedy
         assert not (tmp_path / "data").exists()
 
-    def test_unknown_name(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="'cifar10'") as caught:
-            load_dataset("cifar10", tmp_path)
-        assert "mnist, fashion_mnist, idx" in caught.value.remedy
-
     @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-    def test_download(
-        self,
-        name: DatasetName,
-        files: dict[str, bytes],
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        caplog.set_level("INFO", "project")
+    def test_download(self, name: DatasetName, files: dict[str, bytes], tmp_path: Path, publish: Publish) -> None:
         folder = tmp_path / FOLDERS[name] / "raw"
         with serving(packed := pack(files)) as (address, asked):
-            publish(monkeypatch, name, packed, [address])
-            assert_small(dataset := load_dataset(name, tmp_path), files)
+            publish(name, packed, [address])
+            assert files_of(dataset := load_dataset(name, tmp_path)) == files
             assert dataset.source == f"torchvision's download, files in {folder}"
             assert set(asked) == set(packed)
             num_requests = len(asked)
-            assert f"Downloading {FOLDERS[name]} (11 to 31 MB) from {address}" in caplog.text
-            assert_small(again := load_dataset(name, tmp_path), files)
+            assert files_of(again := load_dataset(name, tmp_path)) == files
             assert again.source == f"files in {folder}"
             assert len(asked) == num_requests
         assert {path.name for path in folder.iterdir()} - {".fetch.lock"} == set(STEMS)  # plain: to be mapped
         assert socket.getdefaulttimeout() is None
 
-    def test_download_of_the_real_files(self, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        packed = pack(files_of(load_dataset("fashion_mnist", real_data)))
-        with serving(packed) as (address, _):
-            publish(monkeypatch, "fashion_mnist", packed, [address])
-            dataset = load_dataset("fashion_mnist", tmp_path)
-        assert dataset.train.images.shape == (60_000, 28, 28)
-        assert dataset.source.startswith("torchvision's download")
-
     def test_next_mirror_after_a_silent_one_and_one_with_damaged_files(
-        self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, files: dict[str, bytes], tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(download, "STALL_TIMEOUT_S", 0.2)
-        with (
-            socket.create_server(("127.0.0.1", 0)) as silent,
-            serving(
-                (packed := pack(files)) | {f"damaged/{name}": content[:-3] for name, content in packed.items()}
-            ) as (address, asked),
-        ):
+        packed = pack(files)
+        bad = {f"damaged/{name}": content[:-3] for name, content in packed.items()}
+        with socket.create_server(("127.0.0.1", 0)) as silent, serving(packed | bad) as (address, asked):
             quiet = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-            publish(monkeypatch, "mnist", packed, [quiet, f"{address}damaged/", address])
+            publish("mnist", packed, [quiet, f"{address}damaged/", address])
             started = time.monotonic()
-            assert_small(load_dataset("mnist", tmp_path), files)
+            assert files_of(load_dataset("mnist", tmp_path)) == files
             assert time.monotonic() - started < 3.0
             assert set(asked) == {*packed, f"damaged/{TRAIN_IMAGES}.gz"}
 
-    def test_only_what_is_missing_is_added(
-        self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_only_what_is_missing_is_added(self, files: dict[str, bytes], tmp_path: Path, publish: Publish) -> None:
         folder = put(tmp_path / "MNIST" / "raw", {TRAIN_IMAGES: flip(files[TRAIN_IMAGES], 50)})
         (folder / ".fetch" / "MNIST").mkdir(parents=True)  # left behind by a process that was killed
         with serving(packed := pack(files)) as (address, _):
-            publish(monkeypatch, "mnist", packed, [address])
-            with pytest.raises(InputError, match="SHA-256") as caught:
+            publish("mnist", packed, [address])
+            with refused("SHA-256", folder / TRAIN_IMAGES):
                 load_dataset("mnist", tmp_path)
-        assert f"Delete {folder / TRAIN_IMAGES}" in caught.value.remedy
         assert (folder / TRAIN_IMAGES).read_bytes() == flip(files[TRAIN_IMAGES], 50)
         (folder / TRAIN_IMAGES).write_bytes(files[TRAIN_IMAGES])
-        assert_small(load_dataset("mnist", tmp_path, download=False), files)
+        assert files_of(load_dataset("mnist", tmp_path, download=False)) == files
         assert not (folder / ".fetch").exists()
 
     def test_served_files_that_are_not_the_known_set(
-        self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, files: dict[str, bytes], tmp_path: Path, publish: Publish
     ) -> None:
         packed = pack(files | {TEST_IMAGES: flip(files[TEST_IMAGES], 50)})
         with serving(packed) as (address, _):
-            publish(monkeypatch, "mnist", packed, [address])
-            with pytest.raises(InputError, match=r"torchvision's download: .*SHA-256") as caught:
+            publish("mnist", packed, [address])
+            with refused("torchvision's download: ", "SHA-256"):
                 load_dataset("mnist", tmp_path)
-        assert "was not found" in caught.value.cause
         assert not list(tmp_path.rglob("*ubyte*"))
 
     def test_nothing_reached(self, tmp_path: Path, no_torchvision: None, no_apt: None) -> None:
-        with pytest.raises(InputError) as caught:
+        with refused(
+            "(3) torchvision's download: http://127.0.0.1:9/ (<urlopen error", "(4) Debian's package", "apt-get"
+        ):
             load_dataset("fashion_mnist", tmp_path)
-        cause, remedy = caught.value.cause, caught.value.remedy
-        assert cause.startswith("FashionMNIST was not found. (1) ")
-        assert "(3) torchvision's download: http://127.0.0.1:9/ (<urlopen error" in cause
-        assert "(4) Debian's package dataset-fashion-mnist fetched with apt: there is no apt-get here" in cause
-        assert "\n" not in cause + remedy
-        assert "Connect this machine" in remedy
-        assert f"(plain or .gz) into {tmp_path}/FashionMNIST/raw" in remedy
         with pytest.raises(InputError) as caught:
             load_dataset("mnist", tmp_path)
         assert "apt" not in caught.value.cause
 
     def test_root_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "data").write_text("a file where a folder should be")
-        with pytest.raises(InputError, match=r"\(2\) cannot write to .*data/MNIST/raw") as caught:
+        with refused("(2)", "data/MNIST/raw"):
             load_dataset("mnist", tmp_path / "data")
-        assert "put train-images" in caught.value.remedy
 
     def test_importing_is_cheap(self) -> None:
         """torchvision takes longer to import than the data to load; most runs need none of it."""
@@ -650,16 +565,8 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(load.load_dataset("mnist", Path({str(tmp_path / "data")!r})).source)
 """
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", code],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(3)
-        ]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes) for _ in range(3)]
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -669,17 +576,13 @@ print(load.load_dataset("mnist", Path({str(tmp_path / "data")!r})).source)
             process.stdin.flush()
         answers = [process.communicate(timeout=60)[0] for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0]
-        assert sorted(answer.split(",")[0] for answer in answers) == [
-            "fetched by another process",
-            "fetched by another process",
-            "torchvision's download",
-        ]
+        assert sorted("another process" in answer for answer in answers) == [False, True, True]
         assert (tmp_path / "calls").read_text() == "x"
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there is no dpkg-deb here")
 class TestApt:
-    """Source 4 with a stand-in for apt-get that hands out a small package made here; dpkg-deb is the real one."""
+    """Source 4 with a replacement for apt-get that delivers a small package made here; dpkg-deb is the real one."""
 
     @pytest.fixture
     def apt(
@@ -709,7 +612,7 @@ class TestApt:
         self, apt: Path, files: dict[str, bytes], tmp_path: Path
     ) -> None:
         root = tmp_path / "a folder"
-        assert_small(dataset := load_dataset("fashion_mnist", root), files)
+        assert files_of(dataset := load_dataset("fashion_mnist", root)) == files
         folder = root / "FashionMNIST" / "raw"
         assert dataset.source == f"Debian's package dataset-fashion-mnist fetched with apt, files in {folder}"
         assert {path.name for path in folder.iterdir()} - {".fetch.lock"} == set(STEMS)
