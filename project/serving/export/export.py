@@ -17,12 +17,13 @@ from project.data.normalization import Normalization
 from project.data.settings import SplitName
 from project.errors import InputError, RunError
 from project.runs.parser import COMMON_TRAINER_SETTINGS
-from project.runs.saving.files import finite, part_of, read_json, read_yaml, replace_durably
+from project.runs.saving.files import part_of, read_json, read_yaml, replace_durably
 from project.serving.evaluation import scored_metrics
 from project.serving.export import FormatName, PrecisionName
 from project.serving.export.model_card import Check, model_card
 from project.serving.packages import require
 from project.serving.restore import RestoredRun
+from project.settings import finite
 from project.task import DataSpec, probabilities
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
