@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from project.data.settings import DataSettings
-from project.data.sources.load import load_dataset
 from project.diagnosis.before_training import Diagnosis, diagnose
 from project.diagnosis.judgement.data import DataSummary, judge_data, summarise_data
 from project.diagnosis.judgement.findings import Finding, combined_remedy
@@ -427,36 +426,3 @@ def test_auto_is_no_remedy_where_it_would_change_nothing() -> None:
         assert "model.init" not in usual_init(settings(activation=activation, init=row.init))
         assert usual_init(settings(activation=activation, init="orthogonal"))["model.init"] == "auto"
     assert usual_init({"model.init": "kaiming_normal"}) == {"model.init": "auto"}
-
-
-@pytest.mark.slow
-def test_the_remedy_for_twenty_sigmoid_layers_trains(real_data: Path) -> None:
-    """With the flags of the remedy, beside the defaults, it reaches 0.85 on FashionMNIST in three epochs."""
-    data = load_dataset("fashion_mnist", real_data)
-    x, y = data.train.images.flatten(1).float(), data.train.labels.long()
-    x = (x - x.mean()) / x.std()
-    x, y, held_x, held_y = x[:55000], y[:55000], x[55000:], y[55000:]
-    model = USUAL | SIGMOID | {"dropout": 0.2}
-    torch.manual_seed(0)
-    sick = MLP(784, 10, **model)
-    known = settings(**model, learning_rate=0.004)
-    findings = diagnose(sick, held_x[:512], held_y[:512], F.cross_entropy, known, CHANCE).findings
-    assert findings[0].code == "vanishing_gradient"
-    for flag in combined_remedy(findings):
-        name, value = flag.removeprefix("--model.").split()
-        model[name] = float(value) if name == "dropout" else value
-    mlp = MLP(784, 10, **model)
-    optimizer = torch.optim.AdamW(mlp.parameters(), 0.004, weight_decay=0.05)
-    steps = 3 * (len(x) // 256)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.004, total_steps=steps, cycle_momentum=False)
-    for step in range(steps):
-        if step % (steps // 3) == 0:
-            order = torch.randperm(len(x))
-        batch = order[(step % (steps // 3)) * 256 :][:256]
-        optimizer.zero_grad()
-        F.cross_entropy(mlp(x[batch]), y[batch]).backward()
-        optimizer.step()
-        schedule.step()
-    mlp.eval()
-    with torch.no_grad():
-        assert (mlp(held_x).argmax(1) == held_y).float().mean().item() >= 0.85
