@@ -139,11 +139,9 @@ def test_history_survives_a_checkpoint_as_plain_data(idx_folder: Path, tmp_path:
 def test_vanishing_gradients_are_found_at_the_end(idx_folder: Path, tmp_path: Path) -> None:
     sick = {"activation": "sigmoid", "depth": 10, "norm": "none", "dropout": 0.0}
     run = build(idx_folder, tmp_path / "sick", model=sick).fit()
-    found = {finding.code: finding for finding in run.diagnostics.findings}
-    assert found["vanishing_gradient"].severity == "severe"
+    assert ("vanishing_gradient", "severe") in {(f.code, f.severity) for f in run.diagnostics.findings}
     assert run.diagnostics.findings[0].severity == "severe"
-    ratio = scalars_of(run, "diagnostics/gradient_ratio")
-    assert max(ratio.values()) < 1e-3
+    assert max(scalars_of(run, "diagnostics/gradient_ratio").values()) < 1e-3
     healthy = build(idx_folder, tmp_path / "healthy").fit()
     assert "vanishing_gradient" not in {finding.code for finding in healthy.diagnostics.findings}
 
@@ -154,11 +152,9 @@ def test_data_are_judged_by_all_labels(tmp_path: Path) -> None:
     labels = np.zeros(200, dtype=np.uint8)
     labels[7] = 1
     write_idx(folder / "train-labels-idx1-ubyte", labels)
-    data = {"num_validation": 20}
-    codes = {f.code for f in build(folder, tmp_path / "run", data=data, max_epochs=1).fit().diagnostics.findings}
-    assert "class_imbalance" in codes
-    assert "missing_class" not in codes
-    assert "constant_features" not in codes
+    run = build(folder, tmp_path / "run", data={"num_validation": 20}, max_epochs=1).fit()
+    about_data = {"class_imbalance", "missing_class", "constant_features"}
+    assert about_data & {finding.code for finding in run.diagnostics.findings} == {"class_imbalance"}
 
 
 @pytest.mark.filterwarnings("ignore:Total length of `list`")
@@ -192,10 +188,9 @@ def test_softmax_regression_has_an_output_layer_alone(idx_folder: Path, tmp_path
     assert "diagnostics/gradient_ratio" not in run.events().Tags()["scalars"]
 
 
-@pytest.mark.parametrize("value", [0, -5])
-def test_every_n_steps_must_be_positive(value: int) -> None:
-    with pytest.raises(InputError, match="every_n_steps"):
-        DiagnosticsSettings(every_n_steps=value)
+def test_every_n_steps_must_be_positive() -> None:
+    with pytest.raises(InputError):
+        DiagnosticsSettings(every_n_steps=0)
 
 
 @given(num=st.integers(0, 5000), most=st.integers(1, 600))
@@ -256,6 +251,4 @@ def test_two_processes_see_what_one_sees(idx_folder: Path, tmp_path: Path) -> No
     assert seen[1].keys() == seen[2].keys()
     assert [step for step, _ in seen[2]["layer_gradient_norm/hidden_1"]] == [0, 4, 5, 8, 11]
     for tag, values in seen[1].items():
-        for one, other in zip(values, seen[2][tag], strict=True):
-            assert one[0] == other[0]
-            assert other[1] == pytest.approx(one[1], rel=1e-3, abs=1e-5), tag
+        assert np.array(seen[2][tag]) == pytest.approx(np.array(values), rel=1e-3, abs=1e-5), tag

@@ -59,19 +59,22 @@ def test_probe_agrees_with_the_same_network_written_out() -> None:
     assert measured.input_second_moment == pytest.approx(float((x.numpy() ** 2).mean()), rel=1e-5)
     assert [layer.name for layer in measured.hidden] == ["hidden 1", "hidden 2", "hidden 3"]
     for layer, block, pre, post in zip(measured.hidden, mlp.hidden, z, a, strict=True):
-        assert (layer.n_out, layer.n_in) == tuple(block.linear.weight.shape)
-        values = pre.detach().double().numpy()
-        assert layer.pre_activation_mean == pytest.approx(values.mean(), abs=1e-5)
-        assert layer.pre_activation_sd == pytest.approx(values.std(ddof=1), rel=1e-5)
-        assert layer.pre_activation_percentiles == pytest.approx(np.percentile(values, PERCENTILES), abs=1e-5)
-        assert layer.activation_sd == pytest.approx(post.detach().numpy().std(ddof=1), rel=1e-4)
-        assert layer.activation_percentiles == pytest.approx(np.percentile(post.detach(), PERCENTILES), abs=1e-5)
-        assert layer.saturated_fraction == pytest.approx(
-            (1 - post.detach() ** 2 < 0.05).float().mean().item(), abs=1e-3
-        )
-        assert layer.weight_norm == pytest.approx(block.linear.weight.detach().norm().item(), rel=1e-5)
-        assert layer.weight_gradient_norm == pytest.approx(block.linear.weight.grad.norm().item(), rel=1e-4)
-        assert layer.bias_gradient_norm == pytest.approx(block.linear.bias.grad.norm().item(), rel=1e-4)
+        weight, bias = block.linear.weight, block.linear.bias
+        assert (layer.n_out, layer.n_in) == tuple(weight.shape)
+        values, outputs = pre.detach().double().numpy(), post.detach().numpy()
+        expected = {
+            "pre_activation_mean": values.mean(),
+            "pre_activation_sd": values.std(ddof=1),
+            "pre_activation_percentiles": np.percentile(values, PERCENTILES),
+            "activation_sd": outputs.std(ddof=1),
+            "activation_percentiles": np.percentile(outputs, PERCENTILES),
+            "weight_norm": weight.detach().norm().item(),
+            "weight_gradient_norm": weight.grad.norm().item(),
+            "bias_gradient_norm": bias.grad.norm().item(),
+        }
+        for name, number in expected.items():
+            assert getattr(layer, name) == pytest.approx(number, rel=1e-4, abs=1e-5), name
+        assert layer.saturated_fraction == pytest.approx((1 - outputs**2 < 0.05).mean(), abs=1e-3)
     assert measured.output.name == "output"
     assert measured.output.activation_sd == pytest.approx(logits.detach().std().item(), rel=1e-5)
     assert measured.output.bias_gradient_norm == pytest.approx(mlp.output.bias.grad.norm().item(), rel=1e-4)
@@ -164,15 +167,10 @@ def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_shallow_networks_have_no_gradient_ratio(depth: int) -> None:
-    measured = probe_of(depth=depth, width=8)
-    assert len(measured.hidden) == depth
-    assert measured.gradient_ratio is None
-
-
-def test_effective_rank_can_be_left_out() -> None:
-    measured = probe_of(with_effective_rank=False)
-    assert [layer.effective_rank for layer in measured.layers] == [None] * 4
+def test_shallow_networks_have_no_gradient_ratio_and_effective_rank_can_be_left_out(depth: int) -> None:
+    measured = probe_of(depth=depth, width=8, with_effective_rank=False)
+    assert (len(measured.hidden), measured.gradient_ratio) == (depth, None)
+    assert {layer.effective_rank for layer in measured.layers} == {None}
 
 
 def test_probe_refuses_a_single_example() -> None:

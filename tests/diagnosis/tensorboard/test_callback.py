@@ -20,6 +20,7 @@ from tensorboard.util import tensor_util
 from torch.utils.tensorboard import SummaryWriter
 
 from project.data.augmentation import Batch
+from project.diagnosis.probe import linear_layers
 from project.diagnosis.tensorboard import pictures, tabs
 
 
@@ -42,11 +43,6 @@ def contrast_of(events: EventAccumulator, picture: str) -> float:
     """Standard deviation of a picture's values: a blank one has none."""
     encoded = events.Images(f"pictures/{picture}")[-1].encoded_image_string
     return float(np.asarray(Image.open(BytesIO(encoded)).convert("RGB")).std())
-
-
-def linears_of(run: Run) -> dict[str, torch.nn.Linear]:
-    hidden = [layer.linear for layer in run.module.mlp.hidden]
-    return dict(zip(("hidden_1", "hidden_2", "output"), [*hidden, run.module.mlp.output], strict=True))
 
 
 def hparams_of(events: EventAccumulator) -> tuple[dict[str, Any], Any]:
@@ -84,7 +80,7 @@ def test_every_chart_of_the_layout_finds_its_scalars(events: EventAccumulator) -
 
 
 def test_histograms_hold_every_value(run: Run, events: EventAccumulator) -> None:
-    for name, linear in linears_of(run).items():
+    for name, linear in zip(("hidden_1", "hidden_2", "output"), linear_layers(run.module.mlp), strict=True):
         for kind in ("weights", "gradients"):
             found = events.Histograms(f"{kind}/{name}")
             assert [event.step for event in found] == [5, 11]
