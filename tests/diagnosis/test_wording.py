@@ -59,11 +59,8 @@ def test_sentences_hold_their_numbers() -> None:
 
 
 def test_captions_of_mistakes() -> None:
-    captions = []
-    for target in (0, 1):
-        figure = mistakes_figure(
-            torch.zeros(1, 2, 2), torch.tensor([[0.9, 0.1]]), torch.tensor([target]), ("Coat", "Bag")
-        )
-        captions.append([text.get_text() for text in figure.axes[0].texts])
+    images, shares, targets = torch.zeros(1, 2, 2), torch.tensor([[0.9, 0.1]]), (torch.tensor([0]), torch.tensor([1]))
+    figures = [mistakes_figure(images, shares, target, ("Coat", "Bag")) for target in targets]
+    captions = [[text.get_text() for text in figure.axes[0].texts] for figure in figures]
     title = "The 1 surest of 1 mistakes among 1 test pictures\nabove the truth, below what the network says"
     assert captions == [["No mistake among 1 test pictures"], [title, "Bag\nsays Coat, 90%"]]

@@ -113,14 +113,11 @@ def test_graph_is_whole_and_holds_every_parameter(run: Run, events: EventAccumul
     graph: GraphDef = events.Graph()
     nodes = {node.name: node for node in graph.node}
     assert len(nodes) == len(graph.node)
-    for node in graph.node:
-        assert set(node.input) <= nodes.keys(), node.name
-    sizes = [
-        np.prod([dimension.size for dimension in node.attr["_output_shapes"].list.shape[0].dim])
-        for node in graph.node
-        if node.op == "Parameter"
-    ]
-    assert sum(sizes) == sum(parameter.numel() for parameter in run.module.mlp.parameters())
+    assert all(set(node.input) <= nodes.keys() for node in graph.node)
+    shapes = [node.attr["_output_shapes"].list.shape[0].dim for node in graph.node if node.op == "Parameter"]
+    assert sum(np.prod([dimension.size for dimension in shape]) for shape in shapes) == sum(
+        parameter.numel() for parameter in run.module.mlp.parameters()
+    )
     # every node but the inputs can be reached from the loss
     reached, open_nodes = set(), ["loss"]
     while open_nodes:
