@@ -35,8 +35,7 @@ def events(run: Run) -> EventAccumulator:
 
 
 def text_of(events: EventAccumulator, tag: str) -> str:
-    (event,) = events.Tensors(f"{tag}/text_summary")
-    return str(tensor_util.make_ndarray(event.tensor_proto)[0].decode())
+    return str(tensor_util.make_ndarray(events.Tensors(f"{tag}/text_summary")[-1].tensor_proto)[0].decode())
 
 
 def contrast_of(events: EventAccumulator, picture: str) -> float:
@@ -115,9 +114,8 @@ def test_graph_is_whole_and_holds_every_parameter(run: Run, events: EventAccumul
     assert len(nodes) == len(graph.node)
     assert all(set(node.input) <= nodes.keys() for node in graph.node)
     shapes = [node.attr["_output_shapes"].list.shape[0].dim for node in graph.node if node.op == "Parameter"]
-    assert sum(np.prod([dimension.size for dimension in shape]) for shape in shapes) == sum(
-        parameter.numel() for parameter in run.module.mlp.parameters()
-    )
+    sizes = [np.prod([dimension.size for dimension in shape]) for shape in shapes]
+    assert sum(sizes) == sum(parameter.numel() for parameter in run.module.mlp.parameters())
     # every node but the inputs can be reached from the loss
     reached, open_nodes = set(), ["loss"]
     while open_nodes:
