@@ -1,6 +1,7 @@
 """Settings as plain data: nested by section, or flat by their flags' names."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -69,3 +70,12 @@ def nest(settings: Settings) -> dict[str, Any]:
 def settings_yaml(settings: Settings) -> str:
     """Settings as YAML that `train.py --config` accepts."""
     return str(yaml.safe_dump(nest(settings), sort_keys=False))
+
+
+def finite(value: Any) -> Any:
+    """Copy nested plain data, with None in the place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

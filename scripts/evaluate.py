@@ -20,10 +20,10 @@ def main() -> None:
     # imported late: help and refusals do not wait for torch
     from rich.console import Console
 
-    from project.runs.saving.files import finite
     from project.runs.tables import class_table, confusion_table, results_table
     from project.serving.evaluation import evaluate
     from project.serving.restore import restore
+    from project.settings import finite
 
     run = restore(arguments.run, arguments.data_root)
     metrics = evaluate(run, arguments.split, arguments.accelerator)

@@ -1,5 +1,6 @@
 """The examples that every probe of a run looks at."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,34 +11,33 @@ from torch import Tensor, nn
 from project.data.augmentation import Batch, rotate
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import EvaluationLoader
-from project.diagnosis.theory import initial_loss
 from project.network.losses import LOSSES
 from project.task import DataSpec
 from project.training.module import ImageModule
 
-PROBE_EXAMPLES = 256
+MAX_PROBE_EXAMPLES = 256
 """Validation examples that every probe looks at: the same ones each time."""
 
 
 def layer_tags(num_hidden: int) -> list[str]:
-    """The layers' names as TensorBoard sorts them rightly: hidden_01, …, output."""
+    """The layers' names, which TensorBoard sorts in the layers' order: hidden_01, …, output."""
     digits = len(str(num_hidden))
     return [*(f"hidden_{number:0{digits}}" for number in range(1, num_hidden + 1)), "output"]
 
 
-def spread(num: int, most: int) -> Tensor:
-    """At most `most` positions spread evenly over `num`, int64: a split may be sorted by class."""
-    chosen = min(num, most)
+def spread(num: int, maximum: int) -> Tensor:
+    """At most `maximum` positions spread evenly over `num`, int64: a split may be sorted by class."""
+    chosen = min(num, maximum)
     return torch.arange(chosen) * num // max(chosen, 1)
 
 
-def spread_examples(loader: EvaluationLoader, most: int) -> tuple[Tensor, Batch]:
-    """At most `most` examples spread evenly over a split: their positions in it, (n,), and the examples."""
-    positions = spread(len(loader.indices), most)
+def spread_examples(loader: EvaluationLoader, maximum: int) -> Batch:
+    """At most `maximum` examples spread evenly over a split."""
+    positions = spread(len(loader.indices), maximum)
     images = loader.images[loader.indices[positions].to(loader.images.device)]
     if loader.degrees is not None:
         images = rotate(images, loader.degrees[positions].to(images.device))
-    return positions, Batch(images, loader.targets[positions.to(loader.targets.device)])
+    return Batch(images, loader.targets[positions.to(loader.targets.device)])
 
 
 def probe_examples(module: ImageModule, datamodule: ImageDataModule) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def probe_examples(module: ImageModule, datamodule: ImageDataModule) -> tuple[Te
         Normalized inputs, (n, features), and targets as the loss expects them, (n,), on the data's device.
     """
     loader = datamodule.evaluation_loader("validation" if datamodule.settings.num_validation else "train")
-    batch = spread_examples(loader, PROBE_EXAMPLES)[1]
+    batch = spread_examples(loader, MAX_PROBE_EXAMPLES)
     with torch.no_grad():
         inputs = module.normalization(batch.images)
     if module.task == "regression":
@@ -57,7 +57,7 @@ def probe_examples(module: ImageModule, datamodule: ImageDataModule) -> tuple[Te
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; then the mode that was before."""
+    """Evaluation mode without gradients; afterwards the mode is as before."""
     was_training = module.training
     module.eval()
     try:
@@ -68,12 +68,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def chance_loss(settings: Mapping[str, Any], spec: DataSpec) -> float | None:
-    """Loss of uniform guesses, where the loss trains class probabilities; else None.
+    """Loss of uniform guesses, log(classes), where the loss trains class probabilities; else None.
 
     Args:
-        settings: By their flags' names; `model.loss` is looked at.
-        spec: Of the data.
+        settings: The run's settings by their flags' names, of which `model.loss` counts.
+        spec: What the data are.
     """
     loss = LOSSES.get(settings.get("model.loss", ""))
     known = loss is not None and spec.task in loss.probabilities
-    return initial_loss(len(spec.class_names)) if known else None
+    return math.log(len(spec.class_names)) if known else None

@@ -33,7 +33,7 @@ class Observers:
     """What looks inside a run while it trains.
 
     Args:
-        callbacks: For the Trainer.
+        callbacks: The callbacks that the Trainer gets.
         diagnostics: The one among them that probes and judges.
     """
 
@@ -42,14 +42,14 @@ class Observers:
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """The judgement after the training, the severest finding first, as plain data."""
+        """The judgement after the training, the most severe finding first, as plain data."""
         return [asdict(finding) for finding in self.diagnostics.findings]
 
     def verdict(self, metrics: Mapping[str, Any]) -> str:
         """What happened, in a sentence or two.
 
         Args:
-            metrics: As in metrics.json.
+            metrics: What metrics.json holds.
         """
         from project.diagnosis.judgement.findings import verdict
 
@@ -60,10 +60,10 @@ def build_observers(settings: Mapping[str, Any], every_n_steps: int) -> Observer
     """Make the callbacks that probe the network, judge the training and fill TensorBoard's tabs.
 
     Args:
-        settings: All settings of the run by their flags' names, such as `model.activation`.
-        every_n_steps: Optimizer steps from one probe to the next.
+        settings: The run's settings by their flags' names, such as `model.activation`.
+        every_n_steps: How many optimizer steps lie between two probes.
     """
-    # imported late: whoever only needs the settings does not wait for Lightning
+    # imported late: code that only needs the settings does not wait for Lightning
     from project.diagnosis.monitor import DiagnosticsCallback
     from project.diagnosis.tensorboard.callback import TensorBoardCallback
 

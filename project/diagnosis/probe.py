@@ -1,8 +1,8 @@
 """What a network looks like inside: signals, gradients, saturated and dead units, layer by layer.
 
 `probe(mlp, inputs, targets, loss_fn)` runs one forward and one backward pass and returns plain numbers. It leaves the
-network as it found it. `project.diagnosis.theory` predicts the same numbers, and `project.diagnosis.judgement` puts
-both into words.
+network as it found it. `project.diagnosis.theory` predicts the same numbers, and `project.diagnosis.judgement` turns
+both into findings.
 """
 
 import math
@@ -15,77 +15,59 @@ import torch
 from torch import Tensor, nn
 
 from project.network.mlp import MLP, HiddenLayer
+from project.settings import finite
 
 PERCENTILES = (5, 25, 50, 75, 95)
 """Which percentiles of pre-activations and activations a probe reports."""
-_PERCENTILE_SAMPLE = 8192  # sorting every value would cost more than the forward and the backward pass together
+PERCENTILE_VALUES = 8192
+"""Percentiles are taken from this many values, or up to twice as many: sorting all of them would cost more than the
+forward and the backward pass together."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerProbe:
-    """One layer's numbers on the probe examples; a number that is not defined is None.
+    """One layer's numbers on the probe examples.
 
-    For the output layer the pre-activation and the activation are both the logits, and no unit counts as saturated,
-    dead or identical.
-
-    Attributes:
-        name: `hidden 1`, …, or `output`.
-        n_in: Inputs of the layer.
-        n_out: Units of the layer.
-        pre_activation_mean: Mean over examples and units of what enters the activation (after the norm, if any).
-        pre_activation_sd: Standard deviation over examples and units.
-        pre_activation_percentiles: At `PERCENTILES`, from a sample of at most 8,192 values spread evenly.
-        activation_mean: Mean over examples and units of what leaves the activation.
-        activation_sd: Standard deviation over examples and units.
-        activation_percentiles: As for the pre-activations.
-        saturated_fraction: Share of (example, unit) pairs that are saturated, see `saturated_fraction`.
-        dead_fraction: Share of units that are silent on every example, see `dead_unit_fraction`.
-        identical_unit_fraction: Share of units with the same weights in and out as the first, see there.
-        weight_norm: Frobenius norm of the weight matrix.
-        weight_gradient_norm: Frobenius norm of the loss's gradient with respect to the weight matrix.
-        bias_gradient_norm: Euclidean norm of the loss's gradient with respect to the bias.
-        pre_activation_gradient_norm: Root mean square over examples of the norm of one example's loss gradient with
-            respect to its pre-activations. It does not depend on the number of examples, nor, in a wide network, on
-            the layer's width, which makes it comparable between layers.
-        effective_rank: Of the activations, see `effective_rank`; None where the probe was not asked for it.
+    Means and standard deviations are over examples and units; norms of matrices are Frobenius norms. For the output
+    layer the pre-activation and the activation are both the logits, and no unit counts as saturated, dead or identical.
+    The pre-activation gradient norm is the root mean square over examples of the norm of one example's loss gradient
+    with respect to its pre-activations. It does not depend on the number of examples, nor, in a wide network, on the
+    layer's width, which makes it comparable between layers.
     """
 
-    name: str
+    name: str  # `hidden 1`, …, or `output`
     n_in: int
     n_out: int
-    pre_activation_mean: float
+    pre_activation_mean: float  # of what enters the activation (after the norm, if any)
     pre_activation_sd: float
-    pre_activation_percentiles: list[float]
-    activation_mean: float
+    pre_activation_percentiles: list[float]  # at `PERCENTILES`
+    activation_mean: float  # of what leaves the activation
     activation_sd: float
     activation_percentiles: list[float]
-    saturated_fraction: float
-    dead_fraction: float
-    identical_unit_fraction: float
+    saturated_fraction: float = 0.0  # this share and the next two are those of the functions with their names
+    dead_fraction: float = 0.0
+    identical_unit_fraction: float = 0.0
     weight_norm: float
-    weight_gradient_norm: float
+    weight_gradient_norm: float  # of the loss's gradient with respect to the weight matrix
     bias_gradient_norm: float
     pre_activation_gradient_norm: float
-    effective_rank: float | None
+    effective_rank: float | None = None  # of the activations; None where the probe did not compute it
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A whole network's numbers on one fixed batch.
-
-    Attributes:
-        loss: The loss on the probe examples.
-        num_examples: How many there were.
-        input_second_moment: Mean square of the input features, where the theory starts.
-        hidden: The hidden layers in order; empty for softmax (logistic, linear) regression.
-        output: The output layer.
-    """
+    """A whole network's numbers on one fixed batch."""
 
     loss: float
     num_examples: int
-    input_second_moment: float
-    hidden: list[LayerProbe]
+    input_second_moment: float  # mean square of the input features, where the theory starts
+    hidden: list[LayerProbe]  # in order; empty for softmax (logistic, linear) regression
     output: LayerProbe
+
+    @property
+    def layers(self) -> list[LayerProbe]:
+        """All layers in order, the output layer last."""
+        return [*self.hidden, self.output]
 
     @property
     def gradient_ratio(self) -> float | None:
@@ -96,21 +78,12 @@ class Probe:
         """
         if len(self.hidden) < 2:
             return None
-        first = self.hidden[0].pre_activation_gradient_norm
-        last = self.hidden[-1].pre_activation_gradient_norm
+        first, last = (self.hidden[i].pre_activation_gradient_norm for i in (0, -1))
         return first / last if last > 0 and math.isfinite(first) and math.isfinite(last) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and None, fit for JSON: a number that is not finite becomes None."""
-        return cast(dict[str, Any], _finite(asdict(self) | {"gradient_ratio": self.gradient_ratio}))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return cast(dict[str, Any], finite(asdict(self) | {"gradient_ratio": self.gradient_ratio}))
 
 
 def probe(
@@ -119,27 +92,22 @@ def probe(
     targets: Tensor,
     loss_fn: Callable[[Tensor, Tensor], Tensor],
     *,
-    batch_statistics: bool = True,
     with_effective_rank: bool = True,
 ) -> Probe:
     """Look inside a network with one forward and one backward pass, and leave it as it was.
 
-    Dropout is off. Parameters, their `.grad`, buffers, training flags and random state are left untouched, hooks live
-    only as long as the call, and the surrounding autocast, no_grad or inference mode makes no difference. The host
-    waits for the device once, and with effective ranks once more per layer, since their eigenvalues are checked.
-
-    With several processes no reduction is needed: the weights are identical, so every rank that probes the same fixed
-    batch gets the same numbers, and only rank 0 needs to probe at all.
+    Dropout is off, and batch norm uses the statistics of the probe examples, as in training: before training its
+    running ones are still 0 and 1 and say nothing, and only so do gradients flow as they do in training. Parameters,
+    their `.grad`, buffers, training flags and random state are left untouched, hooks live only as long as the call, and
+    the surrounding autocast, no_grad or inference mode makes no difference. The host waits for the device once, and
+    with effective ranks once more per layer, since their eigenvalues are checked.
 
     Args:
-        mlp: The network, not wrapped in DDP.
-        inputs: Normalized examples, (examples, …), on the network's device; from the validation split, and always the
-            same ones, so that probes can be compared.
+        mlp: The network, which must not be wrapped in DDP.
+        inputs: The normalized examples, (examples, …), on the network's device. They come from the validation split
+            and are always the same, so that probes can be compared.
         targets: What `loss_fn` expects beside the logits, (examples, …).
-        loss_fn: (logits, targets) → scalar, the mean over examples.
-        batch_statistics: Whether batch norm uses the probe examples' statistics, as training does, or its running
-            ones, as evaluation does. Before training the running ones are still 0 and 1 and say nothing; and only the
-            first way do gradients flow as they do in training.
+        loss_fn: The function from (logits, targets) to a scalar, the mean over examples.
         with_effective_rank: Whether to compute effective ranks, by far the most expensive number for wide layers.
 
     Raises:
@@ -148,17 +116,16 @@ def probe(
     if len(inputs) < 2:
         raise ValueError(f"a probe needs at least 2 examples, but got {len(inputs)}")
     blocks = [cast(HiddenLayer, block) for block in mlp.hidden]
-    pre_activations: list[Tensor] = []
-    activations: list[Tensor] = []
+    linears = linear_layers(mlp)
+    signals: list[tuple[Tensor, Tensor]] = []  # each layer's pre-activations and activations
 
     def capture(_: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-        pre_activations.append(args[0])
-        activations.append(output)
+        signals.append((args[0], output))
 
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
-        x = inputs.clone() if inputs.is_inference() else inputs.detach()
-        y = targets.clone() if targets.is_inference() else targets.detach()
-        with _evaluating(mlp, batch_statistics):
+        # tensors from inference mode cannot take part in a backward pass
+        x, y = (tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in (inputs, targets))
+        with _evaluating_by_batch(mlp):
             handles = [block.activation.register_forward_hook(capture) for block in blocks]
             try:
                 # not mlp(x): a network that was compiled in place would be compiled again, hooks and all
@@ -166,41 +133,40 @@ def probe(
             finally:
                 for handle in handles:
                     handle.remove()
+            signals.append((logits, logits))
             loss = loss_fn(logits, y)
-            linears = [*(block.linear for block in blocks), mlp.output]
-            signals = [*pre_activations, logits]
-            parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
-            gradients = torch.autograd.grad(loss, [*signals, *parameters])
+            sources = ([z for z, _ in signals], [linear.weight for linear in linears], [each.bias for each in linears])
+            gradients = torch.autograd.grad(loss, [tensor for group in sources for tensor in group])
 
-        num_layers = len(linears)
-        layer_gradients = zip(gradients, gradients[num_layers::2], gradients[num_layers + 1 :: 2], strict=False)
+        num = len(linears)
+        measured: list[dict[str, Tensor]] = [{"loss": loss, "input_second_moment": x.float().square().mean()}]
         with torch.no_grad():
-            measured: list[dict[str, Tensor]] = [{"loss": loss, "input_second_moment": x.float().square().mean()}]
-            for i, (z_gradient, weight_gradient, bias_gradient) in enumerate(layer_gradients):
-                z, a = signals[i], (activations[i] if i < len(blocks) else logits)
-                zero = loss.new_zeros(())
+            for i, (z, a) in enumerate(signals):
                 layer = _signal_numbers("pre_activation", z) | _signal_numbers("activation", a)
                 if i < len(blocks):
                     layer["saturated_fraction"] = saturated_fraction(z, blocks[i].activation_row.saturation)
                     layer["dead_fraction"] = dead_unit_fraction(a)
                     layer["identical_unit_fraction"] = identical_unit_fraction(linears[i].weight, linears[i + 1].weight)
-                else:
-                    layer |= dict.fromkeys(("saturated_fraction", "dead_fraction", "identical_unit_fraction"), zero)
                 layer["weight_norm"] = norm(linears[i].weight)
-                layer["weight_gradient_norm"] = norm(weight_gradient)
-                layer["bias_gradient_norm"] = norm(bias_gradient)
+                layer["weight_gradient_norm"] = norm(gradients[num + i])
+                layer["bias_gradient_norm"] = norm(gradients[2 * num + i])
                 # the loss is a mean: one example's own gradient is `examples` times its row
-                layer["pre_activation_gradient_norm"] = norm(z_gradient) * math.sqrt(len(z))
+                layer["pre_activation_gradient_norm"] = norm(gradients[i]) * math.sqrt(len(z))
                 if with_effective_rank:
                     layer["effective_rank"] = effective_rank(a)
                 measured.append(layer)
     whole, *layers = _to_host(measured)
-    names = [*(f"hidden {i}" for i in range(1, num_layers)), "output"]
-    probes = [
-        LayerProbe(name, linear.in_features, linear.out_features, **{"effective_rank": None} | numbers)
+    names = [*(f"hidden {i}" for i in range(1, num)), "output"]
+    *hidden, output = (
+        LayerProbe(name=name, n_in=linear.in_features, n_out=linear.out_features, **numbers)
         for name, linear, numbers in zip(names, linears, layers, strict=True)
-    ]
-    return Probe(**whole, num_examples=len(inputs), hidden=probes[:-1], output=probes[-1])
+    )
+    return Probe(**whole, num_examples=len(inputs), hidden=hidden, output=output)
+
+
+def linear_layers(mlp: MLP) -> list[nn.Linear]:
+    """The linear maps of all layers in order, the output layer last."""
+    return [*(cast(HiddenLayer, block).linear for block in mlp.hidden), mlp.output]
 
 
 def _signal_numbers(name: str, values: Tensor) -> dict[str, Tensor]:
@@ -212,29 +178,23 @@ def _signal_numbers(name: str, values: Tensor) -> dict[str, Tensor]:
 
 def _to_host(measured: list[dict[str, Tensor]]) -> list[dict[str, Any]]:
     """The same dicts with numbers and lists for tensors; the host waits for the device once for all of them."""
-    numbers = torch.cat([t.reshape(-1).float() for group in measured for t in group.values()]).tolist()
-    position, groups = 0, []
-    for group in measured:
-        values: dict[str, Any] = {}
-        for name, tensor in group.items():
-            part = numbers[position : position + tensor.numel()]
-            values[name] = part if tensor.dim() else part[0]
-            position += tensor.numel()
-        groups.append(values)
-    return groups
+    numbers = iter(torch.cat([t.reshape(-1).float() for group in measured for t in group.values()]).tolist())
+    return [
+        {name: [next(numbers) for _ in range(len(t))] if t.dim() else next(numbers) for name, t in group.items()}
+        for group in measured
+    ]
 
 
 @contextmanager
-def _evaluating(mlp: nn.Module, batch_statistics: bool) -> Iterator[None]:
-    """Evaluation mode, with batch norm on the batch's own statistics if asked; every flag is put back."""
+def _evaluating_by_batch(mlp: nn.Module) -> Iterator[None]:
+    """Evaluation mode, but with batch norm on the batch's own statistics; every flag is put back."""
     training = [(module, module.training) for module in mlp.modules()]
     tracking = [(m, m.track_running_stats) for m in mlp.modules() if isinstance(m, nn.BatchNorm1d)]
     try:
         mlp.eval()
-        if batch_statistics:
-            for batch_norm, _ in tracking:
-                batch_norm.training = True
-                batch_norm.track_running_stats = False  # so that the running statistics are neither used nor updated
+        for batch_norm, _ in tracking:
+            batch_norm.training = True
+            batch_norm.track_running_stats = False  # so that the running statistics are neither used nor updated
         yield
     finally:
         for module, flag in training:
@@ -244,14 +204,11 @@ def _evaluating(mlp: nn.Module, batch_statistics: bool) -> Iterator[None]:
 
 
 def saturated_fraction(pre_activations: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    """Share of pre-activations outside the bounds of their activation.
+    """Share of pre-activations outside the bounds of their activation, a scalar in [0, 1].
 
     Args:
         pre_activations: What enters one layer's activation, (examples, units).
-        bounds: Lower and upper bound, from `Activation.saturation`; None where it does not saturate.
-
-    Returns:
-        Scalar in [0, 1].
+        bounds: The lower and the upper bound that `Activation.saturation` names; None where it does not saturate.
     """
     if bounds is None:
         return pre_activations.new_zeros(())
@@ -259,37 +216,25 @@ def saturated_fraction(pre_activations: Tensor, bounds: tuple[float, float] | No
     return ((pre_activations < low) | (pre_activations > high)).float().mean()
 
 
-def dead_unit_fraction(activations: Tensor, tolerance: float = 0.0) -> Tensor:
-    """Share of hidden units that are silent on every example.
+def dead_unit_fraction(activations: Tensor) -> Tensor:
+    """Share of hidden units that are silent, which is exactly 0, on every example, a scalar in [0, 1].
 
     Args:
-        activations: One layer's outputs after its non-linearity, (examples, units).
-        tolerance: Largest absolute activation that still counts as silent.
-
-    Returns:
-        Scalar in [0, 1].
-
-    Raises:
-        ValueError: If there are no examples, where silence would hold vacuously.
+        activations: What leaves one layer's activation, (examples, units), for at least one example.
 
     Source: Lu et al. 2019, "Dying ReLU and Initialization", arXiv:1903.06733.
     """
-    if len(activations) == 0:
-        raise ValueError("no examples: every unit would count as silent")
-    return (activations.abs().amax(dim=0) <= tolerance).float().mean()
+    return (activations.abs().amax(dim=0) == 0).float().mean()
 
 
 def identical_unit_fraction(incoming: Tensor, outgoing: Tensor) -> Tensor:
-    """Share of a layer's units that have the same incoming and the same outgoing weights as its first unit.
+    """Share of a layer's units with the same incoming and outgoing weights as its first unit, a scalar in [1/units, 1].
 
-    At 1 all units compute the same, get the same gradient and stay equal for ever: the layer is worth one unit.
+    At 1 all units compute the same, get the same gradient and stay equal forever: the layer works like a single unit.
 
     Args:
-        incoming: The layer's weight, (units, inputs).
-        outgoing: The next layer's weight, (units above, units).
-
-    Returns:
-        Scalar in [1/units, 1].
+        incoming: The weight that leads into the layer, (units, inputs).
+        outgoing: The weight that leads out of it, (next layer's units, units).
 
     Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 8.4, on breaking symmetry.
     """
@@ -305,7 +250,7 @@ def effective_rank(activations: Tensor) -> Tensor:
     when all examples are mapped to nearly the same vector, it falls to 1.
 
     Args:
-        activations: One layer's outputs, (examples, units).
+        activations: What leaves one layer's activation, (examples, units).
 
     Returns:
         Scalar in [1, min(examples, units)]; 0 for a matrix of zeros; NaN where an activation is not finite.
@@ -330,9 +275,9 @@ def effective_rank(activations: Tensor) -> Tensor:
 
 
 def percentiles(values: Tensor) -> Tensor:
-    """`PERCENTILES` of a tensor of any shape, from at most 8,192 of its values spread evenly over it; (5,)."""
+    """`PERCENTILES` of a tensor of any shape, from about `PERCENTILE_VALUES` values spread evenly over it; (5,)."""
     flat = values.reshape(-1)
-    stride = max(1, flat.numel() // _PERCENTILE_SAMPLE)
+    stride = max(1, flat.numel() // PERCENTILE_VALUES)
     width = values.shape[-1] if values.dim() else 1
     while math.gcd(stride, width) > 1:  # else the same few units would be taken from every example
         stride += 1
@@ -349,77 +294,15 @@ def norm(tensor: Tensor) -> Tensor:
 
 
 def update_to_weight_ratio(before: Sequence[Tensor], after: Sequence[Tensor]) -> list[float | None]:
-    """Size of one update beside the size of what it changed: ‖after − before‖ / ‖before‖, one number per tensor.
+    """Size of one update relative to the weights that it changed: ‖after − before‖ / ‖before‖, one number per tensor.
 
-    About 1e-3, give or take a factor of 10, is healthy.
+    About 1e-3, within a factor of 10, is healthy. It is None for weights that were all zero.
 
     Args:
-        before: Copies of the weights before the optimizer's step, any shapes.
-        after: The weights after it, in the same order.
-
-    Returns:
-        One ratio per tensor; None for weights that were all zero.
+        before: Copies of the weights as they were before the optimizer's step, of any shapes.
+        after: The weights as they are after it, in the same order.
 
     Source: Hinton 2010, "A Practical Guide to Training Restricted Boltzmann Machines", section 7.
     """
-    if not before:
-        return []
     pairs = [torch.stack([norm(b - a), norm(b)]) for b, a in zip(before, after, strict=True)]
     return [change / size if size > 0 else None for change, size in torch.stack(pairs).tolist()]
-
-
-def slope(values: Sequence[float]) -> float:
-    """Trend of a quantity, such as a dead share: least-squares slope per probe or epoch; 0 for fewer than two."""
-    n = len(values)
-    if n < 2:
-        return 0.0
-    centre, mean = (n - 1) / 2, sum(values) / n
-    spread = sum((i - centre) ** 2 for i in range(n))
-    return sum((i - centre) * (value - mean) for i, value in enumerate(values)) / spread
-
-
-@dataclass(frozen=True)
-class DataSummary:
-    """What a split looks like to the network.
-
-    Attributes:
-        num_examples: Examples in it.
-        num_features: Features of one example.
-        constant_feature_fraction: Share of features that have one and the same value in every example.
-        input_mean: Mean over examples and features.
-        input_sd: Standard deviation over examples and features.
-        class_fractions: Share of every class; empty for regression.
-    """
-
-    num_examples: int
-    num_features: int
-    constant_feature_fraction: float
-    input_mean: float
-    input_sd: float
-    class_fractions: list[float]
-
-
-def summarise_data(inputs: Tensor, labels: Tensor | None = None, num_classes: int | None = None) -> DataSummary:
-    """Count constant features and classes of a split, or of a sample of it.
-
-    Args:
-        inputs: As the network gets them, normalized, (examples, …).
-        labels: Class of each example, (examples,), integers; None for regression.
-        num_classes: How many classes there are; needed with labels.
-
-    Raises:
-        ValueError: If there are no examples, or labels without num_classes.
-    """
-    if len(inputs) == 0:
-        raise ValueError("no examples to summarise")
-    x = inputs.detach().flatten(1).float()
-    sd, mean = torch.std_mean(x, correction=0)
-    constant = (x.amin(dim=0) == x.amax(dim=0)).float().mean()
-    fractions: list[float] = []
-    if labels is not None:
-        if num_classes is None:
-            raise ValueError("labels need num_classes")
-        counts = torch.bincount(labels.detach().flatten().long(), minlength=num_classes)
-        fractions = (counts / len(labels)).tolist()
-    constant_fraction, input_mean, input_sd = torch.stack([constant, mean, sd]).tolist()
-    return DataSummary(len(x), x.shape[1], constant_fraction, input_mean, input_sd, fractions)

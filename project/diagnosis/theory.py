@@ -27,23 +27,17 @@ TRAINABLE_DEPTH_SCALES = 6
 """A network trains only while it is not much deeper than this many ξ_c (Schoenholz et al. 2017, section 5)."""
 _FLOOR, _CEILING = 1e-12, 1e12  # a variance that leaves this range is on its way to 0 or to infinity
 _STEPS = 500  # layers after which a recursion counts as settled: deeper than any network trained here
-_CHUNK_NUMBERS = 2**24  # most numbers in one tensor of the draws: 64 MiB
-_CRITICAL = 1e-3  # a slope this close to 1 reaches 1,000 layers, which is to say without end
+_MAX_CHUNK_NUMBERS = 2**24  # numbers in one tensor of the draws: 64 MiB
+_CRITICAL = 1e-3  # a slope this close to 1 reaches 1,000 layers, which counts as without end
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Averages over pre-activations z ~ N(0, q) of an activation f.
+    """Averages over pre-activations z ~ N(0, q) of an activation f."""
 
-    Attributes:
-        mean: E f(z).
-        second: E f(z)².
-        slope_second: E f'(z)².
-    """
-
-    mean: float
-    second: float
-    slope_second: float
+    mean: float  # E f(z)
+    second: float  # E f(z)²
+    slope_second: float  # E f'(z)²
 
     @property
     def variance(self) -> float:
@@ -65,62 +59,40 @@ def _on_cpu(activation: nn.Module) -> Callable[[Tensor], Tensor]:
     return cast(Callable[[Tensor], Tensor], module)
 
 
+def _value_and_slope(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """f(x) and f'(x) of an elementwise function."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone().requires_grad_()
+        value = f(x)
+        (slope,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), slope
+
+
 def gaussian_moments(activation: nn.Module, variance: float) -> Moments:
     """Averages of an elementwise activation and of its slope over Gaussian pre-activations.
 
+    With weights of variance σ_w²/n_in and biases of variance σ_b², the pre-activations of the next layer have the
+    variance σ_w²·E f² + σ_b² (Poole et al. 2016, eq. 3; for relu, σ_w² = 2 keeps it, He et al. 2015, eq. 10). One layer
+    back the squared gradient norm grows by χ = σ_w²·E f'² (Schoenholz et al. 2017, section 4).
+
     Args:
-        activation: Any elementwise module.
-        variance: q, variance of the pre-activations, ≥ 0.
+        activation: Any module that works elementwise.
+        variance: The variance q that the pre-activations have, ≥ 0.
     """
     z, weights = _grid(4096, 10.0)
-    with torch.inference_mode(False), torch.enable_grad():
-        x = (z * math.sqrt(variance)).requires_grad_()
-        f = _on_cpu(activation)(x)
-        (slope,) = torch.autograd.grad(f.sum(), x)
-    f = f.detach()
-    mean, second, slope_second = ((weights * v).sum().item() for v in (f, f.square(), slope.square()))
-    return Moments(mean, second, slope_second)
-
-
-def length_map(variance: float, activation: nn.Module, weight_variance: float, bias_variance: float) -> float:
-    """Pre-activation variance of the next layer, σ_w²·E f(√q z)² + σ_b².
-
-    Args:
-        variance: q of this layer.
-        activation: f.
-        weight_variance: σ_w², which is n_in times the variance of one weight.
-        bias_variance: σ_b².
-
-    Source: Poole et al. 2016, eq. 3. relu with σ_w² = 2 keeps q (He et al. 2015, eq. 10), and with 1 halves it.
-    """
-    return weight_variance * gaussian_moments(activation, variance).second + bias_variance
-
-
-def gradient_gain(variance: float, activation: nn.Module, weight_variance: float) -> float:
-    """χ = σ_w²·E f'(√q z)²: factor on the squared gradient norm from one layer back to the one before it.
-
-    Source: Schoenholz et al. 2017, section 4. In the linear regime, f' = 1, Glorot & Bengio 2010, section 4.2.
-    """
-    return weight_variance * gaussian_moments(activation, variance).slope_second
+    f, slope = _value_and_slope(_on_cpu(activation), z * math.sqrt(variance))
+    return Moments(*((weights * v).sum().item() for v in (f, f.square(), slope.square())))
 
 
 @dataclass(frozen=True)
 class LayerPrediction:
-    """What theory expects of one hidden layer before training; the counterpart of `diagnostics.LayerProbe`.
+    """What theory expects of one hidden layer before training; the counterpart of `probe.LayerProbe`."""
 
-    Attributes:
-        name: `hidden 1`, ….
-        pre_activation_sd: √q, after the norm, if any.
-        activation_mean: E f.
-        activation_sd: √(E f² − (E f)²).
-        gradient_ratio: This layer's pre-activation gradient norm over the last hidden layer's.
-    """
-
-    name: str
-    pre_activation_sd: float
-    activation_mean: float
-    activation_sd: float
-    gradient_ratio: float
+    name: str  # `hidden 1`, …
+    pre_activation_sd: float  # √q, after the norm, if any
+    activation_mean: float  # E f
+    activation_sd: float  # √(E f² − (E f)²)
+    gradient_ratio: float  # this layer's pre-activation gradient norm over the last hidden layer's
 
 
 def variances(linear: nn.Linear) -> tuple[float, float]:
@@ -138,68 +110,59 @@ def predict(mlp: MLP, input_second_moment: float, ignore_norm: bool = False) -> 
     arXiv:1902.08129).
 
     Args:
-        mlp: The network; only the size of its weights and biases counts.
-        input_second_moment: Mean square of the input features, as in `diagnostics.Probe`.
+        mlp: The network, of which only the size of the weights and biases counts.
+        input_second_moment: The mean square that the input features have, as in `probe.Probe`.
         ignore_norm: Whether to leave out the norm layers, for what the network would be without them.
 
     Returns:
         One prediction per hidden layer, in order.
     """
-    blocks = [cast(HiddenLayer, block) for block in mlp.hidden]
-    layers: list[Moments] = []
-    lengths: list[float] = []
+    layers: list[tuple[float, Moments]] = []  # q and what the activation makes of it
     gains: list[float] = []  # gains[l]: χ from layer l + 1 back to layer l
     second = input_second_moment
-    for block in blocks:
+    for block in (cast(HiddenLayer, block) for block in mlp.hidden):
         over = None if ignore_norm else block.norm_row.over
         weight_variance, bias_variance = variances(block.linear)
         q = weight_variance * second + bias_variance
         if layers:
-            below = layers[-1]
+            below = layers[-1][1]
             if over == "examples":
-                gains.append(_ratio(below.slope_second, below.variance))
-            elif over == "units":
-                gains.append(_ratio(weight_variance * below.slope_second, q))
+                gain, divisor = below.slope_second, below.variance
             else:
-                gains.append(weight_variance * below.slope_second)
+                gain, divisor = weight_variance * below.slope_second, q if over == "units" else 1.0
+            gains.append(gain / divisor if divisor > 0 else 0.0)
         if over is not None and q > 0:
             q = 1.0
-        layers.append(gaussian_moments(block.activation, q))
-        lengths.append(q)
-        second = layers[-1].second
-    predictions = []
-    for number, (q, moments) in enumerate(zip(lengths, layers, strict=True), 1):
-        ratio = math.sqrt(math.prod(gains[number - 1 :]))
-        predictions.append(
-            LayerPrediction(f"hidden {number}", math.sqrt(q), moments.mean, math.sqrt(moments.variance), ratio)
+        layers.append((q, gaussian_moments(block.activation, q)))
+        second = layers[-1][1].second
+    return [
+        LayerPrediction(
+            f"hidden {i + 1}",
+            math.sqrt(q),
+            moments.mean,
+            math.sqrt(moments.variance),
+            gradient_ratio=math.sqrt(math.prod(gains[i:])),
         )
-    return predictions
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else 0.0
+        for i, (q, moments) in enumerate(layers)
+    ]
 
 
 @dataclass(frozen=True)
 class DepthScale:
-    """How deep signals and gradients reach; lengths in layers, None where they reach without end.
+    """How deep signals and gradients reach.
 
     Attributes:
         q_star: Variance that pre-activations settle at; None if they grow without end.
         chi: χ at q_star; below 1 gradients vanish, above 1 they explode, at 1 they keep their size.
         c_star: Correlation that two different inputs settle at; 1 where they become indistinguishable.
-        xi_q: Layers in which a variance's distance from q_star falls by e.
-        xi_c: Layers in which a correlation's distance from c_star falls by e; None also where signals only grow or
-            shrink, as in relu away from σ_w² = 2, and angles stay.
-        xi_gradient: Layers in which the squared gradient norm changes by e.
+        xi_c: Layers in which a correlation's distance from c_star falls by e. None where it never does, and also where
+            signals only grow or shrink, as in relu with σ_w² ≠ 2, so that angles stay.
     """
 
     q_star: float | None
     chi: float
     c_star: float
-    xi_q: float | None
     xi_c: float | None
-    xi_gradient: float | None
 
     @property
     def trainable_depth(self) -> float | None:
@@ -211,11 +174,11 @@ def depth_scale(activation: nn.Module, weight_variance: float, bias_variance: fl
     """Depth scales of a deep network without norm, all of whose layers have the same activation and variances.
 
     Args:
-        activation: Any elementwise module.
-        weight_variance: σ_w², n_in times the variance of one weight; see `variances`.
-        bias_variance: σ_b².
+        activation: Any module that works elementwise.
+        weight_variance: σ_w², which is n_in times the variance of one weight, as `variances` returns it.
+        bias_variance: σ_b², which is the variance of one bias.
 
-    Source: Schoenholz et al. 2017, sections 3 and 4. Where q has no fixed point, as for relu away from σ_w² = 2, the
+    Source: Schoenholz et al. 2017, sections 3 and 4. Where q has no fixed point, as for relu with σ_w² ≠ 2, the
     correlation's scale is taken from the map of the normalized correlation, so that growth alone does not count.
     """
     z, weights = _grid(4096, 10.0)
@@ -235,32 +198,10 @@ def depth_scale(activation: nn.Module, weight_variance: float, bias_variance: fl
     c_star, slope = 1.0, at_one
     if at_one > 1 + _CRITICAL:
         c_star, slope = _correlation_fixed_point(activation, q, weight_variance, bias_variance)
-    return DepthScale(
-        q_star=None if q >= _CEILING else (0.0 if q <= _FLOOR else q),
-        chi=chi,
-        c_star=c_star,
-        xi_q=_scale(_length_slope(activation, q, weight_variance)),
-        xi_c=_scale(slope),
-        xi_gradient=_scale(chi),
-    )
-
-
-def _scale(slope: float) -> float | None:
-    """ξ = 1/|log slope|: None for a slope of 1, 0 for a slope of 0."""
-    if slope <= 0:
-        return 0.0
-    rate = abs(math.log(slope))
-    return 1 / rate if rate > _CRITICAL else None
-
-
-def _length_slope(activation: nn.Module, q: float, weight_variance: float) -> float:
-    """dq'/dq = σ_w² E[f f' z]/√q; by parts the χ + σ_w² E[f f''] of Schoenholz et al. 2017 without an f''."""
-    z, weights = _grid(4096, 10.0)
-    with torch.inference_mode(False), torch.enable_grad():
-        x = (z * math.sqrt(q)).requires_grad_()
-        f = _on_cpu(activation)(x)
-        (slope,) = torch.autograd.grad(f.sum(), x)
-    return weight_variance * (weights * f.detach() * slope * z).sum().item() / math.sqrt(q)
+    # ξ = 1/|log slope|: without end for a slope of 1, and 0 for a slope of 0
+    rate = abs(math.log(slope)) if slope > 0 else math.inf
+    q_star = None if q >= _CEILING else 0.0 if q <= _FLOOR else q
+    return DepthScale(q_star, chi, c_star, xi_c=1 / rate if rate > _CRITICAL else None)
 
 
 def _correlation_fixed_point(
@@ -286,11 +227,8 @@ def _correlation_fixed_point(
             c = after
             if settled:
                 break
-    with torch.inference_mode(False), torch.enable_grad():
-        x, y = first.clone().requires_grad_(), second(c).requires_grad_()
-        (x_slope,) = torch.autograd.grad(f(x).sum(), x)
-        (y_slope,) = torch.autograd.grad(f(y).sum(), y)
-    return c, weight_variance * (both * x_slope * y_slope).sum().item() * q / length
+    slopes = _value_and_slope(f, first)[1] * _value_and_slope(f, second(c))[1]
+    return c, weight_variance * (both * slopes).sum().item() * q / length
 
 
 def born_dead_bound(widths: Sequence[int]) -> float:
@@ -301,7 +239,7 @@ def born_dead_bound(widths: Sequence[int]) -> float:
     silent with probability at most 1/2, whatever the inputs.
 
     Args:
-        widths: Units of each hidden layer.
+        widths: The number of units that each hidden layer has.
 
     Source: Lu et al. 2019, "Dying ReLU and Initialization", arXiv:1903.06733: for equal widths N and one-dimensional
         input, 1 − (1 − 2^−N)^(L−1), with L − 1 hidden layers.
@@ -309,31 +247,26 @@ def born_dead_bound(widths: Sequence[int]) -> float:
     return -math.expm1(sum(math.log1p(-(2.0**-width)) for width in widths))
 
 
-def born_dead_fraction(
-    inputs: Tensor, widths: Sequence[int], num_draws: int = 1000, generator: torch.Generator | None = None
-) -> float:
+def born_dead_fraction(inputs: Tensor, widths: Sequence[int], num_draws: int = 1000) -> float:
     """Share of random relu networks that are born dead on these inputs, by drawing them.
 
     A network is born dead when some hidden layer is silent on every example: what lies above is constant, what lies
     below gets no gradient. Weights are Gaussian and biases 0; then their scale makes no difference. The standard error
-    is at most 1/(2·√num_draws). Meant for narrow networks: for wide ones `born_dead_bound` already says 0.
+    is at most 1/(2·√num_draws). It is meant for narrow networks: for wide ones `born_dead_bound` is already about 0.
+    The draws are the same each time, and torch's random state stays as it is.
 
     Args:
-        inputs: Normalized examples, (examples, …).
-        widths: Units of each hidden layer.
-        num_draws: Networks to draw.
-        generator: Random state on the CPU; None draws from one of its own, seeded with 0, and leaves torch's alone.
-
-    Returns:
-        Share in [0, 1].
+        inputs: The normalized examples, (examples, …).
+        widths: The number of units that each hidden layer has.
+        num_draws: The number of networks that are drawn.
 
     Source: Lu et al. 2019, "Dying ReLU and Initialization", arXiv:1903.06733.
     """
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    generator = torch.Generator().manual_seed(0)
     x = inputs.detach().flatten(1).float().cpu().T  # (n_in, examples)
     sizes = [len(x), *widths]
     largest = max((n_out * max(n_in, x.shape[1]) for n_in, n_out in pairwise(sizes)), default=1)
-    chunk = max(1, _CHUNK_NUMBERS // largest)
+    chunk = max(1, _MAX_CHUNK_NUMBERS // largest)
     alive = 0
     for start in range(0, num_draws, chunk):
         draws = min(chunk, num_draws - start)
@@ -346,8 +279,3 @@ def born_dead_fraction(
             signal = signal / peak.clamp_min(torch.finfo(torch.float32).tiny)  # no underflow in deep networks
         alive += int(lives.sum())
     return 1 - alive / num_draws
-
-
-def initial_loss(num_classes: int) -> float:
-    """Cross-entropy of a network that knows nothing yet: log(classes), every class having the same probability."""
-    return math.log(num_classes)

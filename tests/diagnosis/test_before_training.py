@@ -1,4 +1,4 @@
-"""`scripts/diagnose.py` names what is wrong before training and a remedy that works; of a sound network, nothing."""
+"""`scripts/diagnose.py` names what is wrong before training and a remedy that works; a healthy network is fine."""
 
 import runpy
 import shlex
@@ -19,17 +19,9 @@ SIGMOID = "--model.activation sigmoid --model.depth 20 --model.width 256 --model
 NARROW = "--model.depth 20 --model.width 3 --model.norm none"
 
 
-def examined(flags: str, real_data: Path) -> Examined:
-    return examined_with([*shlex.split(flags), f"--data.root={real_data}"])
-
-
-def examined_with(arguments: list[str]) -> Examined:
-    settings = settings_from(run_parser().read(arguments).as_dict())
+def examined(flags: str, data: Path) -> Examined:
+    settings = settings_from(run_parser().read([*shlex.split(flags), f"--data.root={data}"]).as_dict())
     return examine(settings.model, settings.data, settings.seed_everything)
-
-
-def codes(found: Examined) -> set[str]:
-    return {finding.code for finding in found.diagnosis.findings}
 
 
 def test_deep_sigmoid_vanishes(real_data: Path) -> None:
@@ -40,7 +32,7 @@ def test_deep_sigmoid_vanishes(real_data: Path) -> None:
     # the slope of a sigmoid is at most 1/4: 19 layers with Xavier's weights of variance 1/n cannot pass more
     assert ratio is not None
     assert ratio < 0.25**19 * 1e3
-    assert any("trainable to about" in line for line in theory_lines(found))
+    assert len(theory_lines(found)) == 2  # sigmoid units cannot be born dead
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -48,12 +40,12 @@ def test_narrow_relu_is_born_dead(seed: int, real_data: Path) -> None:
     found = examined(f"{NARROW} --seed_everything {seed}", real_data)
     assert found.diagnosis.born_dead_probability is not None
     assert found.diagnosis.born_dead_probability > 0.6  # Lu et al. 2019: 10 layers of 3 are dead in 60 % of draws
-    assert codes(found) & {"born_dead", "born_dead_risk"}
+    assert "born_dead" in {finding.code for finding in found.diagnosis.findings}
 
 
 def test_zeros_leave_only_the_last_bias(real_data: Path) -> None:
     found = examined("--model.init zeros", real_data)
-    assert "nothing but the last bias can learn" in found.diagnosis.findings[0].sentence
+    assert found.diagnosis.findings[0].code == "zero_weights"
     output = found.diagnosis.probe.output
     assert output.weight_gradient_norm == 0
     assert output.bias_gradient_norm > 0
@@ -77,9 +69,7 @@ def test_the_script_prints_saves_and_leaves_no_run(
     with pytest.raises(SystemExit) as leaving:
         runpy.run_path(script, run_name="__main__")
     assert leaving.value.code == 0
-    printed = capsys.readouterr().out
-    assert "Gradients vanish" in printed
-    assert "--model.activation relu" in printed
+    assert "--model.activation relu" in capsys.readouterr().out
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "runs").exists()
 
@@ -93,12 +83,10 @@ def test_the_figure_shows_measurement_and_theory(real_data: Path) -> None:
 
 
 def test_suggest_ranks_remedies(idx_folder: Path) -> None:
-    flags = f"--data.dataset idx --data.root {idx_folder} --data.num_validation 40 --data.batch_size 8 --model.depth 12"
-    arguments = shlex.split(
-        f"{flags} --model.width 32 --model.activation sigmoid --model.norm none --trainer.accelerator cpu"
-    )
-    found = examined_with(arguments)
-    trials = try_remedies(arguments, found.diagnosis.findings)
+    flags = "--data.dataset idx --data.num_validation 40 --data.batch_size 8 --trainer.accelerator cpu"
+    flags += " --model.depth 12 --model.width 32 --model.activation sigmoid --model.norm none"
+    found = examined(flags, idx_folder)
+    trials = try_remedies([*shlex.split(flags), f"--data.root={idx_folder}"], found.diagnosis.findings)
     reached = [trial.accuracy for trial in trials if trial.accuracy is not None]
     assert len(reached) == len(trials)
     assert reached == sorted(reached, reverse=True)
@@ -109,11 +97,6 @@ def test_suggest_ranks_remedies(idx_folder: Path) -> None:
 @pytest.mark.slow
 def test_the_remedy_for_deep_sigmoid_trains(real_data: Path, tmp_path: Path) -> None:
     worst = examined(SIGMOID, real_data).diagnosis.findings[0]
-    remedy = shlex.split(" ".join(worst.remedy))
-    short = [
-        f"--data.root={real_data}",
-        "--trainer.max_epochs=3",
-        f"--run_root={tmp_path}",
-        "--trainer.accelerator=cpu",
-    ]
-    assert train(build_run(parse_settings([*shlex.split(SIGMOID), *remedy, *short])))["test/accuracy"] >= 0.85
+    flags = shlex.split(f"{SIGMOID} {' '.join(worst.remedy)} --trainer.max_epochs 3 --trainer.accelerator cpu")
+    run = build_run(parse_settings([*flags, f"--data.root={real_data}", f"--run_root={tmp_path}"]))
+    assert train(run)["test/accuracy"] >= 0.85

@@ -7,11 +7,13 @@ from project.network.activations import ACTIVATIONS, Activation
 from project.network.norms import NORMS, Norm
 from project.network.optimization.schedules import SCHEDULES, Schedule
 
+RELU = {"model.activation": "relu", "model.init": "kaiming_normal"}
+NORMALIZED_INPUTS = ["--data.normalization standardize"]
 _USUAL_SCALES = {"model.init_scale": 1.0, "model.init_bias": 0.0}
 
 
 def changes(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Flags for those of the wanted settings that are not so already."""
+    """Flags for those of the wanted settings that the run does not have already."""
     missing = object()
     return [
         f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"
@@ -43,14 +45,9 @@ def schedule_of(settings: Mapping[str, Any]) -> Schedule:
 def usual_init(settings: Mapping[str, Any]) -> dict[str, Any]:
     activation = activation_of(settings)
     same = activation is not None and settings.get("model.init") == activation.init  # auto would change nothing
-    return ({} if same else {"model.init": "auto"}) | {
-        name: value for name, value in _USUAL_SCALES.items() if name in settings
-    }
+    scales = {name: value for name, value in _USUAL_SCALES.items() if name in settings}
+    return scales if same else {"model.init": "auto"} | scales
 
 
 def norm_remedy(settings: Mapping[str, Any]) -> dict[str, str]:
     return {"model.norm": "batch"} if norm_of(settings).over is None else {}
-
-
-def norm_name(settings: Mapping[str, Any]) -> str:
-    return norm_of(settings).title or "the norm"

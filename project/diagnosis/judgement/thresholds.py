@@ -1,162 +1,89 @@
-"""From which value on a number is a finding, and where that value comes from."""
+"""The value from which on a number becomes a finding. The text below each one says why it is that value."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A number that a judgement turns on, and why it is that number."""
-
-    value: float
-    reason: str
-
-
-VANISHING_RATIO = Threshold(
-    1e-3,
-    "First hidden layer's gradient over the last one's, below which gradients vanish. Sigmoid layers of 256 on "
-    "FashionMNIST (Xavier, Adam 1e-3, 3 epochs): 5 layers, ratio 3e-3, reach 0.861; 6 layers, 6e-4, 0.834; 8 layers, "
-    "4e-5, 0.562.",
-)
-EXPLODING_RATIO = Threshold(
-    1e3,
-    "First hidden layer's gradient over the last one's, above which gradients explode: the mirror image of vanishing. "
-    "Batch norm with relu gets there at about 37 layers, growing by √(π/(π−1)) = 1.21 a layer (Yang et al. 2019).",
-)
-SATURATED_FRACTION = Threshold(
-    0.5,
-    "Share of a layer's outputs with less than 5 % of the steepest slope, from which the layer counts as saturated: "
-    "most of its gradient is lost (Glorot & Bengio 2010, section 3).",
-)
-DEAD_FRACTION = Threshold(
-    0.5,
-    "Share of units silent on every example, from which a layer counts as dying: half of the work is wasted. A healthy "
-    "random relu network 20 layers deep has up to 0.3, one 40 deep 0.45, since deep down all examples look alike.",
-)
-DEAD_RISE = Threshold(
-    0.2,
-    "Rise of a layer's dead share since the first probe, from which units are said to be dying while training.",
-)
-DROPOUT_NOISE = Threshold(
-    3.5,
-    "Relative noise variance that dropout adds, p/(1 − p), summed over the hidden layers. 256 relu units with batch "
-    "norm on FashionMNIST, 3 epochs: 0.859 at 3 (three layers, dropout 0.5) and 0.865 at 2.5 (ten layers, 0.2), but "
-    "0.755 at 3.75 (fifteen, 0.2) and 0.653 at 5 (twenty, 0.2), where 0.871 is reached without.",
-)
-BORN_DEAD_PROBABILITY = Threshold(
-    0.05,
-    "Chance that a network of this shape is born dead, from which it is worth a word: one seed in twenty.",
-)
-COLLAPSED_RANK = Threshold(
-    1.05,
-    "Effective rank of a layer's activations, below which all examples look the same to it. Five sigmoid layers, which "
-    "still train, leave 1.08; six, which hardly do, 1.02.",
-)
-INITIAL_LOSS_EXCESS = Threshold(
-    3.0,
-    "Nats by which the loss before training may exceed that of uniform guesses, log(classes). Every activation with "
-    "its usual initialization stays within 2 at depths up to 20; pictures left at 0–255 cost a hundred or more.",
-)
-INITIAL_LOSS_DEFICIT = Threshold(
-    0.5,
-    "Nats by which the loss before training may lie below log(classes): random weights cannot know more than this.",
-)
-LARGE_UPDATE = Threshold(
-    0.03,
-    "Update over weight, from which the learning rate is high: more than ten times the usual 1e-3 (Hinton 2010, "
-    "section 7, allows a factor of 10 either way), with a margin of 3.",
-)
-SMALL_UPDATE = Threshold(
-    3e-5,
-    "Update over weight, below which the learning rate is low: less than a tenth of the usual 1e-3 (Hinton 2010), with "
-    "a margin of 3.",
-)
-GENERALIZATION_LOSS = Threshold(
-    0.05,
-    'Relative rise of the validation loss above its minimum, from which a network overfits: Prechelt 1998, "Early '
-    'Stopping — But When?", criterion GL_5.',
-)
-ACCURACY_GAP = Threshold(
-    0.05,
-    "Training minus validation accuracy, from which the network has learned its examples rather than their kind.",
-)
-UNDERFIT_GAP = Threshold(
-    0.02,
-    "Training minus validation accuracy, up to which nearly all of the error is bias, and more capacity would pay.",
-)
-UNDERFIT_LOSS_GAP = Threshold(
-    0.10,
-    "The same by loss, relative to validation's, where there is no accuracy.",
-)
-UNDERFIT_FALL = Threshold(
-    0.03,
-    "Relative fall of the training loss per epoch in the last third, below which a curve has levelled off.",
-)
-UNDERFIT_ERROR = Threshold(
-    0.05,
-    "Training error (for regression, the loss in units of the target's variance), below which nobody would call it "
-    "underfitting.",
-)
-FLAT_IMPROVEMENT = Threshold(
-    0.01,
-    "Relative fall of the training loss over the last third of the epochs, below which it stands still.",
-)
-CHANCE_MARGIN = Threshold(
-    0.02,
-    "Accuracy above that of always naming the commonest class, up to which nothing was learned.",
-)
-LOSS_JUMP = Threshold(
-    0.10,
-    "Relative rise of the training loss from one epoch to the next that counts as a jump; two of them, or ending above "
-    "the first epoch's loss, and the learning rate is too high.",
-)
-VALIDATION_SPIKE = Threshold(
-    0.25,
-    "Relative rise of the validation loss in one epoch that the next takes back by at least LOSS_JUMP: overfitting "
-    "does not turn back, steps that are too large do.",
-)
-CRAWL = Threshold(
-    0.01,
-    "Relative change of the training loss per epoch, below which a network that is still worse than guessing crawls.",
-)
-CRAWL_EXCESS = Threshold(
-    0.02,
-    "How far above that of guessing, relatively, the loss must be for that: a network that cannot learn still finds "
-    "the frequencies of the classes, and with them the loss of guessing.",
-)
-STEADY_FALL = Threshold(
-    0.7,
-    "Last epoch's fall of the training loss over the average epoch's, from which the loss falls as if on a straight "
-    "line: a curve that still has all of its way to go.",
-)
-LATE_IMPROVEMENT = Threshold(
-    0.01,
-    "Relative fall of the validation loss in the last epoch, from which more epochs would pay.",
-)
-WASTED_EPOCHS = Threshold(
-    0.5,
-    "Share of the epochs spent after the best one, from which the training was too long.",
-)
-CONSTANT_FEATURES = Threshold(
-    0.25,
-    "Share of features that never change, from which it is worth a word. MNIST's empty border makes 9 % and harms "
-    "nothing.",
-)
-CLASS_IMBALANCE = Threshold(
-    10.0,
-    "Largest class over the smallest, from which rare classes suffer (Buda, Maki & Mazurowski 2018, "
-    '"A systematic study of the class imbalance problem").',
-)
-INPUT_SCALE = Threshold(
-    10.0,
-    "Root mean square of the inputs, above which they are not normalized: initializations reckon with 1 (LeCun et al. "
-    '1998, "Efficient BackProp", section 4.3).',
-)
-MIN_EPOCHS = Threshold(
-    5,
-    "Epochs from which a curve has a shape to judge; with fewer, only what is plain at once is said.",
-)
-
-
-def thresholds() -> dict[str, Threshold]:
-    """Every threshold by its name, for the documentation."""
-    return {name: value for name, value in globals().items() if isinstance(value, Threshold)}
+VANISHING_RATIO = 1e-3
+"""Gradients vanish when the first hidden layer's gradient over the last one's is below this. Sigmoid layers of 256
+units on FashionMNIST (Xavier, Adam 1e-3, 3 epochs): 5 layers have the ratio 3e-3 and reach 0.861; 6 layers 6e-4 and
+0.834; 8 layers 4e-5 and 0.562."""
+EXPLODING_RATIO = 1e3
+"""Gradients explode when that ratio is above this: the mirror image of vanishing. Batch norm with relu gets there at
+about 37 layers, since each layer multiplies the gradient by √(π/(π−1)) = 1.21 (Yang et al. 2019)."""
+SATURATED_FRACTION = 0.5
+"""A layer counts as saturated when more than this share of its outputs has less than 5 % of the steepest slope: then
+most of its gradient is lost (Glorot & Bengio 2010, section 3)."""
+DEAD_FRACTION = 0.5
+"""A layer has many dead units when more than this share is silent on every example: then half of its work is wasted. A
+healthy random relu network of 20 layers has up to 0.3, one of 40 layers 0.45, since in deep layers all examples look
+alike."""
+DEAD_RISE = 0.2
+"""Units are dying when a layer's dead share has risen by more than this since the first probe."""
+DROPOUT_NOISE = 3.5
+"""Dropout is too much when the relative variance of its noise, p/(1 − p), summed over the hidden layers, is above this.
+256 relu units with batch norm on FashionMNIST, 3 epochs: 0.859 at 3 (three layers, dropout 0.5) and 0.865 at 2.5 (ten
+layers, 0.2), but 0.755 at 3.75 (fifteen, 0.2) and 0.653 at 5 (twenty, 0.2), where the network without it reaches
+0.871."""
+BORN_DEAD_PROBABILITY = 0.05
+"""The probability that a network of this shape is born dead is reported above this: one seed in twenty."""
+COLLAPSED_RANK = 1.05
+"""All examples look the same to a layer when the effective rank of its activations is below this. Five sigmoid layers,
+which still train, have 1.08; six, which hardly train, 1.02."""
+INITIAL_LOSS_EXCESS = 3.0
+"""The loss before training is too high when it exceeds that of uniform guesses, log(classes), by more than this. Every
+activation with its usual initialization stays within 2 at depths up to 20; pictures left at 0–255 exceed it by a
+hundred or more."""
+INITIAL_LOSS_DEFICIT = 0.5
+"""The loss before training is too low when it is below log(classes) by more than this: random weights cannot know
+more."""
+LARGE_UPDATE = 0.03
+"""The learning rate is high when update over weight is above this: more than ten times the usual 1e-3 (Hinton 2010,
+section 7, allows a factor of 10 in both directions), with a margin of 3."""
+SMALL_UPDATE = 3e-5
+"""The learning rate is low when update over weight is below this: less than a tenth of the usual 1e-3 (Hinton 2010),
+with a margin of 3."""
+GENERALIZATION_LOSS = 0.05
+"""A network overfits when its validation loss rises above its minimum by more than this, relatively: Prechelt 1998,
+"Early Stopping — But When?", criterion GL_5."""
+ACCURACY_GAP = 0.05
+"""A network overfits when training minus validation accuracy is above this: it has learned its examples by heart."""
+UNDERFIT_GAP = 0.02
+"""A network may underfit when training minus validation accuracy is below this: then nearly all of the error is bias,
+and more capacity would help."""
+UNDERFIT_LOSS_GAP = 0.10
+"""The same for the losses, relative to validation's, where there is no accuracy."""
+UNDERFIT_FALL = 0.03
+"""A curve is level when the training loss falls by less than this per epoch, relatively, in the last third."""
+UNDERFIT_ERROR = 0.05
+"""Nobody would call a network underfitting whose training error (for regression, the loss in units of the target's
+variance) is below this."""
+FLAT_IMPROVEMENT = 0.01
+"""The training loss stands still when it falls by less than this, relatively, over the last third of the epochs."""
+CHANCE_MARGIN = 0.02
+"""Nothing was learned when no accuracy is more than this above that of always naming the most frequent class."""
+LOSS_JUMP = 0.10
+"""The training loss jumps when it rises by more than this from one epoch to the next, relatively. After two jumps, or
+with a last loss above the first, the learning rate is too high."""
+VALIDATION_SPIKE = 0.25
+"""A spike is a relative rise of the validation loss by more than this in one epoch, of which the next takes back at
+least LOSS_JUMP: overfitting does not turn back, steps that are too large do."""
+CRAWL = 0.01
+"""A network that is still worse than guessing learns too slowly when its training loss changes by less than this per
+epoch, relatively."""
+CRAWL_EXCESS = 0.02
+"""For that the loss must be above that of guessing by more than this, relatively: a network that cannot learn still
+finds the frequencies of the classes, and with them the loss of guessing."""
+STEADY_FALL = 0.7
+"""The loss falls on a straight line when its fall in the last epoch is more than this share of the average epoch's:
+most of the way is still to go."""
+LATE_IMPROVEMENT = 0.01
+"""More epochs would help when the validation loss falls by more than this in the last epoch, relatively."""
+WASTED_EPOCHS = 0.5
+"""Training was too long when at least this share of the epochs came after the best one."""
+CONSTANT_FEATURES = 0.25
+"""Constant features are reported when their share is above this. MNIST's empty border is 9 % and harms nothing."""
+CLASS_IMBALANCE = 10.0
+"""Rare classes suffer when the largest class is more than this many times the smallest (Buda, Maki & Mazurowski 2018,
+"A systematic study of the class imbalance problem")."""
+INPUT_SCALE = 10.0
+"""Inputs are not normalized when their root mean square is above this: initializations expect 1 (LeCun et al. 1998,
+"Efficient BackProp", section 4.3)."""
+MIN_EPOCHS = 5
+"""A curve has a shape that can be judged from this many epochs on; of fewer, only the plainest is reported."""

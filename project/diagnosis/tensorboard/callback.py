@@ -15,22 +15,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from project.data.datamodule import ImageDataModule
 from project.diagnosis.examples import evaluating, layer_tags, spread_examples
-from project.diagnosis.monitor import DiagnosticsCallback
-from project.diagnosis.tensorboard import pictures
-from project.diagnosis.tensorboard.tabs import (
-    add_graph,
-    add_histogram,
-    add_hparams,
-    chart_layout,
-    judgement_markdown,
-    provenance_markdown,
-    settings_markdown,
-    write_projector,
-)
+from project.diagnosis.monitor import DiagnosticsCallback, datamodule_of
+from project.diagnosis.probe import linear_layers
+from project.diagnosis.tensorboard import pictures, tabs
 from project.network.layer_table import layer_table_markdown
-from project.network.mlp import HiddenLayer
 from project.task import probabilities
 from project.training.metrics import confusion_matrix
 from project.training.module import ImageModule
@@ -40,9 +29,9 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-SHOWN_HISTOGRAMS = 10
-"""Epochs whose histograms are kept: a long training shows every so many of its epochs."""
-SHOWN_TILES = 5
+MAX_HISTOGRAM_EPOCHS = 10
+"""Epochs whose histograms are kept: a long training shows one in so many of its epochs."""
+MAX_TILE_EPOCHS = 5
 """Epochs whose first-layer weights are kept: what looks like noise takes as long to compress as a training step."""
 
 
@@ -50,13 +39,13 @@ class TensorBoardCallback(Callback):
     """Fill TensorBoard's tabs, from the first process alone, where the run's logger is TensorBoard's.
 
     Before training: layer table, settings, provenance, graph, sample batch. At epoch ends: histograms, first-layer
-    weights. After training: gradients by layer and step, judgement. After testing: confusion matrix, mistakes,
+    weights. After training: gradients by layer and step, findings. After testing: confusion matrix, mistakes,
     precision and recall, projector, settings with final metrics. Everything is a function of settings and weights, so
     that a resumed run writes what an unbroken one would.
 
     Args:
         settings: The run's settings by their flags' names, such as `model.activation`.
-        diagnostics: Of the same run; its callback comes first.
+        diagnostics: The same run's callback that probes and judges; the Trainer calls it before this one.
     """
 
     def __init__(self, settings: Mapping[str, Any], diagnostics: DiagnosticsCallback) -> None:
@@ -73,16 +62,16 @@ class TensorBoardCallback(Callback):
         writer = _writer(trainer)
         if writer is None or self._introduced:
             return
-        module, datamodule = cast(ImageModule, pl_module), _datamodule(trainer)
+        module = cast(ImageModule, pl_module)
         writer.add_text("2_network", layer_table_markdown(module.mlp))
-        writer.add_text("3_settings", settings_markdown(self.settings))
-        origin = Path(cast(TensorBoardLogger, trainer.logger).log_dir) / "provenance.json"
+        writer.add_text("3_settings", tabs.settings_markdown(self.settings))
+        origin = _run_folder(trainer) / "provenance.json"
         if origin.is_file():
-            writer.add_text("4_provenance", provenance_markdown(json.loads(origin.read_text(encoding="utf-8"))))
-        add_graph(writer, module, str(self.settings["model.loss"]))
-        writer.add_custom_scalars(chart_layout(module))
+            writer.add_text("4_provenance", tabs.provenance_markdown(json.loads(origin.read_text(encoding="utf-8"))))
+        tabs.add_graph(writer, module, str(self.settings["model.loss"]))
+        writer.add_custom_scalars(tabs.chart_layout(module))
         # of epoch 0, whose batches are a function of the seed; each training batch reseeds what this draws
-        batch = next(iter(datamodule.train_dataloader()))
+        batch = next(iter(datamodule_of(trainer).train_dataloader()))
         _add_picture(writer, "pictures/sample_batch", pictures.sample_batch_figure(batch, module), 0)
         writer.flush()
         self._introduced = True
@@ -95,28 +84,25 @@ class TensorBoardCallback(Callback):
         if writer is None:
             return
         module, step = cast(ImageModule, pl_module), trainer.global_step - 1
-        if _is_shown(trainer, SHOWN_HISTOGRAMS):
+        if _is_shown(trainer, MAX_HISTOGRAM_EPOCHS):
             self._add_histograms(writer, module, step)
-        if _is_shown(trainer, SHOWN_TILES):
+        if _is_shown(trainer, MAX_TILE_EPOCHS):
             tiles = pictures.first_layer_tiles(module)
             writer.add_image("pictures/first_layer_weights", tiles, step, dataformats="HWC")
 
     def _add_histograms(self, writer: "SummaryWriter", module: ImageModule, step: int) -> None:
         names = layer_tags(len(module.mlp.hidden))
-        linears = [*(cast(HiddenLayer, layer).linear for layer in module.mlp.hidden), module.mlp.output]
         values: dict[str, Tensor] = {}
-        for name, linear in zip(names, linears, strict=True):
+        for name, linear in zip(names, linear_layers(module.mlp), strict=True):
             values[f"weights/{name}"] = linear.weight.detach()
             if linear.weight.grad is not None:  # of the epoch's last step
                 values[f"gradients/{name}"] = linear.weight.grad
-        inputs, _ = self.diagnostics.examples(module)
         with evaluating(module):
-            signal = inputs
+            signal, _ = self.diagnostics.examples(module)
             for name, layer in zip(names, (*module.mlp.hidden, module.mlp.output), strict=True):
-                signal = layer(signal)
-                values[f"activations/{name}"] = signal
+                signal = values[f"activations/{name}"] = layer(signal)
         for tag, tensor in values.items():
-            add_histogram(writer, tag, tensor, step)
+            tabs.add_histogram(writer, tag, tensor, step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = _writer(trainer)
@@ -126,17 +112,17 @@ class TensorBoardCallback(Callback):
         if self.diagnostics.steps:
             figure = pictures.gradient_figure(self.diagnostics.steps, self.diagnostics.gradient_norms)
             _add_picture(writer, "pictures/gradients_by_layer_and_step", figure, step)
-        writer.add_text("1_judgement", judgement_markdown(self.diagnostics.findings), step)
+        writer.add_text("1_judgement", tabs.judgement_markdown(self.diagnostics.findings), step)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = _writer(trainer)
         if writer is None:
             return
-        module, datamodule, step = cast(ImageModule, pl_module), _datamodule(trainer), trainer.global_step
+        module, datamodule, step = cast(ImageModule, pl_module), datamodule_of(trainer), trainer.global_step
         outputs, targets = cast(tuple[Tensor, Tensor], module.evaluated)
         loader = datamodule.test_dataloader()
-        # an evaluation that a Trainer limit cut short scored the first of the split
-        images = spread_examples(loader, len(loader.indices))[1].images[: len(targets)].cpu()
+        # a Trainer limit can cut the evaluation short: then only the first pictures of the split have outputs
+        images = spread_examples(loader, len(loader.indices)).images[: len(targets)].cpu()
         if module.task == "regression":
             scatter = pictures.regression_figure(outputs[:, 0], targets)
             _add_picture(writer, "pictures/predicted_against_true", scatter, step)
@@ -150,8 +136,8 @@ class TensorBoardCallback(Callback):
                 writer.add_pr_curve(f"precision_recall/{_tag(name)}", targets == index, shares[:, index], step)
             mistakes = pictures.mistakes_figure(images, shares, targets, names)
         _add_picture(writer, "pictures/most_confident_mistakes", mistakes, step)
-        write_projector(Path(cast(TensorBoardLogger, trainer.logger).log_dir), module, datamodule)
-        add_hparams(writer, self.settings, module, validated=datamodule.settings.num_validation > 0)
+        tabs.write_projector(_run_folder(trainer), module, datamodule)
+        tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.num_validation > 0)
         writer.flush()
 
 
@@ -161,18 +147,18 @@ def _writer(trainer: Trainer) -> "SummaryWriter | None":
     return None
 
 
-def _datamodule(trainer: Trainer) -> ImageDataModule:
-    return cast(ImageDataModule, cast(Any, trainer).datamodule)
+def _run_folder(trainer: Trainer) -> Path:
+    return Path(cast(TensorBoardLogger, trainer.logger).log_dir)
 
 
-def _is_shown(trainer: Trainer, most: int) -> bool:
-    """Whether this epoch is among the at most about `most` of a training that are drawn: evenly spaced ones."""
+def _is_shown(trainer: Trainer, maximum: int) -> bool:
+    """Whether this epoch is one of at most `maximum` that are drawn: they are evenly spaced and end with the last."""
     num_epochs = max(trainer.max_epochs or 1, 1)
-    return (num_epochs - 1 - trainer.current_epoch) % -(-num_epochs // most) == 0  # the last one among them
+    return (num_epochs - 1 - trainer.current_epoch) % -(-num_epochs // maximum) == 0
 
 
 def _tag(name: str) -> str:
-    """A class name as part of a tag: TensorBoard takes a slash for a group and refuses most other signs."""
+    """A class name as part of a tag: to TensorBoard a slash begins a group, and it refuses most other signs."""
     return re.sub(r"[^\w.-]+", "_", name)
 
 

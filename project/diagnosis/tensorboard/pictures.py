@@ -1,6 +1,6 @@
 """Pictures of a run: a sample batch, the confusion matrix, mistakes, first-layer weights, gradients by layer and step.
 
-Each function returns a matplotlib `Figure` that belongs to no window and leaves matplotlib's global state alone, save
+Each function returns a matplotlib `Figure` that belongs to no window and leaves matplotlib's global state alone, except
 `first_layer_tiles`, which needs no matplotlib. matplotlib is imported when the first figure is drawn.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from project.data.augmentation import Batch
-from project.network.mlp import HiddenLayer
+from project.diagnosis.probe import linear_layers
 from project.task import target_name
 from project.training.module import ImageModule
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 """RGB, (height, width, 3)."""
 GRID_COLUMNS = 5
-SHOWN_PICTURES = 20
+MAX_PICTURES = 20
 """Pictures in a sample batch and among the most confident mistakes."""
 READ_AS = "\nabove the truth, below what the network says"
-SHOWN_UNITS = 64
+MAX_UNITS = 64
 """Units of the first layer whose weights are drawn."""
-MOST_LABELLED_CLASSES = 30
-"""Classes up to which the confusion matrix tells every count."""
+MAX_LABELLED_CLASSES = 30
+"""Classes of a confusion matrix in which every count is written."""
 
 
 def to_picture(figure: "Figure") -> Picture:
@@ -74,17 +74,14 @@ def _grid(images: Tensor, captions: Sequence[str], title: str, limits: tuple[flo
 
 def sample_batch_figure(batch: Batch, module: ImageModule) -> "Figure":
     """The first pictures of a training batch as the network gets them: augmented and normalized, with their targets."""
-    spec, num = module.spec, min(SHOWN_PICTURES, len(batch.targets))
+    spec, num = module.spec, min(MAX_PICTURES, len(batch.targets))
     with torch.no_grad():
         inputs = module.normalization(batch.images).float().cpu()  # (batch, features)
+    captions = [target_name(target, spec.class_names) for target in batch.targets[:num]]
     weight = 1.0 if batch.weight is None else float(batch.weight)
-    captions = []
-    for index in range(num):
-        caption = target_name(batch.targets[index], spec.class_names)
-        if batch.mixed_targets is not None and weight < 1:
-            other = target_name(batch.mixed_targets[index], spec.class_names)
-            caption = f"{weight:.0%} {caption}\n{1 - weight:.0%} {other}"
-        captions.append(caption)
+    if batch.mixed_targets is not None and weight < 1:
+        others = (target_name(target, spec.class_names) for target in batch.mixed_targets[:num])
+        captions = [f"{weight:.0%} {a}\n{1 - weight:.0%} {b}" for a, b in zip(captions, others, strict=True)]
     low, high = float(inputs.min()), float(inputs.max())
     mean = round(float(inputs.mean()), 2) + 0.0  # not −0.00
     title = (
@@ -95,17 +92,17 @@ def sample_batch_figure(batch: Batch, module: ImageModule) -> "Figure":
 
 
 def mistakes_figure(images: Tensor, shares: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> "Figure":
-    """The test pictures of which the network is surest and wrong, the surest first.
+    """The test pictures with wrong answers of which the network is most sure, the most sure first.
 
     Args:
-        images: Gray levels 0–255, (n, height, width).
-        shares: Class probabilities, (n, classes).
-        targets: True classes, (n,).
-        class_names: In the order of the indices.
+        images: The pictures in gray levels 0–255, (n, height, width).
+        shares: The class probabilities that the network gives, (n, classes).
+        targets: The true classes, (n,).
+        class_names: The names in the order of the class indices.
     """
     sureness, decided = shares.max(1)
     wrong = (decided != targets).nonzero().flatten()
-    surest = wrong[sureness[wrong].sort(descending=True, stable=True).indices][:SHOWN_PICTURES]
+    surest = wrong[sureness[wrong].sort(descending=True, stable=True).indices][:MAX_PICTURES]
     captions = [
         f"{class_names[int(targets[i])]}\nsays {class_names[int(decided[i])]}, {sureness[i]:.0%}" for i in surest
     ]
@@ -119,11 +116,11 @@ def errors_figure(images: Tensor, outputs: Tensor, targets: Tensor) -> "Figure":
     """The test pictures with the largest errors of a regression, the largest first.
 
     Args:
-        images: Gray levels 0–255, (n, height, width).
-        outputs: In the target's unit, (n,).
-        targets: (n,).
+        images: The pictures in gray levels 0–255, (n, height, width).
+        outputs: What the network answers, in the target's unit, (n,).
+        targets: The true values in the same unit, (n,).
     """
-    largest = (outputs - targets).abs().sort(descending=True, stable=True).indices[:SHOWN_PICTURES]
+    largest = (outputs - targets).abs().sort(descending=True, stable=True).indices[:MAX_PICTURES]
     captions = [f"{targets[i]:.1f}\nsays {outputs[i]:.1f}" for i in largest]
     title = f"The {len(largest)} largest errors among {len(targets):,} test pictures{READ_AS}"
     return _grid(images[largest].float().cpu(), captions, title, (0, 255))
@@ -133,8 +130,8 @@ def confusion_figure(confusion: Tensor, class_names: tuple[str, ...]) -> "Figure
     """Counts by true class (rows) and decided class (columns), coloured by the share of the true class.
 
     Args:
-        confusion: int64 (classes, classes).
-        class_names: In the order of the indices.
+        confusion: The counts, int64 (classes, classes).
+        class_names: The names in the order of the class indices.
     """
     num = len(class_names)
     shares = confusion.double() / confusion.sum(1, keepdim=True).clamp(min=1)
@@ -142,17 +139,13 @@ def confusion_figure(confusion: Tensor, class_names: tuple[str, ...]) -> "Figure
     figure = _figure(side + 0.9, side)
     axis = figure.add_subplot()
     image = axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axis.set_xlabel("decided class")
-    axis.set_ylabel("true class")
+    axis.set(xlabel="decided class", ylabel="true class")
     axis.set_xticks(range(num), class_names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(num), class_names)
-    if num <= MOST_LABELLED_CLASSES:
-        for row in range(num):
-            for column in range(num):
-                count = int(confusion[row, column])
-                if count:
-                    color = "white" if shares[row, column] > 0.5 else "black"
-                    axis.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=8)
+    if num <= MAX_LABELLED_CLASSES:
+        for row, column in confusion.nonzero().tolist():
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     accuracy = float(confusion.diagonal().sum() / confusion.sum().clamp(min=1))
     axis.set_title(f"Test set: {accuracy:.2%} recognized", fontsize=11)
@@ -177,8 +170,8 @@ def gradient_figure(steps: Sequence[int], norms: Sequence[Sequence[float]]) -> "
     """Heat map of log10 of each layer's pre-activation gradient norm; gray where there is no gradient at all.
 
     Args:
-        steps: Steps at which the gradients were measured, ascending, (probes,).
-        norms: For each of them one norm per layer, the output layer's last, (probes, layers).
+        steps: The steps at which the gradients were measured, ascending, (probes,).
+        norms: For each of them one norm per layer, of which the output layer's is the last, (probes, layers).
     """
     values = np.asarray(norms, dtype=np.float64).T  # (layers, probes)
     values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
@@ -187,11 +180,12 @@ def gradient_figure(steps: Sequence[int], norms: Sequence[Sequence[float]]) -> "
     figure = _figure(8, min(max(2.4, 0.32 * num_layers + 1.6), 10))
     axis = figure.add_subplot()
     # each column reaches from its step to the next one
-    width = steps[-1] - steps[-2] if len(steps) > 1 else 1
-    edges = [*steps, steps[-1] + width]
+    edges = [*steps, steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1)]
     rows = np.arange(num_layers + 1) - 0.5
-    low, high = _color_limits(logarithms)
-    mesh = axis.pcolormesh(edges, rows, logarithms, cmap="viridis", vmin=low, vmax=high)
+    # at least two powers of ten apart, so that healthy gradients do not look dramatic
+    low, high = (float(logarithms.min()), float(logarithms.max())) if logarithms.count() else (0.0, 0.0)
+    margin = max(2 - (high - low), 0) / 2
+    mesh = axis.pcolormesh(edges, rows, logarithms, cmap="viridis", vmin=low - margin, vmax=high + margin)
     axis.set_facecolor("lightgray")
     axis.invert_yaxis()
     every = -(-num_layers // 25)
@@ -203,23 +197,13 @@ def gradient_figure(steps: Sequence[int], norms: Sequence[Sequence[float]]) -> "
     return figure
 
 
-def _color_limits(logarithms: "np.ma.MaskedArray[Any, Any]") -> tuple[float, float]:
-    """At least two powers of ten apart, so that healthy gradients do not look dramatic."""
-    if not logarithms.count():
-        return -1.0, 1.0
-    low, high = float(logarithms.min()), float(logarithms.max())
-    margin = max(2 - (high - low), 0) / 2
-    return low - margin, high + margin
-
-
 def first_layer_tiles(module: ImageModule) -> Picture:
     """The weights of the first layer's first units as pictures: red for positive, blue for negative, white for 0.
 
-    The deepest colour is the largest weight among those drawn. Every tile has the input's shape, with a gray frame.
+    The darkest colour is the largest weight among those drawn. Every tile has the input's shape, with a gray frame.
     """
-    first = cast(HiddenLayer, module.mlp.hidden[0]).linear if len(module.mlp.hidden) else module.mlp.output
     height, width = module.spec.height, module.spec.width
-    weight = first.weight.detach()[:SHOWN_UNITS].float().cpu()
+    weight = linear_layers(module.mlp)[0].weight.detach()[:MAX_UNITS].float().cpu()
     weight = torch.nan_to_num(weight).view(-1, height, width)
     share = weight / weight.abs().max().clamp_min(1e-12)  # in [−1, 1]
     fade = 255 * (1 - share.abs())

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 HISTOGRAM_BINS = 64
-PROJECTED_EXAMPLES = 1000
-PROJECTED_COMPONENTS = 50
+MAX_PROJECTED_EXAMPLES = 1000
+MAX_COMPONENTS = 50
 """Principal components of the representation that the projector gets: its files hold numbers as text."""
-LARGEST_SPRITE = 8192
-"""Pixels of a sprite sheet's side, as the projector's page limits it."""
+MAX_SPRITE_SIDE = 8192
+"""Pixels of a sprite sheet's side: the projector's page takes no more."""
 LAYER_CHARTS = {
     "gradient norm (pre-activations)": "gradient_norm",
     "gradient norm (weights)": "weight_gradient_norm",
@@ -42,7 +42,7 @@ LAYER_CHARTS = {
 }
 """Charts that overlay all layers: title, and the scalars' group without its `layer_`."""
 LEFT_OUT_SETTINGS = ("data.root", "data.download", "model.compile")
-"""Settings that decide nothing about the result and would only widen the HParams table."""
+"""Settings that do not change the result and would only widen the HParams table."""
 TEXT_SETTINGS = ("model.width", "data.augmentation", "data.classes", "trainer.precision")
 """Settings that may be a list: shown as text in every run, so that a column has one type."""
 HEADLINE_SETTINGS = ("model.activation", "model.depth", "model.learning_rate", "model.width", "model.norm")
@@ -51,15 +51,16 @@ SHOWN_TRAINER_SETTINGS = ("max_epochs", "max_steps", "precision", "gradient_clip
 
 def settings_markdown(settings: Mapping[str, Any]) -> str:
     """Every setting that has a value, by its flag's name, as code."""
-    shown = {name: value for name, value in settings.items() if value is not None}
-    values = {
-        name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in shown.items()
-    }
-    return _code("\n".join(f"{name}: {value}" for name, value in values.items()))
+    lines = (
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for name, value in settings.items()
+        if value is not None
+    )
+    return _code("\n".join(lines))
 
 
 def provenance_markdown(origin: Mapping[str, Any]) -> str:
-    """Where the run comes from; of an uncommitted change only how long it is."""
+    """Where the run comes from; an uncommitted change appears only with its length."""
     shown = {name: value for name, value in origin.items() if name != "git_diff"}
     num_changed = str(origin.get("git_diff") or "").count("\n")
     shown["uncommitted_change"] = f"{num_changed} lines, kept in provenance.json" if num_changed else "none"
@@ -67,12 +68,12 @@ def provenance_markdown(origin: Mapping[str, Any]) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as Markdown shows it letter by letter."""
+    """Text that Markdown shows as it is."""
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def judgement_markdown(findings: Sequence[Finding]) -> str:
-    """The findings as a list, the severest first, with the flags that would mend them."""
+    """The findings as a list, the most severe first, with the flags that would fix them."""
     if not findings:
         return "Nothing stands out."
     lines = []
@@ -87,26 +88,26 @@ def chart_layout(module: ImageModule) -> dict[str, dict[str, list[Any]]]:
     """The Custom Scalars tab: training beside validation, and all layers in one chart for each quantity."""
     score = score_name(module.task)
     training = {
-        "loss": ["Multiline", ["^train/loss$", "^validation/loss$"]],
-        score: ["Multiline", [f"^train/{score}$", f"^validation/{score}$"]],
-        "learning rate": ["Multiline", ["^learning_rate(/pg1)?$"]],
+        "loss": ["^train/loss$", "^validation/loss$"],
+        score: [f"^train/{score}$", f"^validation/{score}$"],
+        "learning rate": ["^learning_rate(/pg1)?$"],
     }
-    blocks = [cast(HiddenLayer, layer) for layer in module.mlp.hidden]
-    bounded = [block.activation_row.saturation is not None for block in blocks]
+    bounded = [cast(HiddenLayer, layer).activation_row.saturation is not None for layer in module.mlp.hidden]
     absent = ("dead_fraction" if all(bounded) else "", "" if any(bounded) else "saturated_fraction")
     layers = {
-        title: ["Multiline", [f"^layer_{quantity}/"]]
+        title: [f"^layer_{quantity}/"]
         for title, quantity in LAYER_CHARTS.items()
-        if quantity not in absent and (blocks or not quantity.startswith("activation"))
+        if quantity not in absent and (bounded or not quantity.startswith("activation"))
     }
-    layers["gradient of the first over the last hidden layer"] = ["Multiline", ["^diagnostics/gradient_ratio$"]]
-    return {"1 Training": training, "2 Layer by layer": layers}
+    layers["gradient of the first over the last hidden layer"] = ["^diagnostics/gradient_ratio$"]
+    tab = {"1 Training": training, "2 Layer by layer": layers}
+    return {group: {title: ["Multiline", tags] for title, tags in charts.items()} for group, charts in tab.items()}
 
 
 def add_graph(writer: "SummaryWriter", module: ImageModule, loss: str) -> None:
     """Write the network as a graph whose nodes are its layers, with shapes on the edges.
 
-    Made from the layers themselves: torch's own way traces the network, which is deprecated, and shows dozens of
+    It is made from the layers themselves: torch's own way traces the network, which is deprecated, and shows dozens of
     nodes that nobody wrote.
     """
     from tensorboard.compat.proto.event_pb2 import Event
@@ -114,44 +115,37 @@ def add_graph(writer: "SummaryWriter", module: ImageModule, loss: str) -> None:
     from tensorboard.compat.proto.versions_pb2 import VersionDef
 
     spec, mlp = module.spec, module.mlp
-    nodes = [_node("images", "Input", [], [spec.height, spec.width])]
-    features = spec.height * spec.width
-    nodes.append(_node("normalization", "Normalization", ["images"], [features]))
+    nodes = [
+        _node("images", "Input", [], [-1, spec.height, spec.width]),
+        _node("normalization", "Normalization", ["images"], [-1, spec.height * spec.width]),
+    ]
     last = "normalization"
-    tags = layer_tags(len(mlp.hidden))
-    for tag, layer in zip(tags, mlp.hidden, strict=False):
-        block = cast(HiddenLayer, layer)
-        for name in ("linear", "norm", "activation", "dropout"):
-            part = getattr(block, name)
+    for tag, layer in zip(layer_tags(len(mlp.hidden)), (*mlp.hidden, None), strict=True):
+        parts = {"linear": mlp.output} if layer is None else dict(layer.named_children())
+        for name, part in parts.items():
             if name in ("linear", "activation") or not isinstance(part, nn.Identity):
-                last = _add_part(nodes, f"{tag}/{name}", part, last, block.linear.out_features)
-    last = _add_part(nodes, "output/linear", mlp.output, last, mlp.output.out_features)
-    nodes.append(_node("targets", "Input", [], []))
-    nodes.append(_node("loss", loss, [last, "targets"], None))
+                last = _add_part(nodes, f"{tag}/{name}", part, last, cast(nn.Linear, parts["linear"]).out_features)
+    nodes += [_node("targets", "Input", [], [-1]), _node("loss", loss, [last, "targets"], [])]
     graph = GraphDef(node=nodes, versions=VersionDef(producer=22))
     event_file_writer(writer).add_event(Event(graph_def=graph.SerializeToString()))
 
 
 def _add_part(nodes: list[Any], name: str, part: nn.Module, before: str, features: int) -> str:
-    """Append a layer's part and its parameters; returns its name."""
-    inputs = [before]
-    for parameter_name, parameter in part.named_parameters():
-        nodes.append(_node(f"{name}/{parameter_name}", "Parameter", [], list(parameter.shape), batch=False))
-        inputs.append(f"{name}/{parameter_name}")
-    detail = part.extra_repr()
-    nodes.append(_node(f"{name}/{type(part).__name__}", type(part).__name__, inputs, [features], detail=detail))
-    return f"{name}/{type(part).__name__}"
+    """Append a layer's part and its parameters; returns the name of its node."""
+    parameters = {f"{name}/{own}": list(parameter.shape) for own, parameter in part.named_parameters()}
+    nodes += [_node(full_name, "Parameter", [], shape) for full_name, shape in parameters.items()]
+    kind = type(part).__name__
+    nodes.append(_node(f"{name}/{kind}", kind, [before, *parameters], [-1, features], part.extra_repr()))
+    return f"{name}/{kind}"
 
 
-def _node(
-    name: str, kind: str, inputs: list[str], shape: list[int] | None, batch: bool = True, detail: str = ""
-) -> Any:
+def _node(name: str, kind: str, inputs: list[str], shape: list[int], detail: str = "") -> Any:
+    """A node of the graph; in its shape, −1 is the batch."""
     from tensorboard.compat.proto.attr_value_pb2 import AttrValue
     from tensorboard.compat.proto.node_def_pb2 import NodeDef
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
-    sizes = [] if shape is None else [-1, *shape] if batch else shape
-    proto = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
+    proto = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
     attributes = {"_output_shapes": AttrValue(list=AttrValue.ListValue(shape=[proto]))}
     if detail:
         attributes["settings"] = AttrValue(s=detail.encode())
@@ -177,32 +171,28 @@ def add_histogram(writer: "SummaryWriter", tag: str, values: Tensor, step: int) 
 def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModule) -> None:
     """Write the last hidden layer's representation of test pictures where the projector looks for it.
 
-    Its first principal components go into `folder`/projector, with true and decided classes and a sheet of the pictures
-    themselves.
+    Its first principal components go into `folder`/projector, with true and decided classes and a sheet of the
+    pictures.
     """
     from PIL import Image
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-    _, batch = spread_examples(datamodule.test_dataloader(), PROJECTED_EXAMPLES)
+    batch = spread_examples(datamodule.test_dataloader(), MAX_PROJECTED_EXAMPLES)
     with evaluating(module):
         signal = module.mlp.representation(module.normalization(batch.images))
         decided = decide(module.mlp.output(signal).float(), module.task).cpu()
-    points = principal_components(signal.float().cpu(), PROJECTED_COMPONENTS)
     home = folder / "projector"
     home.mkdir(exist_ok=True)
-    rows = ("\t".join(f"{number:.5g}" for number in point) for point in points.tolist())
-    (home / "tensors.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    points = principal_components(signal.float().cpu(), MAX_COMPONENTS)
+    rows = ["\t".join(f"{number:.5g}" for number in point) for point in points.tolist()]
     names = module.spec.class_names
-    true = [target_name(target, names) for target in batch.targets.cpu()]
-    said = [target_name(one, names) for one in decided] if names else []
-    if names:
-        lines = [
-            "true\tdecided\tright",
-            *(f"{a}\t{b}\t{'yes' if a == b else 'no'}" for a, b in zip(true, said, strict=True)),
-        ]
-    else:
-        lines = true
-    (home / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    labels = [target_name(target, names) for target in batch.targets.cpu()]
+    if names:  # with more than one column, the file needs a heading
+        answers = (target_name(one, names) for one in decided)
+        pairs = zip(labels, answers, strict=True)
+        labels = ["true\tdecided\tright", *(f"{a}\t{b}\t{'yes' if a == b else 'no'}" for a, b in pairs)]
+    for name, lines in {"tensors.tsv": rows, "metadata.tsv": labels}.items():
+        (home / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = ProjectorConfig()
     embedding = config.embeddings.add()
     embedding.tensor_name = "last hidden layer, test pictures" if len(module.mlp.hidden) else "inputs, test pictures"
@@ -210,7 +200,7 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
     images = batch.images.float().cpu().clamp(0, 255).to(torch.uint8)
     num, height, width = images.shape
     columns = math.ceil(math.sqrt(num))
-    if columns * max(height, width) <= LARGEST_SPRITE:
+    if columns * max(height, width) <= MAX_SPRITE_SIDE:
         sheet = torch.zeros(columns * columns, height, width, dtype=torch.uint8)
         sheet[:num] = images
         sheet = sheet.view(columns, columns, height, width).transpose(1, 2).reshape(columns * height, columns * width)
@@ -220,19 +210,15 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
     (folder / "projector_config.pbtxt").write_text(str(config), encoding="utf-8")
 
 
-def principal_components(points: Tensor, most: int) -> Tensor:
-    """Coordinates along the directions of largest variance, the largest first.
-
-    Args:
-        points: (n, features).
-        most: Components at most.
+def principal_components(points: Tensor, maximum: int) -> Tensor:
+    """Coordinates of points, (n, features), along the directions of largest variance, the largest first.
 
     Returns:
-        (n, min(n, features, most)); the sign of each direction is that of its largest entry.
+        (n, min(n, features, maximum)); each direction has the sign of its largest entry, which makes it unique.
     """
     centred = points - points.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    directions = directions[:most]
+    directions = directions[:maximum]
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     components: Tensor = centred @ (directions * largest.sign()).T
     return components
@@ -247,38 +233,29 @@ def add_hparams(writer: "SummaryWriter", settings: Mapping[str, Any], module: Im
     from tensorboard.plugins.hparams import api_pb2, metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
-    infos: list[Any] = []
-    values: dict[str, str | float] = {}
+    infos, start = [], SessionStartInfo()
     for name, value in settings.items():
         group, _, short = name.partition(".")
         of_trainer = group == "trainer" and short in SHOWN_TRAINER_SETTINGS
         if name in LEFT_OUT_SETTINGS or not (group in ("model", "data", "seed_everything") or of_trainer):
             continue
+        kind = api_pb2.DATA_TYPE_FLOAT64
         if name in TEXT_SETTINGS or isinstance(value, str):
-            values[name] = "none" if value is None else str(value)
+            kind = api_pb2.DATA_TYPE_STRING
+            start.hparams[name].string_value = "none" if value is None else str(value)
         elif value is not None:
-            values[name] = float(value)
-        text = isinstance(values.get(name), str)
-        kind = api_pb2.DATA_TYPE_STRING if text else api_pb2.DATA_TYPE_FLOAT64
-        # the page shows five columns until more are ticked: first the settings that are said to differ between runs
+            start.hparams[name].number_value = float(value)
+        # the page shows five columns at first: those of the settings that are marked as different between runs
         infos.append(api_pb2.HParamInfo(name=name, type=kind, differs=name in HEADLINE_SETTINGS))
     splits = ("test", "validation") if validated else ("test",)
     tags = [f"{split}/{name}" for split in splits for name in (score_name(module.task), "loss")]
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag) for tag in tags]
-    start = SessionStartInfo()
-    for name, value in values.items():
-        if isinstance(value, str):
-            start.hparams[name].string_value = value
-        else:
-            start.hparams[name].number_value = value
+    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+    end = SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
     contents = {
-        metadata.EXPERIMENT_TAG: HParamsPluginData(
-            experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-        ),
+        metadata.EXPERIMENT_TAG: HParamsPluginData(experiment=experiment),
         metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
-        metadata.SESSION_END_INFO_TAG: HParamsPluginData(
-            session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
-        ),
+        metadata.SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=end),
     }
     for tag, content in contents.items():
         described = metadata.create_summary_metadata(content)

@@ -1,7 +1,6 @@
 """Files that are written completely or not at all, and refused with a clear reason if they cannot be read."""
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 
 from project.errors import InputError
 from project.runs.saving.platform_differences import flush_file, flush_folder
+from project.settings import finite
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -80,12 +80,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} holds {found}, but settings are expected", "write one setting per line, such as model.depth: 3"
         )
     return content
-
-
-def finite(value: Any) -> Any:
-    """Copy nested plain data, with None in the place of NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,12 +16,13 @@ import project
 from project.data.settings import SplitName
 from project.errors import InputError, RunError
 from project.runs.parser import COMMON_TRAINER_SETTINGS
-from project.runs.saving.files import finite, part_of, read_json, replace_durably
+from project.runs.saving.files import part_of, read_json, replace_durably
 from project.serving.evaluation import scored_metrics
 from project.serving.export import FormatName, PrecisionName
 from project.serving.export.model_card import Check, model_card
 from project.serving.packages import require
 from project.serving.restore import RestoredRun, answers, build_network
+from project.settings import finite
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 

@@ -20,8 +20,6 @@ from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-REPOSITORY = ROOT
-
 
 @dataclass(frozen=True)
 class Board:
@@ -58,24 +56,16 @@ def board() -> Iterator[Board]:
         data = make_idx_folder(folder / "data", num_train=600, num_test=300)
         (folder / "profile").mkdir()
         run = folder / "runs" / "idx" / "shown"
-        flags = {
-            "data.dataset": "idx",
-            "data.root": data,
-            "data.num_validation": 100,
-            "data.batch_size": 32,
-            "model.width": 16,
-            "trainer.max_epochs": 3,
-            "trainer.accelerator": "cpu",
-            "trainer.log_every_n_steps": 4,
-            "diagnostics.every_n_steps": 10,
-            "run_root": folder / "runs",
-            "run_name": "shown",
-        }
-        command = [sys.executable, "scripts/train.py", *(f"--{name}={value}" for name, value in flags.items())]
-        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
+        flags = (
+            f"--data.dataset idx --data.root {data} --data.num_validation 100 --data.batch_size 32 --model.width 16 "
+            "--trainer.max_epochs 3 --trainer.accelerator cpu --trainer.log_every_n_steps 4 "
+            f"--diagnostics.every_n_steps 10 --run_root {folder / 'runs'} --run_name shown"
+        )
+        command = [sys.executable, "scripts/train.py", *flags.split()]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
         metrics = json.loads((run / "metrics.json").read_text())
         serve = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder / "runs")]
-        # port 0: any free one, which it tells when it serves
+        # port 0: any free one, which it prints when it serves
         with (
             subprocess.Popen(
                 [*serve, "--host", "localhost", "--port", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -91,76 +81,30 @@ def board() -> Iterator[Board]:
                 server.terminate()
 
 
-def test_time_series(board: Board) -> None:
-    page = board.show("timeseries")
-    page.wait_for_text("diagnostics", "layer_gradient_norm", "test 4 cards", "train", "validation", "pictures 5 cards")
-    page.wait_for_elements("line-chart", 2)
-    board.assert_drawn()
+LAYERS = ", ".join(f"layer_gradient_norm/{name} (idx/shown)" for name in ("hidden_1", "hidden_2", "output"))
+PICTURES = "confusion_matrix, first_layer_weights, gradients_by_layer_and_step, most_confident_mistakes, sample_batch"
+TABS = f"""
+timeseries: line-chart 2: diagnostics, layer_gradient_norm, test 4 cards, train, validation, pictures 5 cards
+scalars: vz-line-chart2 2: diagnostics/gradient_ratio, layer_update_ratio, layer_dead_fraction, train, test
+custom_scalars: vz-line-chart2 13: 1 Training, 2 Layer by layer, train/loss (idx/shown), validation/loss, {LAYERS}
+images: img 5: pictures/{PICTURES.replace(", ", ", pictures/")}
+histograms: path 20: activations/hidden_1, gradients/hidden_2, weights
+distributions: path 20: activations/output, gradients/hidden_1
+graphs: svg textPath 3: normaliz, hidden_1, hidden_2, output, loss
+text: table 1: 1_judgement, 2_network, 3_settings, 4_provenance, hidden 1 linear, 72·16 + 16
+pr_curves: vz-line-chart2 3: precision_recall/0, precision_recall/1, precision_recall/2
+"""
+"""A tab; the elements that must be there, and how many; texts. In the graph, a text on a path is a shape on an edge."""
 
 
-def test_scalars(board: Board) -> None:
-    page = board.show("scalars")
-    page.wait_for_text("diagnostics/gradient_ratio", "layer_update_ratio", "layer_dead_fraction", "train", "test")
-    page.wait_for_elements("vz-line-chart2", 2)
+@pytest.mark.parametrize("row", TABS.strip().splitlines(), ids=lambda row: row.split(":")[0])
+def test_every_tab_shows_its_data(board: Board, row: str) -> None:
+    tab, elements, texts = row.split(": ")
+    selector, number = elements.rsplit(" ", 1)
+    page = board.show(tab)
+    page.wait_for_text(*texts.split(", "))
+    page.wait_for_elements(selector, int(number))
     assert "hp_metric" not in page.text()
-    board.assert_drawn()
-
-
-def test_custom_scalars_overlay_the_layers(board: Board) -> None:
-    page = board.show("custom_scalars")
-    layers = [f"layer_gradient_norm/{name} (idx/shown)" for name in ("hidden_1", "hidden_2", "output")]
-    page.wait_for_text("1 Training", "2 Layer by layer", "train/loss (idx/shown)", "validation/loss", *layers)
-    page.wait_for_elements("vz-line-chart2", 13)
-    board.assert_drawn()
-
-
-def test_images(board: Board) -> None:
-    page = board.show("images")
-    names = (
-        "confusion_matrix",
-        "first_layer_weights",
-        "gradients_by_layer_and_step",
-        "most_confident_mistakes",
-        "sample_batch",
-    )
-    page.wait_for_text(*(f"pictures/{name}" for name in names))
-    page.wait_for_elements("img", 5)
-    board.assert_drawn()
-
-
-def test_histograms(board: Board) -> None:
-    page = board.show("histograms")
-    page.wait_for_text("activations/hidden_1", "gradients/hidden_2", "weights")
-    page.wait_for_elements("path", 20)
-    board.assert_drawn()
-
-
-def test_distributions(board: Board) -> None:
-    page = board.show("distributions")
-    page.wait_for_text("activations/output", "gradients/hidden_1")
-    page.wait_for_elements("path", 20)
-    board.assert_drawn()
-
-
-def test_graph(board: Board) -> None:
-    page = board.show("graphs")
-    page.wait_for_text("normaliz", "hidden_1", "hidden_2", "output", "loss")
-    page.wait_for_elements("svg textPath", 3)  # shapes on the edges
-    board.assert_drawn()
-
-
-def test_text(board: Board) -> None:
-    page = board.show("text")
-    shown = ("1_judgement", "2_network", "3_settings", "4_provenance", "hidden 1 linear", "72·16 + 16")
-    page.wait_for_text(*shown)
-    page.wait_for_elements("table", 1)
-    board.assert_drawn()
-
-
-def test_precision_and_recall(board: Board) -> None:
-    page = board.show("pr_curves")
-    page.wait_for_text(*(f"precision_recall/{name}" for name in board.metrics["test/class_accuracy"]))
-    page.wait_for_elements("vz-line-chart2", 3)
     board.assert_drawn()
 
 

@@ -20,9 +20,10 @@ from project.data.sources.load import load_dataset
 from project.errors import InputError
 from project.runs.build import Run, build_run
 from project.runs.parser import parse_settings
-from project.runs.saving.files import finite, write_json
+from project.runs.saving.files import write_json
 from project.runs.saving.run_folder import find_run_folder, new_run_folder
 from project.runs.train import train
+from project.settings import finite
 
 
 @pytest.fixture(scope="module")
