@@ -215,7 +215,7 @@ class TestMuon:
             return loss
 
         before = copy.deepcopy(mlp)
-        assert optimizer.step(closure).detach() > 0
+        assert torch.as_tensor(optimizer.step(closure)).detach() > 0
         assert calls == [True]
         assert not torch.equal(mlp.output.weight, before.output.weight)
 
