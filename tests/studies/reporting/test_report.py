@@ -1,4 +1,4 @@
-"""Reports: verdicts, warnings, pages and tables, on made-up runs with known answers; words in test_report_wording.py."""
+"""Reports: verdicts, warnings, pages and tables, on made-up runs; words are in test_report_wording.py."""
 
 import csv
 import io
