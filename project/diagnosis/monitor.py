@@ -1,26 +1,28 @@
 """Look inside a network while it trains: when it is probed, what is kept of it, and the judgement at the end."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim import Optimizer
 
 from project.data.datamodule import ImageDataModule
-from project.diagnosis.examples import chance_loss, layer_tags, probe_examples, spread
-from project.diagnosis.judgement.data import judge_data, summarise_data
-from project.diagnosis.judgement.findings import Finding, by_severity
-from project.diagnosis.judgement.network import judge_network
-from project.diagnosis.judgement.training import judge_training
-from project.diagnosis.probe import LayerProbe, Probe, linear_layers, probe, update_to_weight_ratio
+from project.diagnosis.examples import chance_loss, evaluating, layer_tags, probe_examples, spread_examples
+from project.diagnosis.forces import ForceMeter, Forces, is_sampled
+from project.diagnosis.judgement.data import summarise_data
+from project.diagnosis.judgement.evidence import Evidence, probe_from
+from project.diagnosis.judgement.findings import Finding
+from project.diagnosis.judgement.training import judge
+from project.diagnosis.probe import Probe, linear_layers, probe, update_to_weight_ratio
+from project.diagnosis.reference import MAX_EXAMPLES, reference_error
 from project.network.mlp import HiddenLayer
+from project.task import decide
 from project.training.callbacks import stopped_early
+from project.training.metrics import score
 from project.training.module import ImageModule
-
-MAX_DATA_EXAMPLES = 4096
-"""Training examples on which the data are judged."""
 
 
 class DiagnosticsCallback(Callback):
@@ -37,64 +39,77 @@ class DiagnosticsCallback(Callback):
     Attributes:
         steps: The steps at which the network was probed, ascending.
         gradient_norms: For each of them, every layer's pre-activation gradient norm, the output layer's last.
-        update_ratios: For every `every_n_steps`th step, ‖change‖/‖weights‖ of every layer's weights, None where they
-            were zero.
-        findings: What was found in network, training and data, the most severe first; filled when the training ends.
+        forces: What acted on the weights at steps that are evenly spaced over the training.
+        evidence: Everything that the judgement is made from; None before the training ends.
+        findings: What was found in network, training and data, the most severe first; filled when the training ends,
+            and again when the test is done.
     """
 
     def __init__(self, settings: Mapping[str, Any], every_n_steps: int) -> None:
         self.settings, self.every_n_steps = dict(settings), every_n_steps
         self.steps: list[int] = []
         self.gradient_norms: list[list[float]] = []
-        self.update_ratios: list[list[float | None]] = []
+        self.forces: list[Forces] = []
+        self.evidence: Evidence | None = None
         self.findings: list[Finding] = []
         self._first: Probe | None = None
         self._examples: tuple[Tensor, Tensor] | None = None
         self._before: list[Tensor] = []  # the weights before a step whose change is measured
+        self._meter: ForceMeter | None = None
+        self._num_steps = 0  # of the whole training: asked once, as it takes longer than a small network's step
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "steps": list(self.steps),
             "gradient_norms": list(self.gradient_norms),
-            "update_ratios": list(self.update_ratios),
+            "forces": [asdict(forces) for forces in self.forces],
             "first": asdict(self._first) if self._first else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps, self.gradient_norms = list(state["steps"]), list(state["gradient_norms"])
-        self.update_ratios = list(state["update_ratios"])
-        if first := state["first"]:
-            layers = {
-                "hidden": [LayerProbe(**layer) for layer in first["hidden"]],
-                "output": LayerProbe(**first["output"]),
-            }
-            self._first = Probe(**{**first, **layers})
+        # a checkpoint of an older version has none
+        self.forces = [Forces(**forces) for forces in state.get("forces", [])]
+        self._first = probe_from(first) if (first := state["first"]) else None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:  # before the clock starts
-            self._examples = probe_examples(cast(ImageModule, pl_module), datamodule_of(trainer))
+            module = cast(ImageModule, pl_module)
+            self._examples = probe_examples(module, datamodule_of(trainer))
+            self._num_steps = module.num_steps
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        step = trainer.global_step
+        step, module = trainer.global_step, cast(ImageModule, pl_module)
         # with accumulated parts, several batches belong to one step
-        if not trainer.is_global_zero or step % self.every_n_steps or step in self.steps[-1:]:
+        if not trainer.is_global_zero or batch_idx % trainer.accumulate_grad_batches:
             return
-        module = cast(ImageModule, pl_module)
+        if is_sampled(step, self._num_steps) and step not in {forces.step for forces in self.forces[-1:]}:
+            weights = [linear.weight for linear in linear_layers(module.mlp)]
+            by_value = trainer.gradient_clip_algorithm == "value"
+            self._meter = ForceMeter(weights, cast("float | None", trainer.gradient_clip_val), by_value)
+        if step % self.every_n_steps or step in self.steps[-1:]:
+            return
         measured = self.probe(module)
         self._first = self._first or measured
         self._remember(measured, step)
         _log(trainer, scalars(measured, module), step)
         self._before = [linear.weight.detach().clone() for linear in linear_layers(module.mlp)]
 
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if self._meter is not None:
+            self._meter.see_gradients(optimizer)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self._meter is not None and (measured := self._meter.forces(trainer.global_step - 1, trainer.optimizers[0])):
+            self.forces.append(measured)
+            self._meter = None
         if not self._before or trainer.global_step == self.steps[-1]:
             return
         after = [linear.weight for linear in linear_layers(cast(ImageModule, pl_module).mlp)]
         ratios = update_to_weight_ratio(self._before, after)
         self._before = []
-        self.update_ratios.append(ratios)
         tagged = zip(layer_tags(len(ratios) - 1), ratios, strict=True)
         values = {f"layer_update_ratio/{tag}": ratio for tag, ratio in tagged if ratio is not None}
         _log(trainer, values, self.steps[-1])
@@ -113,7 +128,24 @@ class DiagnosticsCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self.findings = self._judge(trainer, cast(ImageModule, pl_module))
+            self.evidence = self._collect(trainer, cast(ImageModule, pl_module))
+            self.findings = judge(self.evidence)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:  # of the best epoch, after the training
+            self._take_score("validation_error", cast(ImageModule, pl_module))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._take_score("test_error", cast(ImageModule, pl_module))
+
+    def _take_score(self, name: str, module: ImageModule) -> None:
+        if self.evidence is None or module.evaluated is None:
+            return
+        outputs, targets = module.evaluated
+        value = score(outputs, targets, module.task)
+        error = value / module.spec.target_sd if module.task == "regression" else 1 - value
+        self.evidence = replace(self.evidence, **{name: error})
+        self.findings = judge(self.evidence)
 
     def examples(self, module: ImageModule) -> tuple[Tensor, Tensor]:
         """Inputs, normalized and of the weights' type, and targets that every probe of this run looks at."""
@@ -125,33 +157,49 @@ class DiagnosticsCallback(Callback):
         """Probe the network as it is, on the examples that every probe of this run looks at."""
         return probe(module.mlp, *self.examples(module), module.loss, with_effective_rank=with_effective_rank)
 
-    def _judge(self, trainer: Trainer, module: ImageModule) -> list[Finding]:
-        """Judge network, training and data as they are now."""
-        datamodule, spec = datamodule_of(trainer), module.spec
+    def _collect(self, trainer: Trainer, module: ImageModule) -> Evidence:
+        """Measure what is left to measure of the network as it is now."""
+        datamodule, spec, task = datamodule_of(trainer), module.spec, module.task
         indices = datamodule.splits["train"]
         targets = datamodule.targets("train")[indices]
         counts = targets.bincount(minlength=len(spec.class_names)) if spec.class_names else None
         shares = [] if counts is None else (counts / len(targets)).tolist()
-        loss = chance_loss(self.settings, spec)
-        network = judge_network(
-            self.probe(module, with_effective_rank=True),
-            self.settings,
-            trained=True,
-            chance_loss=loss,
-            earlier=[self._first] if self._first else (),
+        validated = datamodule.settings.num_validation > 0
+        known = spread_examples(datamodule.evaluation_loader("train"), MAX_EXAMPLES)
+        held = spread_examples(datamodule.evaluation_loader("validation" if validated else "test"), MAX_EXAMPLES)
+        with evaluating(module):
+            logits, inputs, held_inputs = module(known.images), *map(module.normalization, (known.images, held.images))
+        known_targets, held_targets = known.targets, held.targets
+        if task == "regression":
+            known_targets, held_targets = spec.standardized(known_targets), spec.standardized(held_targets)
+            train_error = float((logits[:, 0] - known_targets).square().mean().sqrt())
+        else:
+            decided = decide(logits, task)
+            train_error = float((decided != known_targets).float().mean())
+        return Evidence(
+            settings=self.settings,
+            status="early_stopped" if stopped_early(trainer, module) else "completed",
+            history=module.history,
+            num_steps=module.num_steps,
+            num_train=len(indices),
+            num_validation=datamodule.settings.num_validation,
+            num_test=len(datamodule.splits["test"]),
+            steps_per_epoch=datamodule.num_steps_per_epoch,
+            num_classes=len(spec.class_names),
+            first=self._first,
+            last=self.probe(module, with_effective_rank=True),
+            gradient_ratios=[norms[0] / norms[-2] if len(norms) > 2 and norms[-2] else None for norms in self.gradient_norms],
+            forces=self.forces,
+            train_error=train_error,
+            train_loss=float(module.loss(logits, known_targets)),
+            reference_error=reference_error(inputs, known_targets, held_inputs, held_targets, task),
+            chance_error=1.0 if counts is None else 1 - max(shares),
+            chance_loss=chance_loss(self.settings, spec),
+            decided_classes=[]
+            if counts is None
+            else (decided.bincount(minlength=len(spec.class_names)) / len(decided)).tolist(),
+            data=summarise_data(inputs, shares, spec.class_names),
         )
-        training = judge_training(
-            module.history,
-            self.settings,
-            "early_stopped" if stopped_early(trainer, module) else "completed",
-            chance_accuracy=max(shares, default=None),
-            chance_loss=loss,
-            update_ratios=[ratio for ratios in self.update_ratios for ratio in ratios[:-1]],
-        )
-        images = datamodule.source("train").images[indices[spread(len(targets), MAX_DATA_EXAMPLES)]]
-        with torch.no_grad():
-            inputs = module.normalization(images.to(module.device))
-        return by_severity([*network, *training, *judge_data(summarise_data(inputs, shares), spec.class_names)])
 
     def _remember(self, measured: Probe, step: int) -> None:
         self.steps.append(step)

@@ -45,6 +45,12 @@ class Observers:
         """The judgement after the training, the most severe finding first, as plain data."""
         return [asdict(finding) for finding in self.diagnostics.findings]
 
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """Everything that the judgement was made from, as plain data; empty before the training ends."""
+        found = self.diagnostics.evidence
+        return found.to_dict() if found else {}
+
     def verdict(self, metrics: Mapping[str, Any]) -> str:
         """What happened, in a sentence or two.
 

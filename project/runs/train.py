@@ -50,6 +50,8 @@ def train(run: Run) -> dict[str, Any]:
             metrics = _evaluate(run)
             if folder is not None:
                 write_json(folder / "metrics.json", metrics)
+                if run.observers:
+                    write_json(folder / "evidence.json", run.observers.evidence)
             return metrics
     except BaseException as error:
         if isinstance(error, Interrupted):

@@ -62,7 +62,7 @@ def run_trial(settings: Settings) -> dict[str, Any]:
         try:
             checked = settings_of(nest(QUIET | settings))
             run = build_run(checked, datamodule=shared_datamodule(checked), folder=Path(folder))
-            return train(run)
+            return train(run) | {"evidence": read_json(Path(folder) / "evidence.json")}
         except DivergenceError:
             return read_json(Path(folder) / "metrics.json")
         except (InputError, RunError) as error:

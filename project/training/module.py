@@ -171,6 +171,11 @@ class ImageModule(FastAttributes, LightningModule):
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "learning_rate"},
         }
 
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self._num_steps()[1]
+
     def _num_steps(self) -> tuple[int, int]:
         """Optimizer steps per epoch and in all.
 

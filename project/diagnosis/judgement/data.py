@@ -20,28 +20,31 @@ class DataSummary:
     input_mean: float  # over examples and features
     input_sd: float
     class_fractions: Sequence[float] = ()  # share of every class; empty for regression
+    class_names: Sequence[str] = ()  # in the order of the class indices; without them the classes have numbers
 
 
-def summarise_data(inputs: Tensor, class_fractions: Sequence[float] = ()) -> DataSummary:
+def summarise_data(
+    inputs: Tensor, class_fractions: Sequence[float] = (), class_names: Sequence[str] = ()
+) -> DataSummary:
     """Count the constant features of a split, or of a sample of it, and measure the size of its inputs.
 
     Args:
         inputs: The normalized examples that the network gets, (examples, …), at least one.
         class_fractions: The shares that the classes have in the whole split, since a sample can miss a rare class.
+        class_names: The names of the classes.
     """
     x = inputs.detach().flatten(1).float()
     sd, mean = torch.std_mean(x, correction=0)
     constant = (x.amin(dim=0) == x.amax(dim=0)).float().mean()
     constant_fraction, input_mean, input_sd = torch.stack([constant, mean, sd]).tolist()
-    return DataSummary(constant_fraction, input_mean, input_sd, class_fractions)
+    return DataSummary(constant_fraction, input_mean, input_sd, class_fractions, class_names)
 
 
-def judge_data(summary: DataSummary, class_names: Sequence[str] = ()) -> list[Finding]:
+def judge_data(summary: DataSummary) -> list[Finding]:
     """Judge a split before training on it.
 
     Args:
         summary: What the training split, or a sample of it, looks like.
-        class_names: The names in the order of the class indices; without them the classes have numbers.
 
     Returns:
         Findings, the most severe first; none for MNIST and FashionMNIST, normalized.
@@ -59,7 +62,7 @@ def judge_data(summary: DataSummary, class_names: Sequence[str] = ()) -> list[Fi
         sentence = f"The inputs are not normalized: their root mean square is {size:.0f}, but should be about 1."
         findings.append(Finding("inputs_not_normalized", "warning", sentence, NORMALIZED_INPUTS))
     shares = summary.class_fractions
-    names = class_names or [str(i) for i in range(len(shares))]
+    names = summary.class_names or [str(i) for i in range(len(shares))]
     present = [(fraction, name) for name, fraction in zip(names, shares, strict=True) if fraction > 0]
     if len(present) < len(shares):
         missing = ", ".join(name for name, fraction in zip(names, shares, strict=True) if fraction == 0)
