@@ -341,6 +341,8 @@ def describe_type(hint: Any) -> tuple[list[str], str]:
     choices = choices_of(hint)
     if get_origin(hint) in (Union, UnionType):
         kinds = [describe_type(part)[1] for part in get_args(hint) if part is not NoneType]
+        if float in get_args(hint) and choices:  # beside any number, a word is no list of all that is allowed
+            return [], " or ".join(["a number", *choices])
         # sorted, because the order in which typing gives the parts of a union is that of its first use
         return choices, " or ".join(sorted(set(kinds), reverse=True))
     if get_origin(hint) is list:

@@ -153,9 +153,8 @@ class ImageModule(FastAttributes, LightningModule):
 
     def _build_optimizer(self, fused: bool) -> torch.optim.Optimizer:
         hidden_weights = [cast(HiddenLayer, layer).linear.weight for layer in self.mlp.hidden]
-        s = self.settings
-        numbers = (s.learning_rate, s.momentum, s.weight_decay)
-        return build_optimizer(s.optimizer, self.mlp, hidden_weights, *numbers, fused)
+        settings = self.settings
+        return build_optimizer(settings.optimizer, self.mlp, hidden_weights, *settings.optimizer_numbers, fused)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # under float16 the scaler must unscale before it clips, but a fused step unscales after that

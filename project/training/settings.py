@@ -8,7 +8,7 @@ from project.network.activations import ACTIVATIONS, check_activation
 from project.network.initializers import INITIALIZERS
 from project.network.losses import LOSSES, check_loss
 from project.network.norms import NORMS
-from project.network.optimization.optimizers import OPTIMIZERS, check_optimizer
+from project.network.optimization.optimizers import OPTIMIZERS, check_optimizer, resolved_numbers
 from project.network.optimization.schedules import SCHEDULES
 from project.network.ranges import check_numbers, check_width
 from project.settings import check_choices
@@ -59,12 +59,17 @@ class ModelSettings:
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
         huber_delta: Distance from which Huber's loss is linear, for regression in sd of the target.
         optimizer: Optimizer of all weights; muon is for the hidden weights, with adamw for the rest.
-        learning_rate: The highest learning rate of the schedule.
-        momentum: Momentum of momentum, nesterov, rmsprop and muon; first beta of the Adam family.
-        weight_decay: Weight decay of the weights; biases and norm parameters have none.
+        learning_rate: The highest learning rate of the schedule; auto suits the optimizer, for adamw 0.004.
+        momentum: Momentum of momentum, nesterov, rmsprop and muon; first beta of the Adam family; auto suits the
+            optimizer, for adamw 0.9.
+        weight_decay: Weight decay of the weights; biases and norm parameters have none; auto suits the optimizer, for
+            adamw 0.05.
         schedule: How the learning rate changes over the training; step changes it at the start of an epoch.
         warmup_fraction: Share of the steps in which the rate first rises to the schedule's start, in [0, 1).
         compile: Whether to compile the network with torch.compile.
+
+    Afterwards learning_rate, momentum and weight_decay are numbers, and these are saved. To change the optimizer of
+    given settings, make new ones: `dataclasses.replace` would keep the numbers of the old one.
 
     Raises:
         InputError: If a name is unknown, a number is out of range, or two settings contradict each other.
@@ -84,9 +89,9 @@ class ModelSettings:
     label_smoothing: float = 0.0
     huber_delta: float = 1.0
     optimizer: OptimizerName = "adamw"
-    learning_rate: float = 0.004
-    momentum: float = 0.9
-    weight_decay: float = 0.05
+    learning_rate: float | Literal["auto"] = "auto"
+    momentum: float | Literal["auto"] = "auto"
+    weight_decay: float | Literal["auto"] = "auto"
     schedule: ScheduleName = "one_cycle"
     warmup_fraction: float = 0.0
     compile: bool = False
@@ -102,5 +107,12 @@ class ModelSettings:
         check_width(self.width, self.depth)
         check_activation(self.activation, self.activation_parameter)
         check_loss(self.loss, self.task, self.label_smoothing, self.huber_delta)
-        check_optimizer(self.optimizer, self.learning_rate, self.momentum, self.weight_decay, num_hidden=self.depth)
+        for name, number in zip(("learning_rate", "momentum", "weight_decay"), self.optimizer_numbers, strict=True):
+            object.__setattr__(self, name, number)  # frozen: nobody else sets it
+        check_optimizer(self.optimizer, *self.optimizer_numbers, num_hidden=self.depth)
         check_numbers(warmup_fraction=self.warmup_fraction)
+
+    @property
+    def optimizer_numbers(self) -> tuple[float, float, float]:
+        """Learning rate, momentum and weight decay."""
+        return resolved_numbers(self.optimizer, self.learning_rate, self.momentum, self.weight_decay)

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from project.errors import InputError
 from project.network.mlp import MLP
-from project.network.optimization.optimizers import OPTIMIZERS, build_optimizer, check_optimizer
+from project.network.optimization.optimizers import OPTIMIZERS, build_optimizer, check_optimizer, resolved_numbers
 from project.network.optimization.schedules import SCHEDULES, learning_rate_factor
 
 LR, MOMENTUM, DECAY = 0.02, 0.8, 0.1
@@ -249,6 +249,13 @@ def test_refusals(name: str, wrong: dict[str, Any], cause: str) -> None:
 def test_facts_of_every_row(name: str) -> None:
     assert OPTIMIZERS[name].hidden_apart == (len(build(name, network()).param_groups) == 3)
     assert OPTIMIZERS[name].needs_momentum == (name == "nesterov")
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_the_numbers_of_every_row_make_it(name: str) -> None:
+    numbers = resolved_numbers(name, "auto", "auto", "auto")
+    check_optimizer(name, *numbers, num_hidden=2)
+    assert (numbers[2] > 0) == (name in ("adamw", "muon"))  # those whose decay is not part of the gradient
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

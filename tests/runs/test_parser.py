@@ -17,6 +17,7 @@ from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError, RunError
 from project.network.mlp import MLP
+from project.network.optimization.optimizers import resolved_numbers
 from project.runs.build import build_run
 from project.runs.command import run_command
 from project.runs.parser import nearest_name, parse_settings
@@ -77,6 +78,27 @@ def test_printed_settings_are_accepted_back(
     content = yaml.safe_load(printed)
     for section, owner in SECTIONS.items():
         assert set(content[section]) == {setting.name for setting in fields(owner)}
+
+
+def test_the_optimizers_numbers_come_from_its_row_or_a_file_or_a_flag(small_run: list[str], tmp_path: Path) -> None:
+    old = write(tmp_path / "old.yaml", model={"optimizer": "adam", "learning_rate": 0.004, "weight_decay": 0.05})
+    for flags, expected in (
+        (["--model.optimizer=sgd"], resolved_numbers("sgd", "auto", "auto", "auto")),
+        (["--model.optimizer=sgd", "--model.learning_rate=1e-3"], resolved_numbers("sgd", 0.001, "auto", "auto")),
+        (["--config", old, "--model.momentum=0.8"], (0.004, 0.8, 0.05)),  # a file of before there was auto
+        (["--config", old, "--model.weight_decay=auto"], resolved_numbers("adam", 0.004, "auto", "auto")),
+    ):
+        settings = parse_settings([*small_run, *flags])
+        assert settings.model.optimizer_numbers == expected
+        saved = yaml.safe_load(settings.as_yaml())
+        assert tuple(saved["model"][name] for name in ("learning_rate", "momentum", "weight_decay")) == expected
+        again = parse_settings(["--config", write(tmp_path / "saved.yaml", **saved)])
+        assert again.model == settings.model
+
+
+def test_neither_a_number_nor_auto_is_refused(small_run: list[str]) -> None:
+    with pytest.raises(InputError, match=r"learning_rate is fast, but must be a number or auto\ntype for example"):
+        parse_settings([*small_run, "--model.learning_rate=fast"])
 
 
 def test_a_runs_saved_settings_repeat_it(small_run: list[str], tmp_path: Path) -> None:

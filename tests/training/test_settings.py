@@ -1,13 +1,14 @@
 """The model's settings: the same defaults as the network's, and a refusal for what makes none."""
 
 import inspect
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
 
 from project.errors import InputError
 from project.network.mlp import MLP
+from project.network.optimization.optimizers import OPTIMIZERS
 from project.training.settings import ModelSettings
 
 
@@ -18,6 +19,20 @@ def test_the_network_alone_has_the_same_defaults() -> None:
         name: parameter.default for name, parameter in parameters.items() if name not in sizes
     }
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in parameters if name not in sizes)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_auto_becomes_the_numbers_of_the_optimizers_row(optimizer: str) -> None:
+    row, settings = OPTIMIZERS[optimizer], ModelSettings(optimizer=optimizer)
+    assert settings.optimizer_numbers == (row.learning_rate, row.momentum, row.weight_decay)
+    assert asdict(settings)["learning_rate"] == row.learning_rate
+    given = ModelSettings(optimizer=optimizer, learning_rate=0.123, weight_decay=0.0)
+    assert given.optimizer_numbers == (0.123, row.momentum, 0.0)
+
+
+def test_the_default_run_has_its_old_numbers() -> None:
+    assert ModelSettings().optimizer == "adamw"
+    assert ModelSettings().optimizer_numbers == (0.004, 0.9, 0.05)
 
 
 @pytest.mark.parametrize(

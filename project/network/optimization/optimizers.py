@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from project.errors import InputError
 from project.network.ranges import check_numbers
@@ -21,11 +21,18 @@ class Optimizer:
             rate, the momentum or first beta, and whether to use the fused kernels where torch has them.
         needs_momentum: Whether its momentum must be above 0.
         hidden_apart: Whether it needs the hidden layers' weights, as a group of their own, the first.
+        learning_rate: What `auto` means for the learning rate; docs/optimizers.md shows how it was measured.
+        momentum: What `auto` means for the momentum or the first beta; sgd and adagrad have no use for it.
+        weight_decay: What `auto` means for the weight decay. It is 0 where the decay is added to the gradient, which
+            adaptive steps then distort (Loshchilov & Hutter 2019, arXiv:1711.05101).
     """
 
     build: "Callable[[Any, list[dict[str, Any]], float, float, bool], torch.optim.Optimizer]"
     needs_momentum: bool
     hidden_apart: bool
+    learning_rate: float
+    momentum: float
+    weight_decay: float
 
 
 def _adagrad(optim: Any, groups: list[dict[str, Any]], rate: float, _: float, fused: bool) -> "torch.optim.Optimizer":
@@ -52,25 +59,50 @@ def _muon(optim: Any, groups: list[dict[str, Any]], rate: float, momentum: float
 # fmt: off
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.2, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, _, fused: o.SGD(groups, lr=rate, fused=fused)),
     "momentum": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.05, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, fused=fused)),
-    "nesterov": Optimizer(needs_momentum=True, hidden_apart=False,  # Nesterov 1983
+    "nesterov": Optimizer(needs_momentum=True, hidden_apart=False,
+        learning_rate=0.05, momentum=0.9, weight_decay=0.0,  # Nesterov 1983
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, nesterov=True, fused=fused)),
-    "adagrad": Optimizer(needs_momentum=False, hidden_apart=False, build=_adagrad),
+    "adagrad": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.02, momentum=0.9, weight_decay=0.0, build=_adagrad),
     "rmsprop": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.0005, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RMSprop(groups, lr=rate, momentum=m, foreach=True)),
     "adam": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.004, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, fused: o.Adam(groups, lr=rate, betas=(m, 0.999), fused=fused)),
     "adamw": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.004, momentum=0.9, weight_decay=0.05,
         build=lambda o, groups, rate, m, fused: o.AdamW(groups, lr=rate, betas=(m, 0.999), fused=fused)),
     "nadam": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.004, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.NAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
     "radam": Optimizer(needs_momentum=False, hidden_apart=False,
+        learning_rate=0.01, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
-    "muon": Optimizer(needs_momentum=False, hidden_apart=True, build=_muon),
+    "muon": Optimizer(needs_momentum=False, hidden_apart=True,
+        learning_rate=0.004, momentum=0.9, weight_decay=0.05, build=_muon),
 }
 # fmt: on
+
+
+def resolved_numbers(
+    name: str,
+    learning_rate: 'float | Literal["auto"]',
+    momentum: 'float | Literal["auto"]',
+    weight_decay: 'float | Literal["auto"]',
+) -> tuple[float, float, float]:
+    """The three numbers, in this order; each `auto` is replaced by what the optimizer's row names."""
+    row = OPTIMIZERS[name]
+    return (
+        row.learning_rate if learning_rate == "auto" else learning_rate,
+        row.momentum if momentum == "auto" else momentum,
+        row.weight_decay if weight_decay == "auto" else weight_decay,
+    )
 
 
 def check_optimizer(name: str, learning_rate: float, momentum: float, weight_decay: float, num_hidden: int) -> None:

@@ -108,6 +108,8 @@ def resumed_settings(parser: ArgumentParser, run: Resumption, given: Namespace) 
             )
     config: Namespace = parser.parse_object(saved)
     old = _settings(config)
+    # the run's number is what auto meant when it was started
+    new = {name: v for name, v in new.items() if not (v == "auto" and isinstance(old.get(name), float))}
     refused = {
         name: value
         for name, value in new.items()

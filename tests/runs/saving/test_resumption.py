@@ -282,6 +282,12 @@ def test_other_settings_are_shown_side_by_side(copied: Path) -> None:
         assert name in error.remedy
 
 
+def test_auto_means_the_runs_own_number(copied: Path) -> None:
+    (copied / "metrics.json").unlink()
+    again = parse_settings(["--resume", str(copied), "--model.learning_rate=auto", "--model.weight_decay=auto"])
+    assert again.model.optimizer_numbers == (0.004, 0.9, 0.05)
+
+
 def test_settings_in_a_file_count_too(copied: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.yaml"
     file.write_text("model:\n  dropout: 0.5\n")
