@@ -56,7 +56,7 @@ class ImageModule(FastAttributes, LightningModule):
             ) from error
         self.loss = build_loss(settings.loss, settings.task, settings.label_smoothing, settings.huber_delta)
         # a torch without Muon refuses it now, before the training starts
-        self._build_optimizer(fused=False)
+        self.build_optimizer(fused=False)
         if settings.compile:
             self.mlp.compile()
         self.epochs = EpochRecord()
@@ -74,11 +74,7 @@ class ImageModule(FastAttributes, LightningModule):
         return cast(Tensor, self.mlp(self.normalization(images))).float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = self(batch.images)
-        loss, score = self._loss_and_score(logits, batch.targets)
-        if batch.mixed_targets is not None and batch.weight is not None:
-            other_loss, other_score = self._loss_and_score(logits, batch.mixed_targets)
-            loss, score = torch.lerp(other_loss, loss, batch.weight), torch.lerp(other_score, score, batch.weight)
+        loss, score = self.loss_and_score(batch)
         self.epochs.add_batch(loss, score)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         step_ends = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
@@ -86,6 +82,15 @@ class ImageModule(FastAttributes, LightningModule):
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, logger=False)
             self._write({"train/loss_step": loss.item()}, self.global_step)
         return loss
+
+    def loss_and_score(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A training batch's loss to minimize, and its accuracy or, for regression, mean squared error; scalars."""
+        logits = self(batch.images)
+        loss, score = self._loss_and_score(logits, batch.targets)
+        if batch.mixed_targets is not None and batch.weight is not None:
+            other_loss, other_score = self._loss_and_score(logits, batch.mixed_targets)
+            loss, score = torch.lerp(other_loss, loss, batch.weight), torch.lerp(other_score, score, batch.weight)
+        return loss, score
 
     def _write(self, values: dict[str, float], step: int) -> None:
         """Give values to the loggers now: self.log keeps them until later, and a checkpoint in between loses them."""
@@ -151,7 +156,8 @@ class ImageModule(FastAttributes, LightningModule):
         outputs, targets = cast(tuple[Tensor, Tensor], self.evaluated)
         return evaluation_metrics(outputs, targets, self.task, self.spec.class_names)
 
-    def _build_optimizer(self, fused: bool) -> torch.optim.Optimizer:
+    def build_optimizer(self, fused: bool) -> torch.optim.Optimizer:
+        """The optimizer that the settings describe, over all parameters, at its highest learning rate."""
         hidden_weights = [cast(HiddenLayer, layer).linear.weight for layer in self.mlp.hidden]
         settings = self.settings
         return build_optimizer(settings.optimizer, self.mlp, hidden_weights, *settings.optimizer_numbers, fused)
@@ -159,7 +165,7 @@ class ImageModule(FastAttributes, LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # under float16 the scaler must unscale before it clips, but a fused step unscales after that
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
-        optimizer, settings = self._build_optimizer(fused), self.settings
+        optimizer, settings = self.build_optimizer(fused), self.settings
         steps_per_epoch, num_steps = self._num_steps()
 
         def factor(step: int) -> float:

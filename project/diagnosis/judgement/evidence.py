@@ -1,12 +1,15 @@
 """What a judgement is made from: everything that was measured of a training, as plain data."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean, median
 from typing import Any
 
 from project.diagnosis.forces import Forces
 from project.diagnosis.judgement.data import DataSummary
 from project.diagnosis.probe import LayerProbe, Probe
+from project.network.optimization.optimizers import OPTIMIZERS, Optimizer
 
 History = Sequence[Mapping[str, float]]
 """One record per epoch with `train/loss`, and where measured `train/accuracy`, `validation/loss`,
@@ -67,6 +70,93 @@ class Evidence:
     data: DataSummary
     validation_error: float | None = None
     test_error: float | None = None
+
+    @property
+    def error(self) -> float | None:
+        """The error of the weights of the best epoch on validation, or on the test set where there is no validation."""
+        if self.num_validation:
+            return self.validation_error if self.validation_error is not None else self._history_error
+        return self.test_error
+
+    @property
+    def _history_error(self) -> float | None:
+        found = [1 - record["validation/accuracy"] for record in self.history if "validation/accuracy" in record]
+        return min(found, default=None)
+
+    @property
+    def row(self) -> Optimizer:
+        """The optimizer's row."""
+        return OPTIMIZERS[self.settings["model.optimizer"]]
+
+    @property
+    def steps_of_an_epoch(self) -> int:
+        """Optimizer steps that an epoch really had, the Trainer's limits included."""
+        return round(self.num_steps_done / max(len(self.history), 1))
+
+    @property
+    def num_steps_done(self) -> int:
+        """Optimizer steps that were done."""
+        return int(self.history[-1]["steps"]) if self.history else 0
+
+    @property
+    def rate_ratio(self) -> float:
+        """The learning rate over that which suits the optimizer; with momentum, what a gradient moves in all counts."""
+        row, rate = self.row, float(self.settings["model.learning_rate"]) / self.row.learning_rate
+        if not row.heavy_ball:
+            return rate
+        return rate * (1 - row.momentum) / (1 - float(self.settings["model.momentum"]))
+
+    @property
+    def schedule_mean(self) -> float:
+        """The mean over the training of the actual learning rate over the one that was set."""
+        rates = [forces.learning_rate for forces in self.forces]
+        return fmean(rates) / float(self.settings["model.learning_rate"]) if rates else 1.0
+
+    @property
+    def kept_fraction(self) -> float:
+        """The share of the gradient that clipping left, a geometric mean over the steps; 1 where steps are adaptive."""
+        if self.row.adaptive or not self.forces:
+            return 1.0
+        return math.exp(fmean(math.log(max(forces.kept_fraction, 1e-12)) for forces in self.forces))
+
+    @property
+    def clipped_steps(self) -> float:
+        """The share of the steps in which clipping took something away."""
+        return fmean(forces.kept_fraction < 1 for forces in self.forces) if self.forces else 0.0
+
+    @property
+    def path(self) -> float:
+        """How far the weights went in all, in units of their own size, as the crow does not fly."""
+        ratios = [f.update_norm / f.weight_norm for f in self.forces if f.weight_norm > 0]
+        return fmean(ratios) * self.num_steps if ratios else 0.0
+
+    @property
+    def update_ratio(self) -> float:
+        """The median over the steps of the largest layer's ‖change‖/‖weights‖."""
+        return median(forces.largest_update_ratio for forces in self.forces) if self.forces else 0.0
+
+    @property
+    def decay_pull(self) -> float:
+        """The pull of weight decay over that of the gradient, a median over the second half of the training.
+
+        Coupled decay is part of the gradient, so that the two norms are compared; decoupled decay is part of the
+        update.
+        """
+        decay = float(self.settings["model.weight_decay"])
+        late = self.forces[len(self.forces) // 2 :]
+        if not decay or not late:
+            return 0.0
+        if self.row.decoupled_decay:
+            pulls = [f.learning_rate * decay * f.weight_norm / max(f.update_norm, 1e-30) for f in late]
+        else:
+            pulls = [decay * f.weight_norm / max(f.weight_gradient_norm, 1e-30) for f in late]
+        return median(pulls)
+
+    @property
+    def shrinkage(self) -> float:
+        """By which power of e decoupled weight decay alone would have made the weights smaller."""
+        decay = float(self.settings["model.weight_decay"])
+        return decay * fmean(f.learning_rate for f in self.forces) * self.num_steps if self.forces else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, from which `from_dict` makes the same again."""

@@ -26,6 +26,20 @@ class Finding:
     remedy: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Suspect:
+    """A setting that may be the cause of a bad training.
+
+    Attributes:
+        strength: How far it is from what suits, in powers of ten; together with the harm that was done it decides
+            whether it is reported, and which suspect comes first.
+        finding: What is said of it.
+    """
+
+    strength: float
+    finding: Finding
+
+
 def by_severity(findings: Iterable[Finding]) -> list[Finding]:
     """The same findings, the most severe first, otherwise in their order."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -44,8 +58,8 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     """What happened, in a sentence or two, for metrics.json.
 
     Args:
-        findings: What was found in network, training and data. The most severe is reported, a note only if there is no
-            other; if it has no remedy, the next one that has a remedy is reported too.
+        findings: What was found in network, training and data. The two most severe are reported, a note only if there
+            is no other.
         results: What metrics.json holds: `status`, `epochs`, `best`, `test/accuracy`, `validation/accuracy`, for
             regression `test/rmse`, `validation/rmse`; what is missing is left out.
     """
@@ -66,10 +80,8 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     ordered = by_severity(findings)
     if not ordered:
         return f"{happened}. Nothing stands out."
-    reported = ordered[:1]
-    if not reported[0].remedy:  # a finding that has one may be the cause
-        reported += [finding for finding in ordered[1:] if finding.severity != "note" and finding.remedy][:1]
+    # two causes are worth saying, a note only where there is nothing else
+    reported = [finding for finding in ordered if finding.severity != "note"][:2] or ordered[:1]
+    remedy = combined_remedy(reported)
     sentences = [f"{happened}.", *(finding.sentence for finding in reported)]
-    if reported[-1].remedy:
-        sentences.append(f"Try {' '.join(reported[-1].remedy)}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, f"Try {' '.join(remedy)}."] if remedy else sentences)

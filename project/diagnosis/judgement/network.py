@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from statistics import linear_regression
 from typing import Any
 
 from project.diagnosis.judgement import thresholds
-from project.diagnosis.judgement.findings import Finding, by_severity
+from project.diagnosis.judgement.evidence import Evidence
+from project.diagnosis.judgement.findings import Finding, Suspect, by_severity
 from project.diagnosis.judgement.remedies import (
     NORMALIZED_INPUTS,
     RELU,
@@ -216,3 +217,69 @@ def _where(layers: Sequence[LayerProbe]) -> str:
 
 def _share(ratio: float) -> str:
     return f"{ratio:.0e}" if ratio > 0 else "nothing"
+
+
+def suspect_network(e: Evidence) -> Iterator[Suspect]:
+    """What the network was before its first step, and what became of its units."""
+    first = e.first or e.last
+    stuck = list(_judge_symmetry(first, e.settings))
+    if stuck:
+        yield Suspect(9.0, stuck[0])
+        return
+    initial = list(_initial_suspects(e, first))
+    yield from initial
+    if not any(suspect.strength > 1 for suspect in initial):
+        yield from _flow_suspects(e, first)
+        yield from _late_suspects(e)
+
+
+def _initial_suspects(e: Evidence, first: Probe) -> Iterator[Suspect]:
+    """Signals that the initialization makes too large, too small or the same for all pictures."""
+    size = math.hypot(e.data.input_mean, e.data.input_sd)
+    bias, scale = float(e.settings.get("model.init_bias") or 0), float(e.settings.get("model.init_scale") or 1)
+    signals = [layer.pre_activation_sd for layer in first.hidden]
+    if not signals:
+        return
+    if bias and abs(bias) > thresholds.LARGE_BIAS * max(min(signals), 1e-9) and norm_of(e.settings).over is None:
+        sentence = (
+            f"The initial bias {bias:g} is {abs(bias) / max(min(signals), 1e-9):.0f} times the spread of what the units "
+            "receive: each unit answers every picture in the same way."
+        )
+        yield Suspect(4.0, Finding("init_bias", "warning", sentence, ["--model.init_bias 0"]))
+        return
+    unnormalized = size > thresholds.INPUT_SCALE
+    fading = [after / before for before, after in pairwise(signals) if before > 0]
+    silent = [layer for layer in first.hidden if layer.dead_fraction == 1]
+    # weights that are too small make each layer's signal smaller than the last one's, until nothing is left of it
+    if silent and not (fading and max(fading) < thresholds.FADING):
+        (finding, *_) = _judge_silence(first, e.settings, trained=False, odds=0.0)
+        yield Suspect(5.0, finding)
+        return
+    if max(signals) > thresholds.LARGE_SIGNAL * (size if unnormalized else 1.0):
+        told = f" (init_scale {scale:g})" if scale != 1 else f" (init {e.settings.get('model.init')})"
+        sentence = f"The initial weights are too large{told}: pre-activations have a spread of up to {max(signals):.2g}, but about 1 is usual."
+        remedy = changes(e.settings, usual_init(e.settings)) or norm_remedy_flags(e.settings)
+        yield Suspect(math.log10(max(signals)) + 0.5, Finding("init_large", "warning", sentence, remedy))
+    elif min(signals) < thresholds.SMALL_SIGNAL:
+        told = f" (init_scale {scale:g})" if scale != 1 else f" (init {e.settings.get('model.init')})"
+        sentence = f"The initial weights are too small{told}: pre-activations have a spread of down to {min(signals):.1g}, but about 1 is usual."
+        remedy = changes(e.settings, usual_init(e.settings)) or norm_remedy_flags(e.settings)
+        yield Suspect(-math.log10(max(min(signals), 1e-9)), Finding("init_small", "warning", sentence, remedy))
+
+
+def norm_remedy_flags(settings: Mapping[str, Any]) -> list[str]:
+    return changes(settings, norm_remedy(settings))
+
+
+def _flow_suspects(e: Evidence, first: Probe) -> Iterator[Suspect]:
+    """Gradients that vanish or explode on their way back to the first layer."""
+    ratio = first.gradient_ratio
+    for finding in _judge_gradients(first, e.settings, trained=False, ratio_without_norm=None):
+        if finding.code in ("vanishing_gradient", "exploding_gradient") and ratio:
+            yield Suspect(abs(math.log10(ratio)) / 3 + 0.5, finding)
+
+
+def _late_suspects(e: Evidence) -> Iterator[Suspect]:
+    """Units that died or saturated during the training: a symptom, but better than nothing."""
+    for finding in _judge_silence(e.last, e.settings, trained=True, odds=0.0):
+        yield Suspect(0.4, finding)

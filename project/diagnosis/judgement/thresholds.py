@@ -87,3 +87,65 @@ INPUT_SCALE = 10.0
 "Efficient BackProp", section 4.3)."""
 MIN_EPOCHS = 5
 """A curve has a shape that can be judged from this many epochs on; of fewer, only the plainest is reported."""
+
+RATE_FACTOR = 5.0
+"""A learning rate is far from what suits its optimizer when it is this many times larger or smaller."""
+SHORT_PATH = 0.5
+"""The weights hardly moved when their changes over the whole training add up to less than this share of their size."""
+LONG_MOMENTUM = 5.0
+"""Momentum is long when it averages over this many times more steps than the optimizer's usual one."""
+FEW_STEPS = 100
+"""A training with fewer optimizer steps than this has hardly begun."""
+KEPT_FRACTION = 0.25
+"""Clipping is tight when it leaves less than this share of the gradient, in the mean over the steps."""
+LONG_WARMUP = 0.5
+"""A warm-up is long when it takes more than this share of the steps."""
+DECOUPLED_PULL = 0.1
+"""Decoupled weight decay is strong when it is more than this share of the whole update."""
+SHRINKAGE = 1.0
+"""…and would alone make the weights smaller by this power of e during the training."""
+COUPLED_PULL = 0.3
+"""Coupled weight decay is strong when it pulls more than this share as hard as the gradient of the loss."""
+STRONG_DROPOUT = 2.0
+"""Dropout is strong when the relative variance of its noise, summed over the layers, is above this."""
+UNITS_LEFT = 16.0
+"""Dropout leaves too little when fewer units than this are left of the narrowest layer."""
+STRONG_SMOOTHING = 0.5
+"""Label smoothing is strong when at least this share of the target is spread over the classes."""
+NOISY_TRAINING = 0.08
+"""Augmentation is strong when the training error is higher by more than this with it than without."""
+SMALL_DELTA = 0.1
+"""Huber's loss is linear almost everywhere when its delta is below this."""
+SMALL_BATCH = 8
+"""A batch of this many examples or fewer is very small."""
+FEW_EXAMPLES = 50.0
+"""Examples per class below which a network learns them by heart."""
+LARGE_BIAS = 3.0
+"""The initial bias is large when it is this many times the spread of the pre-activations."""
+LARGE_SIGNAL = 10.0
+"""Signals are too large when a layer's pre-activations have a spread above this, for inputs of size 1."""
+SMALL_SIGNAL = 0.03
+"""Signals are too small when a layer's pre-activations have a spread below this."""
+CERTAIN = 8.0
+"""A suspect this strong is the cause beyond doubt, and nothing else is reported."""
+LEAST_HARM = 0.3
+"""The harm that is assumed where none was measured."""
+BLAME = 0.6
+"""A suspect is reported when its strength times the harm is at least this."""
+WEAK_SUSPECT = 0.35
+"""A suspect is not reported beside another that is this many times stronger."""
+HEALTHY_ERROR = 0.85
+"""A healthy network's validation error is below this share of the reference's."""
+HEALTHY_ERROR_SPREAD = 0.1
+"""From no harm to certain harm the share grows by this."""
+HEALTHY_FIT = 0.65
+"""A healthy network's training error is below this share of the reference's validation error."""
+HEALTHY_FIT_SPREAD = 0.15
+"""From no harm to certain harm the share grows by this."""
+TEST_MARGIN = 0.02
+"""Two samples of the same data may differ by this much in error, since people collect them at different times."""
+TEST_NOISE = 4.0
+"""Standard errors beyond that margin from which on validation and test differ."""
+FADING = 0.5
+"""Signals fade when every layer's pre-activations have less than this share of the last one's spread. With the usual
+initialization the share is about 1."""

@@ -1,226 +1,114 @@
-"""Findings about how the training went."""
+"""The judgement of a whole training: how it went, which settings caused it, and what else is good to know."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator
 
 from project.diagnosis.judgement import thresholds
+from project.diagnosis.judgement.data import judge_data
+from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.findings import Finding, by_severity
-from project.diagnosis.judgement.remedies import (
-    RELU,
-    activation_of,
-    changes,
-    norm_remedy,
-    scaled_learning_rate,
-    schedule_of,
-)
-
-History = Sequence[Mapping[str, float]]
-"""One record per epoch with `train/loss`, and where measured `train/accuracy`, `validation/loss`,
-`validation/accuracy`."""
+from project.diagnosis.judgement.fit import suspect_fit
+from project.diagnosis.judgement.network import suspect_network
+from project.diagnosis.judgement.optimization import suspect_optimization
 
 
-def judge_training(
-    history: History,
-    settings: Mapping[str, Any],
-    status: str = "completed",
-    *,
-    chance_accuracy: float | None = None,
-    chance_loss: float | None = None,
-    update_ratios: Sequence[float | None] = (),
-) -> list[Finding]:
-    """Judge a training by its curves.
+def judge(e: Evidence) -> list[Finding]:
+    """Judge a training by everything that was measured of it.
 
-    Args:
-        history: What was measured, with one record per epoch.
-        settings: The run's settings by their flags' names, as `judge_network` takes them.
-        status: How it ended, as metrics.json says: completed, early_stopped, diverged or interrupted.
-        chance_accuracy: The accuracy that always naming the most frequent class has; None for regression.
-        chance_loss: The loss that uniform guesses have, as `judge_network` takes it.
-        update_ratios: What `probe.update_to_weight_ratio` returns for the hidden layers' weights in one or more steps.
+    A setting is blamed when it is far from what suits *and* the training has been harmed: the product of the two
+    decides, so that an unusual setting which does no harm is left alone. What follows from a cause is not reported.
 
     Returns:
-        Findings, the most severe first.
+        Findings, the most severe first; among equals the one that explains most.
     """
-    losses = [record["train/loss"] for record in history]
-    if status == "diverged" or not all(map(math.isfinite, losses)):
-        epoch = len(history) + (status == "diverged")
-        sentence = f"Training diverged in epoch {epoch}: the loss is no longer a number."
-        return [Finding("diverged", "severe", sentence, scaled_learning_rate(settings, 0.1))]
-    if not history:
-        return []
-    validation = [record["validation/loss"] for record in history if "validation/loss" in record]
-    findings = list(_judge_learning_rate(losses, validation, settings, chance_loss, update_ratios))
-    rate = findings[0].code if findings else None
-    lost = list(_judge_chance(history, settings, chance_accuracy, rate))
-    if lost:
-        return by_severity([*lost, *findings])
-    if len(validation) == len(losses) and rate != "learning_rate_high":  # else the curves show only the steps' size
-        findings += _judge_fit(history, settings)
-    if rate is None and "underfitting" not in [finding.code for finding in findings]:
-        findings += _judge_progress(history, settings)
-    return by_severity([*findings, *_judge_length(history, status, rate)])
+    harm, lost = harm_of(e), is_lost(e)
+    suspects = [*suspect_network(e), *suspect_optimization(e), *suspect_fit(e)]
+    suspects = sorted(suspects, key=lambda suspect: suspect.strength, reverse=True)
+    certain = [s for s in suspects if s.strength >= thresholds.CERTAIN]
+    blamed = certain[:1] or [s for s in suspects if s.strength * max(harm, thresholds.LEAST_HARM) >= thresholds.BLAME]
+    # a weak suspect beside a strong one explains nothing more
+    blamed = [s for s in blamed if s.strength >= thresholds.WEAK_SUSPECT * blamed[0].strength][:3]
+    severity = "severe" if lost else "warning"
+    findings = [Finding(s.finding.code, severity, s.finding.sentence, s.finding.remedy) for s in blamed]
+    if not findings and harm >= 1:
+        findings.append(_unexplained(e, lost))
+    findings += _notes(e, explained=bool(findings))
+    return by_severity([*findings, *(f for f in judge_data(e.data) if f.code != "inputs_not_normalized")])
 
 
-def _judge_learning_rate(
-    losses: Sequence[float],
-    validation: Sequence[float],
-    settings: Mapping[str, Any],
-    chance_loss: float | None,
-    update_ratios: Sequence[float | None],
-) -> Iterator[Finding]:
-    """The learning rate (N29): too high jumps or ends higher than it began, too low falls slowly on a straight line."""
-    ratios = sorted(ratio for ratio in update_ratios if ratio is not None)
-    ratio = ratios[len(ratios) // 2] if ratios else None
-    update = f"one step changes the weights by {ratio or 0.0:.1e} of their size, but 1e-3 is usual"
-    falls = [before - after for before, after in pairwise(losses)]
-    jumps = sum(fall < -thresholds.LOSS_JUMP * abs(before) for before, fall in zip(losses, falls, strict=False))
-    if schedule_of(settings).oscillates:
-        jumps, validation = 0, []  # the rate itself goes up and down
-    spikes = [
-        now
-        for before, now, after in zip(validation, validation[1:], validation[2:], strict=False)
-        if now > (1 + thresholds.VALIDATION_SPIKE) * before and after < (1 - thresholds.LOSS_JUMP) * now
-    ]
-    high = low = None
-    if len(losses) >= 2 and losses[-1] > losses[0]:
-        high = f"the training loss went up, from {losses[0]:.3g} to {losses[-1]:.3g}"
-    elif jumps >= 2:
-        high = f"the training loss jumped up {jumps} times"
-    elif spikes:
-        high = f"the validation loss jumped up to {max(spikes):.3g} and came back"
-    elif ratio is not None and ratio > thresholds.LARGE_UPDATE:
-        high = update
-    elif ratio is not None and ratio < thresholds.SMALL_UPDATE:
-        low = update
-    elif (
-        chance_loss is not None
-        and falls
-        and losses[-1] > (1 + thresholds.CRAWL_EXCESS) * chance_loss
-        and max(map(abs, falls)) < thresholds.CRAWL * losses[-1]
-    ):
-        low = f"the training loss hardly moves from {losses[0]:.3g}, but guessing has {chance_loss:.3g}"
-    elif len(losses) >= thresholds.MIN_EPOCHS and min(falls) > 0:
-        mean_fall = (losses[0] - losses[-1]) / len(falls)
-        much_left = losses[-1] > (0.5 * chance_loss if chance_loss is not None else 0.6 * losses[0])
-        if falls[-1] > thresholds.STEADY_FALL * mean_fall and much_left:
-            low = f"after {len(losses)} epochs the training loss is {losses[-1]:.3g} and still falls on a straight line"
-    rate = settings.get("model.learning_rate")
-    name = f"The learning rate {rate:g}" if isinstance(rate, int | float) else "The learning rate"
-    if high:
-        remedy = scaled_learning_rate(settings, 0.1)
-        yield Finding("learning_rate_high", "warning", f"{name} is too high: {high}.", remedy)
-    elif low:
-        remedy = scaled_learning_rate(settings, 10)
-        yield Finding("learning_rate_low", "warning", f"{name} is too low: {low}.", remedy)
+def is_lost(e: Evidence) -> bool:
+    """Whether the network knows no more than which class is the most frequent, or has diverged."""
+    error = e.error
+    if e.status == "diverged" or not math.isfinite(e.last.loss) or not math.isfinite(e.train_error):
+        return True
+    return error is not None and error > e.chance_error - thresholds.CHANCE_MARGIN
 
 
-def _judge_chance(
-    history: History, settings: Mapping[str, Any], chance_accuracy: float | None, rate: str | None
-) -> Iterator[Finding]:
-    accuracies = [r[key] for r in history for key in ("train/accuracy", "validation/accuracy") if key in r]
-    if chance_accuracy is None or not accuracies or max(accuracies) > chance_accuracy + thresholds.CHANCE_MARGIN:
-        return
+def harm_of(e: Evidence) -> float:
+    """How badly the training went, from 0 (well) over 1 (certainly not well) to 3 (nothing was learned).
+
+    The closed-form reference says what can be learned of these data: a healthy network's error is below that on
+    validation, and far below it on its own examples.
+    """
+    error = e.error
+    if is_lost(e) or error is None:
+        return 3.0
+    reference = max(e.reference_error, 0.01)
+    by_validation = (error / reference - thresholds.HEALTHY_ERROR) / thresholds.HEALTHY_ERROR_SPREAD
+    by_training = (e.train_error / reference - thresholds.HEALTHY_FIT) / thresholds.HEALTHY_FIT_SPREAD
+    return min(max(by_validation, by_training, 0.0), 3.0)
+
+
+def _unexplained(e: Evidence, lost: bool) -> Finding:
+    assert e.error is not None
+    what = "Nothing was learned" if lost else "The network learned less than these data allow"
     sentence = (
-        f"Nothing was learned: the best accuracy, {max(accuracies):.1%}, is that of always naming one class "
-        f"({chance_accuracy:.1%})."
+        f"{what}: its error is {_error(e, e.error)}, that of a least-squares fit on random features "
+        f"{_error(e, e.reference_error)}. No setting stands out as the cause; --explain tries what would help."
     )
-    remedy: list[str] = []
-    if rate is None:  # a finding about the learning rate brings its own remedy
-        no_dropout = {"model.dropout": 0} if settings.get("model.dropout") else {}
-        remedy = changes(settings, RELU | norm_remedy(settings) | no_dropout) or scaled_learning_rate(settings, 0.1)
-    yield Finding("nothing_learned", "severe", sentence, remedy)
+    return Finding("nothing_learned" if lost else "underfitting", "severe" if lost else "warning", sentence)
 
 
-def _judge_fit(history: History, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Overfitting (N24) or underfitting (N8), by training and validation side by side."""
-    losses = [record["train/loss"] for record in history]
-    validation = [record["validation/loss"] for record in history]
-    last, best = history[-1], _best(validation)
-    rise = validation[-1] / validation[best] - 1 if validation[best] > 0 else 0.0
-    gap = last["train/accuracy"] - last["validation/accuracy"] if "validation/accuracy" in last else 0.0
-    signs = []
-    if rise > thresholds.GENERALIZATION_LOSS and losses[-1] < losses[best]:
-        signs.append(f"the validation loss has risen by {rise:.0%} since epoch {best + 1} while training's fell")
-    if gap > thresholds.ACCURACY_GAP:
-        signs.append(f"training accuracy is {gap:.1%} above validation's")
-    if signs:
-        rate = float(settings.get("model.dropout") or 0)
-        remedy = f"--model.dropout {0.2 if rate < 0.2 else 0.5}" if rate < 0.5 else "--data.augmentation shift"
-        yield Finding("overfitting", "warning", f"The network overfits: {', and '.join(signs)}.", [remedy])
+def _error(e: Evidence, error: float) -> str:
+    return f"{error:.1%}" if e.num_classes else f"{error:.2g} sd"
+
+
+def _notes(e: Evidence, explained: bool) -> Iterator[Finding]:
+    yield from _judge_test(e)
+    if not explained:
+        yield from _judge_length(e)
+
+
+def _judge_test(e: Evidence) -> Iterator[Finding]:
+    """Validation and test come from the same source, or one of them is not what it should be."""
+    if e.validation_error is None or e.test_error is None or not e.num_validation:
         return
-    if "train/accuracy" in last:
-        error = 1 - last["train/accuracy"]
-        close, poor = gap < thresholds.UNDERFIT_GAP, error > thresholds.UNDERFIT_ERROR
-        rest = f"and {error:.1%} of the training examples are wrong"
-    else:
-        close = validation[-1] - losses[-1] < thresholds.UNDERFIT_LOSS_GAP * abs(validation[-1])
-        poor = losses[-1] > thresholds.UNDERFIT_ERROR
-        rest = f"at a loss of {losses[-1]:.3g}"
-    level = _late_fall(losses) < thresholds.UNDERFIT_FALL * _late_epochs(losses)
-    if len(history) >= thresholds.MIN_EPOCHS and close and poor and level:
-        sentence = f"The network underfits: validation is about as good as training, {rest}."
-        yield Finding("underfitting", "warning", sentence, [_more_capacity(settings)])
+    difference = e.test_error - e.validation_error
+    if e.num_classes:
+        pooled = (e.test_error + e.validation_error) / 2
+        noise = math.sqrt(pooled * (1 - pooled) * (1 / e.num_validation + 1 / e.num_test))
+    else:  # the standard error of a root mean squared error, for errors that are normally distributed
+        noise = e.validation_error * math.sqrt(0.5 / e.num_validation + 0.5 / e.num_test)
+    margin = thresholds.TEST_MARGIN if e.num_classes else thresholds.TEST_MARGIN * 3 * e.validation_error
+    if abs(difference) > thresholds.TEST_NOISE * noise + margin:
+        worse = "worse" if difference > 0 else "better"
+        sentence = (
+            f"The test set is not like the validation set: the error is {_error(e, e.test_error)} there and "
+            f"{_error(e, e.validation_error)} here, {abs(difference) / max(noise, 1e-9):.0f} standard errors {worse}. "
+            "Look at the data before the network: python scripts/diagnose.py --data"
+        )
+        yield Finding("test_differs", "severe" if abs(difference) > 0.2 else "warning", sentence)
 
 
-def _more_capacity(settings: Mapping[str, Any]) -> str:
-    if settings.get("model.depth") == 0:
-        return "--model.depth 2"
-    if settings.get("model.dropout"):
-        return "--model.dropout 0"
-    activation = activation_of(settings)
-    if activation is not None and activation.slope == 1:  # a linear network, whatever its depth
-        return "--model.activation relu"
-    width = settings.get("model.width")
-    return f"--model.width {2 * width if isinstance(width, int) else 512}"
-
-
-def _judge_progress(history: History, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """A plateau: flat, with many errors left, and not because the schedule ends or capacity is missing."""
-    losses = [record["train/loss"] for record in history]
-    if (
-        len(losses) >= thresholds.MIN_EPOCHS
-        and schedule_of(settings).steady
-        and 1 - history[-1].get("train/accuracy", 0.0) > thresholds.UNDERFIT_ERROR
-        and _late_fall(losses) < thresholds.FLAT_IMPROVEMENT
-    ):
-        sentence = f"The training loss has stood still for the last {_late_epochs(losses)} epochs, at {losses[-1]:.3g}."
-        yield Finding("plateau", "warning", sentence, ["--model.schedule cosine"])
-
-
-def _best(losses: Sequence[float]) -> int:
-    return min(range(len(losses)), key=losses.__getitem__)
-
-
-def _late_epochs(losses: Sequence[float]) -> int:
-    """A third of the epochs, but at least two."""
-    return max(2, len(losses) // 3)
-
-
-def _late_fall(losses: Sequence[float]) -> float:
-    """Relative fall of a loss over the last third of the epochs."""
-    before = losses[-_late_epochs(losses) - 1] if len(losses) > 2 else losses[0]
-    return (before - losses[-1]) / abs(before) if before else 0.0
-
-
-def _judge_length(history: History, status: str, rate: str | None) -> Iterator[Finding]:
+def _judge_length(e: Evidence) -> Iterator[Finding]:
     """The number of epochs (N31): stopped early, too many, or too few."""
-    split = "validation" if all("validation/loss" in record for record in history) else "train"
-    losses = [record[f"{split}/loss"] for record in history]
-    num, best = len(losses), _best(losses)
-    if status == "early_stopped":
-        sentence = f"Training stopped early, after epoch {num}: no epoch was better than epoch {best + 1}."
-        yield Finding("early_stopped", "note", sentence)
-    elif status != "completed" or rate is not None:
-        return
-    elif num >= thresholds.MIN_EPOCHS and num - best - 1 >= thresholds.WASTED_EPOCHS * num:
-        sentence = f"The best epoch was {best + 1} of {num}: the later ones brought nothing."
-        yield Finding("too_many_epochs", "note", sentence, [f"--trainer.max_epochs {best + 1}"])
+    name = "validation" if all("validation/loss" in record for record in e.history) else "train"
+    losses = [record[f"{name}/loss"] for record in e.history]
+    num = len(losses)
+    best = min(range(num), key=losses.__getitem__) if num else 0
+    if e.status == "early_stopped":
+        yield Finding("early_stopped", "note", f"Training stopped early, after epoch {num}, as nothing improved.")
     elif num >= 2 and best == num - 1 and losses[-2] - losses[-1] > thresholds.LATE_IMPROVEMENT * abs(losses[-2]):
-        sentence = f"The {split} loss was still falling in the last epoch: more epochs would help."
+        sentence = f"The {name} loss was still falling in the last epoch: more epochs would help."
         yield Finding("too_few_epochs", "note", sentence, [f"--trainer.max_epochs {2 * num}"])
 
-
-def judge(evidence: Any) -> list[Finding]:
-    return []

@@ -21,6 +21,10 @@ class Optimizer:
             rate, the momentum or first beta, and whether to use the fused kernels where torch has them.
         needs_momentum: Whether its momentum must be above 0.
         hidden_apart: Whether it needs the hidden layers' weights, as a group of their own, the first.
+        uses_momentum: Whether it has a momentum or a first beta at all.
+        adaptive: Whether each step is divided by the size of past gradients, so that their scale does not matter.
+        heavy_ball: Whether momentum adds up past updates, so that each gradient moves 1/(1 − momentum) of the rate.
+        decoupled_decay: Whether weight decay is apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101).
         learning_rate: What `auto` means for the learning rate; docs/optimizers.md shows how it was measured.
         momentum: What `auto` means for the momentum or the first beta; sgd and adagrad have no use for it.
         weight_decay: What `auto` means for the weight decay. It is 0 where the decay is added to the gradient, which
@@ -30,6 +34,10 @@ class Optimizer:
     build: "Callable[[Any, list[dict[str, Any]], float, float, bool], torch.optim.Optimizer]"
     needs_momentum: bool
     hidden_apart: bool
+    uses_momentum: bool
+    adaptive: bool
+    heavy_ball: bool
+    decoupled_decay: bool
     learning_rate: float
     momentum: float
     weight_decay: float
@@ -58,33 +66,33 @@ def _muon(optim: Any, groups: list[dict[str, Any]], rate: float, momentum: float
 
 # fmt: off
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(needs_momentum=False, hidden_apart=False,
+    "sgd": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=False, adaptive=False, heavy_ball=False, decoupled_decay=False,
         learning_rate=0.2, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, _, fused: o.SGD(groups, lr=rate, fused=fused)),
-    "momentum": Optimizer(needs_momentum=False, hidden_apart=False,
+    "momentum": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=True, adaptive=False, heavy_ball=True, decoupled_decay=False,
         learning_rate=0.05, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, fused=fused)),
-    "nesterov": Optimizer(needs_momentum=True, hidden_apart=False,
+    "nesterov": Optimizer(needs_momentum=True, hidden_apart=False, uses_momentum=True, adaptive=False, heavy_ball=True, decoupled_decay=False,
         learning_rate=0.05, momentum=0.9, weight_decay=0.0,  # Nesterov 1983
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, nesterov=True, fused=fused)),
-    "adagrad": Optimizer(needs_momentum=False, hidden_apart=False,
+    "adagrad": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=False, adaptive=True, heavy_ball=False, decoupled_decay=False,
         learning_rate=0.02, momentum=0.9, weight_decay=0.0, build=_adagrad),
-    "rmsprop": Optimizer(needs_momentum=False, hidden_apart=False,
+    "rmsprop": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=True, adaptive=True, heavy_ball=True, decoupled_decay=False,
         learning_rate=0.0005, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RMSprop(groups, lr=rate, momentum=m, foreach=True)),
-    "adam": Optimizer(needs_momentum=False, hidden_apart=False,
+    "adam": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=False,
         learning_rate=0.004, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, fused: o.Adam(groups, lr=rate, betas=(m, 0.999), fused=fused)),
-    "adamw": Optimizer(needs_momentum=False, hidden_apart=False,
+    "adamw": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=True,
         learning_rate=0.004, momentum=0.9, weight_decay=0.05,
         build=lambda o, groups, rate, m, fused: o.AdamW(groups, lr=rate, betas=(m, 0.999), fused=fused)),
-    "nadam": Optimizer(needs_momentum=False, hidden_apart=False,
+    "nadam": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=False,
         learning_rate=0.004, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.NAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
-    "radam": Optimizer(needs_momentum=False, hidden_apart=False,
+    "radam": Optimizer(needs_momentum=False, hidden_apart=False, uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=False,
         learning_rate=0.01, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
-    "muon": Optimizer(needs_momentum=False, hidden_apart=True,
+    "muon": Optimizer(needs_momentum=False, hidden_apart=True, uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=True,
         learning_rate=0.004, momentum=0.9, weight_decay=0.05, build=_muon),
 }
 # fmt: on
