@@ -1,4 +1,4 @@
-"""Do the verdicts name the true cause, and do the remedies help? python -m benchmarks.verdicts development --data_root data
+"""Do verdicts name the true cause, and do remedies help? python -m benchmarks.verdicts development --data_root data
 
 Trains every case of one half of `benchmarks/verdict_cases`, sick and mended, over some seeds, keeps all evidence in
 runs/verdicts/HALF.json, and judges it. `--judge_again` judges the kept evidence with the rules as they are now.
@@ -7,11 +7,10 @@ runs/verdicts/HALF.json, and judges it. `--judge_again` judges the kept evidence
 import argparse
 import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.verdict_cases import CAUSES, Case
+from benchmarks.verdict_cases import Case
 from project.studies.trials import run_trials
 
 FOLDER = Path("runs/verdicts")
@@ -60,6 +59,7 @@ def main() -> None:
     runs = [c.around | c.sick | {"seed_everything": s} for c in (*sick, *healthy) for s in seeds]
     runs += [c.around | {"seed_everything": s} for c in sick for s in seeds]
     import os
+
     if os.environ.get("ONLY_ADAMW"):
         runs = [r for r in runs if r.get("model.optimizer", "adamw") == "adamw"]
     print(len(runs))

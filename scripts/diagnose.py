@@ -27,7 +27,7 @@ def main() -> None:
     console.print(layer_diagnosis_table(examined))
     for line in theory_lines(examined):
         console.print(line)
-    findings = examined.diagnosis.findings
+    findings = examined.findings
     for finding in findings:
         console.print(f"{finding.severity}: {escape(finding.sentence)}", style=COLOURS[finding.severity])
         if finding.remedy:

@@ -14,11 +14,14 @@ from project.data.settings import DataSettings
 from project.diagnosis import theory
 from project.diagnosis.examples import chance_loss, probe_examples
 from project.diagnosis.judgement import thresholds
-from project.diagnosis.judgement.findings import Finding
+from project.diagnosis.judgement.findings import Finding, by_severity
 from project.diagnosis.judgement.network import judge_network
+from project.diagnosis.judgement.remedies import norm_remedy_flags
 from project.diagnosis.probe import LayerProbe, Probe, probe
+from project.diagnosis.range_test import RateRange, range_test
 from project.errors import InputError
 from project.network.mlp import MLP, HiddenLayer
+from project.network.optimization.optimizers import OPTIMIZERS
 from project.settings import flatten
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
@@ -57,15 +60,19 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Examined:
-    """A network's diagnosis beside the loss of guessing.
+    """A network's diagnosis beside the loss of guessing, and which learning rates move it.
 
     Args:
-        diagnosis: What was measured and expected, and the findings.
+        diagnosis: What was measured and expected.
         chance_loss: The loss that uniform guesses have, for cross-entropies; else None.
+        rates: Which learning rates move the network, and which break it.
+        findings: All findings, about network and learning rate, the most severe first.
     """
 
     diagnosis: Diagnosis
     chance_loss: float | None
+    rates: RateRange
+    findings: list[Finding]
 
 
 def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
@@ -82,7 +89,26 @@ def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
     settings = flatten({"model": asdict(model), "data": asdict(data)})
     loss_of_guessing = chance_loss(settings, module.spec)
     found = diagnose(module.mlp, inputs, targets, module.loss, settings, loss_of_guessing)
-    return Examined(found, loss_of_guessing)
+    rates = range_test(module, datamodule.train_dataloader())
+    about_rate = [] if found.findings and found.findings[0].severity == "severe" else judge_rate(rates, model)
+    return Examined(found, loss_of_guessing, rates, by_severity([*found.findings, *about_rate]))
+
+
+def judge_rate(rates: RateRange, model: ModelSettings) -> list[Finding]:
+    """Judge the learning rate by what a range test found."""
+    rate, usual = float(model.learning_rate), OPTIMIZERS[model.optimizer].learning_rate
+    if rates.slowest is None:
+        sentence = "No learning rate makes this network's loss fall in the first steps."
+        return [Finding("no_rate_works", "severe", sentence)]
+    if rates.breaking is not None and rate >= rates.breaking:
+        fitting = usual if usual < rates.breaking / 3 else rates.breaking / 5
+        sentence = f"The learning rate {rate:g} is too high: from {rates.breaking:.2g} on, the loss rises again."
+        return [Finding("learning_rate_high", "warning", sentence, [f"--model.learning_rate {fitting:.2g}"])]
+    if rate < thresholds.SLOW_RATE * rates.slowest:
+        fitting = max(usual, 10 * rates.slowest)
+        sentence = f"The learning rate {rate:g} is too low: the loss begins to fall at about {rates.slowest:.2g}."
+        return [Finding("learning_rate_low", "warning", sentence, [f"--model.learning_rate {fitting:.2g}"])]
+    return []
 
 
 def diagnose(
@@ -123,6 +149,14 @@ def diagnose(
         born_dead_probability=born_dead,
         ratio_without_norm=ratio_without_norm,
     )
+    if scale is not None and scale.trainable_depth is not None and scale.trainable_depth < len(blocks):
+        codes = {finding.code for finding in findings}
+        if not codes & {"vanishing_gradient", "exploding_gradient"}:  # which say so already
+            sentence = (
+                f"Theory expects signals to reach through about {scale.trainable_depth:.0f} hidden layers, and this "
+                f"network has {len(blocks)}: it may train slowly."
+            )
+            findings = [*findings, Finding("deeper_than_reach", "note", sentence, norm_remedy_flags(settings))]
     return Diagnosis(measured, theory.predict(mlp, measured.input_second_moment), scale, born_dead, findings)
 
 
@@ -175,6 +209,10 @@ def theory_lines(examined: Examined) -> list[str]:
     if found.born_dead_probability is not None:
         share = f"{found.born_dead_probability:.2%}"
         lines.append(f"Born dead (Lu et al. 2019): {share} of networks of this shape are, when they have no norm.")
+    if (slowest := examined.rates.slowest) is not None:
+        breaking = examined.rates.breaking
+        upper = f"above {examined.rates.rates[-1]:.2g}" if breaking is None else f"at {breaking:.2g}"
+        lines.append(f"Range test (Smith 2017): the loss falls from learning rate {slowest:.2g} on and breaks {upper}.")
     return lines
 
 

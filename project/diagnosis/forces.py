@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 NUM_SAMPLED_STEPS = 32
@@ -54,7 +54,7 @@ class ForceMeter:
         clip_by_value: Whether each element is clipped, and not the norm.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter], clip_value: float | None, clip_by_value: bool) -> None:
+    def __init__(self, weights: Sequence[Tensor], clip_value: float | None, clip_by_value: bool) -> None:
         self._weights, self._before = weights, [weight.detach().clone() for weight in weights]
         self._clip_value, self._clip_by_value = clip_value, clip_by_value
         self._numbers: list[Tensor] = []
@@ -92,4 +92,6 @@ class ForceMeter:
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t.detach().float()) for t in tensors]))
+    norms = [torch.linalg.vector_norm(tensor.detach().float()) for tensor in tensors]
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return whole

@@ -132,20 +132,15 @@ class DiagnosticsCallback(Callback):
             self.findings = judge(self.evidence)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:  # of the best epoch, after the training
-            self._take_score("validation_error", cast(ImageModule, pl_module))
+        if self.evidence is not None and trainer.state.fn == TrainerFn.VALIDATING:  # after the training
+            error = _error(cast(ImageModule, pl_module))
+            self.evidence = replace(self.evidence, validation_error=error)
+            self.findings = judge(self.evidence)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_score("test_error", cast(ImageModule, pl_module))
-
-    def _take_score(self, name: str, module: ImageModule) -> None:
-        if self.evidence is None or module.evaluated is None:
-            return
-        outputs, targets = module.evaluated
-        value = score(outputs, targets, module.task)
-        error = value / module.spec.target_sd if module.task == "regression" else 1 - value
-        self.evidence = replace(self.evidence, **{name: error})
-        self.findings = judge(self.evidence)
+        if self.evidence is not None:
+            self.evidence = replace(self.evidence, test_error=_error(cast(ImageModule, pl_module)))
+            self.findings = judge(self.evidence)
 
     def examples(self, module: ImageModule) -> tuple[Tensor, Tensor]:
         """Inputs, normalized and of the weights' type, and targets that every probe of this run looks at."""
@@ -188,7 +183,9 @@ class DiagnosticsCallback(Callback):
             num_classes=len(spec.class_names),
             first=self._first,
             last=self.probe(module, with_effective_rank=True),
-            gradient_ratios=[norms[0] / norms[-2] if len(norms) > 2 and norms[-2] else None for norms in self.gradient_norms],
+            gradient_ratios=[
+                norms[0] / norms[-2] if len(norms) > 2 and norms[-2] else None for norms in self.gradient_norms
+            ],
             forces=self.forces,
             train_error=train_error,
             train_loss=float(module.loss(logits, known_targets)),
@@ -229,6 +226,14 @@ def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
             for quantity in ("activation_mean", "activation_sd", share):
                 values[f"layer_{quantity}/{tag}"] = getattr(layer, quantity)
     return {tag: value for tag, value in values.items() if value is not None}
+
+
+def _error(module: ImageModule) -> float | None:
+    """The error of the last evaluation, as `Evidence` counts it; None where nothing was evaluated."""
+    if module.evaluated is None:
+        return None
+    value = score(*module.evaluated, module.task)
+    return value / module.spec.target_sd if module.task == "regression" else 1 - value
 
 
 def datamodule_of(trainer: Trainer) -> ImageDataModule:

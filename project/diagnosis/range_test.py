@@ -15,8 +15,8 @@ from project.data.augmentation import Batch
 from project.network.optimization.optimizers import OPTIMIZERS
 from project.training.module import ImageModule
 
-NUM_STEPS = 120
-"""Steps of the test: the rate grows by about an eighth from one to the next."""
+NUM_STEPS = 80
+"""Steps of the test: the rate grows by about a fifth from one to the next."""
 FACTOR = 1000.0
 """The rates go from the optimizer's usual one divided by this to the usual one times this."""
 SMOOTHING = 0.8

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
-from statistics import linear_regression
 from typing import Any
 
 from project.diagnosis.judgement import thresholds
@@ -15,6 +14,7 @@ from project.diagnosis.judgement.remedies import (
     changes,
     norm_of,
     norm_remedy,
+    norm_remedy_flags,
     scaled_learning_rate,
     usual_init,
 )
@@ -25,47 +25,41 @@ def judge_network(
     probe: Probe,
     settings: Mapping[str, Any],
     *,
-    trained: bool = False,
     chance_loss: float | None = None,
     born_dead_probability: float | None = None,
     ratio_without_norm: float | None = None,
-    earlier: Sequence[Probe] = (),
 ) -> list[Finding]:
-    """Judge what a probe measured: before, during or after training.
+    """Judge what a probe measured before training.
 
     Args:
         probe: The numbers that were measured.
         settings: The run's settings by their flags' names, such as `model.activation`; missing ones count as unknown.
-        trained: Whether training has begun. Only before that, the initial loss, dropout and the probability of a
-            born-dead network count.
         chance_loss: The loss that uniform guesses have, for cross-entropy; None for other losses.
         born_dead_probability: What `theory.born_dead_fraction` or `born_dead_bound` returns, both without norm; None
             where the activation cannot die.
         ratio_without_norm: The `Probe.gradient_ratio` that theory expects of the same network without norm; None if
             it has none.
-        earlier: Probes of the same network on the same examples, which show the trend of dead units, the oldest first.
 
     Returns:
         Findings, the most severe first; none for a healthy network.
     """
     numbers = [(layer.activation_sd, layer.weight_norm, layer.weight_gradient_norm) for layer in probe.layers]
     if not all(map(math.isfinite, (probe.loss, *(number for layer in numbers for number in layer)))):
-        sentence = f"The network's numbers are not finite (loss {probe.loss:g}): it has diverged."
-        return [Finding("not_finite", "severe", sentence, scaled_learning_rate(settings, 0.1))]
+        sentence = f"The network's numbers are not finite (loss {probe.loss:g}): its signals overflow."
+        return [Finding("not_finite", "severe", sentence, _smaller_signals(probe, settings))]
     stuck = list(_judge_symmetry(probe, settings))
     if stuck:
         return stuck
-    findings = list(_judge_silence(probe, settings, trained, born_dead_probability or 0.0))
+    findings = list(_judge_silence(probe, settings, trained=False, odds=born_dead_probability or 0.0))
     if not any(layer.dead_fraction == 1 for layer in probe.hidden):  # else nothing flows, and all follows from that
-        findings += _judge_gradients(probe, settings, trained, ratio_without_norm)
-        findings += _judge_units(probe, settings, trained, earlier)
-    if not trained:
-        if _no_dropout(probe, settings):
-            rate, depth = settings["model.dropout"], len(probe.hidden)
-            sentence = f"Dropout {rate:g} in each of {depth} hidden layers leaves little of the signal."
-            findings.append(Finding("deep_dropout", "warning", sentence, ["--model.dropout 0"]))
-        if chance_loss is not None:
-            findings += _judge_initial_loss(probe, settings, chance_loss)
+        findings += _judge_gradients(probe, settings, ratio_without_norm)
+        findings += _judge_units(probe, settings, None)
+    if _no_dropout(probe, settings):
+        rate, depth = settings["model.dropout"], len(probe.hidden)
+        sentence = f"Dropout {rate:g} in each of {depth} hidden layers leaves little of the signal."
+        findings.append(Finding("deep_dropout", "warning", sentence, ["--model.dropout 0"]))
+    if chance_loss is not None:
+        findings += _judge_initial_loss(probe, settings, chance_loss)
     return by_severity(findings)
 
 
@@ -113,9 +107,7 @@ def _judge_silence(probe: Probe, settings: Mapping[str, Any], trained: bool, odd
         yield Finding("born_dead", "warning", sentence, rescue)
 
 
-def _judge_gradients(
-    probe: Probe, settings: Mapping[str, Any], trained: bool, ratio_without_norm: float | None
-) -> Iterator[Finding]:
+def _judge_gradients(probe: Probe, settings: Mapping[str, Any], ratio_without_norm: float | None) -> Iterator[Finding]:
     """Gradients that vanish or explode from the last hidden layer to the first (N19), and signals that collapse."""
     ratio, depth = probe.gradient_ratio, len(probe.hidden)
     is_relu = settings.get("model.activation") == "relu" and settings.get("model.init") == "auto"
@@ -133,7 +125,7 @@ def _judge_gradients(
             sentence += " Batch norm itself makes them grow at every layer."
             remedy = ["--model.norm layer"]
         yield Finding("exploding_gradient", "severe", sentence, remedy)
-    elif not trained and ratio_without_norm is not None and ratio_without_norm < thresholds.VANISHING_RATIO:
+    elif ratio_without_norm is not None and ratio_without_norm < thresholds.VANISHING_RATIO:
         sentence = (
             f"Only {norm_of(settings).title or 'the norm'} keeps gradients from vanishing: without it, theory expects "
             f"layer 1 to get {_share(ratio_without_norm)} of what layer {depth} gets."
@@ -147,37 +139,30 @@ def _judge_gradients(
         yield Finding("collapsed_representation", "warning", sentence, restore)
 
 
-def _judge_units(
-    probe: Probe, settings: Mapping[str, Any], trained: bool, earlier: Sequence[Probe]
-) -> Iterator[Finding]:
-    """Units that are saturated (N12, N13), silent (N20), or fall silent during training."""
+def _judge_units(probe: Probe, settings: Mapping[str, Any], before: Probe | None) -> Iterator[Finding]:
+    """Units that are saturated (N12, N13), silent (N20), or have fallen silent since an earlier probe."""
     saturated = [layer for layer in probe.hidden if layer.saturated_fraction > thresholds.SATURATED_FRACTION]
     if saturated:
         share = max(layer.saturated_fraction for layer in saturated)
         name = settings.get("model.activation", "the activation")
         sentence = f"{name} saturates in {_where(saturated)}: up to {share:.0%} of the outputs hardly react."
         yield Finding("saturated_units", "warning", sentence, _smaller_signals(probe, settings) or changes({}, RELU))
-    alive = changes(settings, {"model.activation": "leaky_relu", **({} if trained else norm_remedy(settings))})
-    if trained:
-        alive += scaled_learning_rate(settings, 0.1)
+    alive = changes(settings, {"model.activation": "leaky_relu", **norm_remedy(settings)})
     many = [layer for layer in probe.hidden if thresholds.DEAD_FRACTION < layer.dead_fraction < 1]
     if many:
         share = max(layer.dead_fraction for layer in many)
         sentence = f"In {_where(many)}, up to {share:.0%} of the units are silent on every example."
         yield Finding("dead_units", "warning", sentence, alive)
-    histories = [
-        (layer, [seen.hidden[i].dead_fraction for seen in (*earlier, probe)]) for i, layer in enumerate(probe.hidden)
+    rises = [
+        (now.dead_fraction - then.dead_fraction, then.dead_fraction, now)
+        for then, now in zip(before.hidden if before else [], probe.hidden, strict=False)
     ]
-    rising = [
-        (layer, shares)
-        for layer, shares in histories
-        if shares[-1] - shares[0] > thresholds.DEAD_RISE and linear_regression(range(len(shares)), shares).slope > 0
-    ]
+    rising = [rise for rise in rises if rise[0] > thresholds.DEAD_RISE]
     if rising:
-        layer, shares = max(rising, key=lambda item: item[1][-1] - item[1][0])
+        _, share, layer = max(rising, key=lambda rise: rise[0])
         sentence = (
-            f"Units are dying in {_where([layer for layer, _ in rising])}: the silent share of {layer.name} rose from "
-            f"{shares[0]:.0%} to {shares[-1]:.0%}."
+            f"Units have died in {_where([layer for *_, layer in rising])}: the silent share of {layer.name} rose from "
+            f"{share:.0%} to {layer.dead_fraction:.0%}."
         )
         yield Finding("dying_units", "warning", sentence, alive)
 
@@ -220,66 +205,65 @@ def _share(ratio: float) -> str:
 
 
 def suspect_network(e: Evidence) -> Iterator[Suspect]:
-    """What the network was before its first step, and what became of its units."""
+    """What the initialization makes of signals and gradients before the first step, and layers that died later."""
     first = e.first or e.last
-    stuck = list(_judge_symmetry(first, e.settings))
-    if stuck:
-        yield Suspect(9.0, stuck[0])
+    if stuck := list(_judge_symmetry(first, e.settings)):
+        yield Suspect(10.0, stuck[0])
         return
-    initial = list(_initial_suspects(e, first))
+    initial = list(_suspect_signals(e, first))
     yield from initial
-    if not any(suspect.strength > 1 for suspect in initial):
-        yield from _flow_suspects(e, first)
-        yield from _late_suspects(e)
+    if initial:  # vanishing gradients and dead units follow from such signals
+        return
+    ratio = first.gradient_ratio
+    for finding in _judge_gradients(first, e.settings, None):
+        if ratio and finding.code != "collapsed_representation":
+            yield Suspect(abs(math.log10(ratio)) / 3 + 0.5, finding)
+    for finding in _judge_silence(e.last, e.settings, trained=True, odds=0.0):
+        yield Suspect(0.4, finding)
 
 
-def _initial_suspects(e: Evidence, first: Probe) -> Iterator[Suspect]:
+def _suspect_signals(e: Evidence, first: Probe) -> Iterator[Suspect]:
     """Signals that the initialization makes too large, too small or the same for all pictures."""
-    size = math.hypot(e.data.input_mean, e.data.input_sd)
-    bias, scale = float(e.settings.get("model.init_bias") or 0), float(e.settings.get("model.init_scale") or 1)
     signals = [layer.pre_activation_sd for layer in first.hidden]
     if not signals:
         return
-    if bias and abs(bias) > thresholds.LARGE_BIAS * max(min(signals), 1e-9) and norm_of(e.settings).over is None:
+    bias, smallest = float(e.settings.get("model.init_bias") or 0), max(min(signals), 1e-9)
+    if abs(bias) > thresholds.LARGE_BIAS * smallest and norm_of(e.settings).over is None:
         sentence = (
-            f"The initial bias {bias:g} is {abs(bias) / max(min(signals), 1e-9):.0f} times the spread of what the units "
-            "receive: each unit answers every picture in the same way."
+            f"The initial bias {bias:g} is {abs(bias) / smallest:.0f} times the spread of what the units receive: each "
+            "unit answers every picture in the same way."
         )
         yield Suspect(4.0, Finding("init_bias", "warning", sentence, ["--model.init_bias 0"]))
         return
-    unnormalized = size > thresholds.INPUT_SCALE
     fading = [after / before for before, after in pairwise(signals) if before > 0]
-    silent = [layer for layer in first.hidden if layer.dead_fraction == 1]
     # weights that are too small make each layer's signal smaller than the last one's, until nothing is left of it
-    if silent and not (fading and max(fading) < thresholds.FADING):
+    if any(layer.dead_fraction == 1 for layer in first.hidden) and not (fading and max(fading) < thresholds.FADING):
         (finding, *_) = _judge_silence(first, e.settings, trained=False, odds=0.0)
         yield Suspect(5.0, finding)
         return
-    if max(signals) > thresholds.LARGE_SIGNAL * (size if unnormalized else 1.0):
-        told = f" (init_scale {scale:g})" if scale != 1 else f" (init {e.settings.get('model.init')})"
-        sentence = f"The initial weights are too large{told}: pre-activations have a spread of up to {max(signals):.2g}, but about 1 is usual."
-        remedy = changes(e.settings, usual_init(e.settings)) or norm_remedy_flags(e.settings)
-        yield Suspect(math.log10(max(signals)) + 0.5, Finding("init_large", "warning", sentence, remedy))
-    elif min(signals) < thresholds.SMALL_SIGNAL:
-        told = f" (init_scale {scale:g})" if scale != 1 else f" (init {e.settings.get('model.init')})"
-        sentence = f"The initial weights are too small{told}: pre-activations have a spread of down to {min(signals):.1g}, but about 1 is usual."
-        remedy = changes(e.settings, usual_init(e.settings)) or norm_remedy_flags(e.settings)
-        yield Suspect(-math.log10(max(min(signals), 1e-9)), Finding("init_small", "warning", sentence, remedy))
+    size = math.hypot(e.data.input_mean, e.data.input_sd)
+    inputs = size if size > thresholds.INPUT_SCALE else 1.0  # their size is a suspect of its own
+    scale = float(e.settings.get("model.init_scale") or 1)
+    weights = f"init_scale {scale:g}" if scale != 1 else f"init {e.settings.get('model.init')}"
+    remedy = changes(e.settings, usual_init(e.settings)) or norm_remedy_flags(e.settings)
+    if max(signals) > thresholds.LARGE_SIGNAL * inputs:
+        sentence = (
+            f"The initial weights are too large ({weights}): pre-activations have a spread of up to "
+            f"{max(signals):.2g}, but about 1 is usual."
+        )
+        strength = math.log10(max(signals) / inputs) + 0.5
+        yield Suspect(strength, Finding("init_large", "warning", sentence, remedy))
+    elif smallest < thresholds.SMALL_SIGNAL:
+        sentence = (
+            f"The initial weights are too small ({weights}): pre-activations have a spread of down to {smallest:.1g}, "
+            "but about 1 is usual."
+        )
+        yield Suspect(-math.log10(smallest), Finding("init_small", "warning", sentence, remedy))
 
 
-def norm_remedy_flags(settings: Mapping[str, Any]) -> list[str]:
-    return changes(settings, norm_remedy(settings))
-
-
-def _flow_suspects(e: Evidence, first: Probe) -> Iterator[Suspect]:
-    """Gradients that vanish or explode on their way back to the first layer."""
-    ratio = first.gradient_ratio
-    for finding in _judge_gradients(first, e.settings, trained=False, ratio_without_norm=None):
-        if finding.code in ("vanishing_gradient", "exploding_gradient") and ratio:
-            yield Suspect(abs(math.log10(ratio)) / 3 + 0.5, finding)
-
-
-def _late_suspects(e: Evidence) -> Iterator[Suspect]:
-    """Units that died or saturated during the training: a symptom, but better than nothing."""
-    for finding in _judge_silence(e.last, e.settings, trained=True, odds=0.0):
-        yield Suspect(0.4, finding)
+def note_units(e: Evidence) -> Iterator[Finding]:
+    """What became of gradients and units, which is good to know also where it did no harm."""
+    first = e.first or e.last
+    for finding in (*_judge_gradients(first, e.settings, None), *_judge_units(e.last, e.settings, first)):
+        if finding.code != "collapsed_representation":
+            yield Finding(finding.code, "note", finding.sentence)

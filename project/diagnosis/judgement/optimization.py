@@ -1,7 +1,7 @@
 """Suspects among the settings that decide how far and how steadily the weights move."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 from project.diagnosis.judgement import thresholds
@@ -55,7 +55,9 @@ def _learning_rate(e: Evidence) -> Iterator[Suspect]:
     signs = signs_of_large_steps(e)
     if ratio >= thresholds.RATE_FACTOR or (signs and ratio > 1 / thresholds.RATE_FACTOR):
         told = f"it is {ratio:.2g} times what suits {name}" if ratio >= thresholds.RATE_FACTOR else ""
-        sentence = f"The learning rate {rate:g} is too high: {', and '.join(part for part in (told, *signs[:1]) if part)}."
+        sentence = (
+            f"The learning rate {rate:g} is too high: {', and '.join(part for part in (told, *signs[:1]) if part)}."
+        )
         if ratio < thresholds.RATE_FACTOR:
             remedy = [f"--model.learning_rate {rate / 5:.2g}"]
         strength = max(math.log10(ratio), 0.0) + 0.5 * len(signs)
@@ -128,8 +130,7 @@ def _schedule(e: Evidence) -> Iterator[Suspect]:
     warmup = float(e.settings.get("model.warmup_fraction") or 0)
     if warmup > thresholds.LONG_WARMUP:
         sentence = (
-            f"The warm-up takes {warmup:.0%} of the steps, so that the learning rate reaches its height when hardly any "
-            "are left."
+            f"The warm-up takes {warmup:.0%} of the steps: when the learning rate reaches its height, hardly any are left."
         )
         strength = -math.log10(max(1 - warmup, 0.01))
         yield Suspect(strength, Finding("warmup_long", "warning", sentence, ["--model.warmup_fraction 0"]))

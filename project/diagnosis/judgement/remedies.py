@@ -51,3 +51,8 @@ def usual_init(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def norm_remedy(settings: Mapping[str, Any]) -> dict[str, str]:
     return {"model.norm": "batch"} if norm_of(settings).over is None else {}
+
+
+def norm_remedy_flags(settings: Mapping[str, Any]) -> list[str]:
+    """The flag that gives the network a norm; none where it has one."""
+    return changes(settings, norm_remedy(settings))

@@ -149,3 +149,6 @@ TEST_NOISE = 4.0
 FADING = 0.5
 """Signals fade when every layer's pre-activations have less than this share of the last one's spread. With the usual
 initialization the share is about 1."""
+SLOW_RATE = 2.0
+"""A learning rate is too low when it is below this many times the one at which the loss begins to fall in a range test.
+The rates that suit are 50 to 150 times that one, for adamw, sgd, momentum and adam on the default network."""

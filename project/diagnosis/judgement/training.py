@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from project.diagnosis.judgement import thresholds
 from project.diagnosis.judgement.data import judge_data
 from project.diagnosis.judgement.evidence import Evidence
-from project.diagnosis.judgement.findings import Finding, by_severity
+from project.diagnosis.judgement.findings import Finding, Severity, by_severity
 from project.diagnosis.judgement.fit import suspect_fit
-from project.diagnosis.judgement.network import suspect_network
+from project.diagnosis.judgement.network import note_units, suspect_network
 from project.diagnosis.judgement.optimization import suspect_optimization
 
 
@@ -28,11 +28,15 @@ def judge(e: Evidence) -> list[Finding]:
     blamed = certain[:1] or [s for s in suspects if s.strength * max(harm, thresholds.LEAST_HARM) >= thresholds.BLAME]
     # a weak suspect beside a strong one explains nothing more
     blamed = [s for s in blamed if s.strength >= thresholds.WEAK_SUSPECT * blamed[0].strength][:3]
-    severity = "severe" if lost else "warning"
+    severity: Severity = "severe" if lost else "warning"
     findings = [Finding(s.finding.code, severity, s.finding.sentence, s.finding.remedy) for s in blamed]
     if not findings and harm >= 1:
         findings.append(_unexplained(e, lost))
-    findings += _notes(e, explained=bool(findings))
+    findings += _judge_test(e)
+    known = {finding.code for finding in findings}
+    findings += (note for note in note_units(e) if note.code not in known)
+    if not known:
+        findings += _judge_length(e)
     return by_severity([*findings, *(f for f in judge_data(e.data) if f.code != "inputs_not_normalized")])
 
 
@@ -73,12 +77,6 @@ def _error(e: Evidence, error: float) -> str:
     return f"{error:.1%}" if e.num_classes else f"{error:.2g} sd"
 
 
-def _notes(e: Evidence, explained: bool) -> Iterator[Finding]:
-    yield from _judge_test(e)
-    if not explained:
-        yield from _judge_length(e)
-
-
 def _judge_test(e: Evidence) -> Iterator[Finding]:
     """Validation and test come from the same source, or one of them is not what it should be."""
     if e.validation_error is None or e.test_error is None or not e.num_validation:
@@ -111,4 +109,3 @@ def _judge_length(e: Evidence) -> Iterator[Finding]:
     elif num >= 2 and best == num - 1 and losses[-2] - losses[-1] > thresholds.LATE_IMPROVEMENT * abs(losses[-2]):
         sentence = f"The {name} loss was still falling in the last epoch: more epochs would help."
         yield Finding("too_few_epochs", "note", sentence, [f"--trainer.max_epochs {2 * num}"])
-
