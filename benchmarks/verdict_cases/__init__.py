@@ -23,7 +23,7 @@ CAUSES: dict[str, set[str]] = {
     "init normal": {"init_small", "init_large", "vanishing_gradient", "exploding_gradient"},
     "model.init_bias": {"init_bias", "born_dead"},
     "vanishing": {"vanishing_gradient"},
-    "collapse": {"vanishing_gradient", "collapsed_representation", "exploding_gradient"},
+    "collapse": {"vanishing_gradient", "collapsed_representation", "exploding_gradient", "init_small", "init_large"},
     "narrow": {"too_narrow"},
     "linear": {"linear_network"},
     "model.loss": {"loss_unsuited"},

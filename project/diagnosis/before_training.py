@@ -149,14 +149,13 @@ def diagnose(
         born_dead_probability=born_dead,
         ratio_without_norm=ratio_without_norm,
     )
-    if scale is not None and scale.trainable_depth is not None and scale.trainable_depth < len(blocks):
-        codes = {finding.code for finding in findings}
-        if not codes & {"vanishing_gradient", "exploding_gradient"}:  # which say so already
-            sentence = (
-                f"Theory expects signals to reach through about {scale.trainable_depth:.0f} hidden layers, and this "
-                f"network has {len(blocks)}: it may train slowly."
-            )
-            findings = [*findings, Finding("deeper_than_reach", "note", sentence, norm_remedy_flags(settings))]
+    reach = scale.trainable_depth if scale is not None else None
+    if reach is not None and reach < len(blocks) and all(finding.severity != "severe" for finding in findings):
+        sentence = (
+            f"Theory expects signals to reach through about {reach:.0f} hidden layers, and this network has "
+            f"{len(blocks)}: it may train slowly."
+        )
+        findings = [*findings, Finding("deeper_than_reach", "note", sentence, norm_remedy_flags(settings))]
     return Diagnosis(measured, theory.predict(mlp, measured.input_second_moment), scale, born_dead, findings)
 
 

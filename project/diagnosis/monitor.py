@@ -19,6 +19,7 @@ from project.diagnosis.judgement.training import judge
 from project.diagnosis.probe import Probe, linear_layers, probe, update_to_weight_ratio
 from project.diagnosis.reference import MAX_EXAMPLES, reference_error
 from project.network.mlp import HiddenLayer
+from project.settings import flatten
 from project.task import decide
 from project.training.callbacks import stopped_early
 from project.training.metrics import score
@@ -172,7 +173,8 @@ class DiagnosticsCallback(Callback):
             decided = decide(logits, task)
             train_error = float((decided != known_targets).float().mean())
         return Evidence(
-            settings=self.settings,
+            # with the numbers that the module really has
+            settings=self.settings | flatten({"model": asdict(module.settings)}),
             status="early_stopped" if stopped_early(trainer, module) else "completed",
             history=module.history,
             num_steps=module.num_steps,

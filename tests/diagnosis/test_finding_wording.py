@@ -5,7 +5,6 @@ import torch
 
 from project.diagnosis.judgement.data import DataSummary, judge_data
 from project.diagnosis.judgement.findings import Finding, verdict
-from project.diagnosis.judgement.training import judge_training
 from project.diagnosis.tensorboard.pictures import mistakes_figure
 from project.diagnosis.tensorboard.tabs import judgement_markdown
 
@@ -21,8 +20,9 @@ HAPPENED = "Early stopped after 12 epochs: test accuracy 89.12% (best epoch 7)."
     [
         ([], "Nothing stands out."),
         ([NOTE, OVERFITS], "It overfits. Try --model.dropout 0.5."),
-        # a finding without a remedy is followed by the next that has one, but not by a note
+        # two are said, but no note beside another finding
         ([LOST, NOTE, OVERFITS], "It learned nothing. It overfits. Try --model.dropout 0.5."),
+        ([NOTE], "A note. Try --x 1."),
     ],
 )
 def test_verdict_says_what_happened_and_the_most_severe_finding(findings: list[Finding], sentences: str) -> None:
@@ -44,14 +44,8 @@ def test_findings_in_markdown() -> None:
     )
 
 
-def test_sentences_hold_their_numbers() -> None:
-    losses = [(0.6, 0.45), (0.4, 0.38), (0.3, 0.36), (0.2, 0.38), (0.1, 0.43), (0.05, 0.5)]
-    history = [{"train/loss": train, "validation/loss": validation} for train, validation in losses]
-    assert [finding.sentence for finding in judge_training(history, {})] == [
-        "The network overfits: the validation loss has risen by 39% since epoch 3 while training's fell.",
-        "The best epoch was 3 of 6: the later ones brought nothing.",
-    ]
-    (unbalanced,) = judge_data(DataSummary(0.0, 0.0, 1.0, [0.94, 0.06]), ["shirt", "bag"])
+def test_a_sentence_holds_its_numbers() -> None:
+    (unbalanced,) = judge_data(DataSummary(0.0, 0.0, 1.0, [0.94, 0.06], ["shirt", "bag"]))
     assert unbalanced.sentence == (
         "The classes are unbalanced: for each example of bag there are 16 of shirt. Always answering shirt is right "
         "94% of the time, so read macro F1 beside accuracy."

@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from project.diagnosis.examples import chance_loss, layer_tags, probe_examples, spread
 from project.diagnosis.observers import DiagnosticsSettings
+from project.diagnosis.probe import linear_layers
 from project.errors import InputError
 from project.task import DataSpec
 
@@ -39,7 +40,7 @@ class Weights(Callback):
         self.before: list[torch.Tensor] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.before.append(pl_module.mlp.hidden[0].linear.weight.detach().clone())
+        self.before.append(linear_layers(pl_module.mlp)[0].weight.detach().clone())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_train_batch_start(trainer, pl_module, None, 0)
@@ -104,7 +105,38 @@ def test_update_ratio_is_the_change_of_the_weights_in_that_step(idx_folder: Path
     for step in (0, 3, 6, 9):
         before, after = spy.before[parts * step], spy.before[parts * (step + 1)]
         assert found[step] == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-5)
-    assert [ratios[0] for ratios in run.diagnostics.update_ratios] == pytest.approx(list(found.values()))
+
+
+@pytest.mark.parametrize(("clip", "algorithm"), [(None, "norm"), (0.05, "norm"), (0.002, "value")])
+def test_forces_are_those_of_the_step(idx_folder: Path, tmp_path: Path, clip: float | None, algorithm: str) -> None:
+    """With plain gradient descent the change is learning rate × (clipped gradient + decay × weight), by hand."""
+    spy = Weights()
+    model = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.5, "depth": 0, "norm": "none", "dropout": 0.0}
+    run = build(
+        idx_folder,
+        tmp_path / "run",
+        model=model,
+        callbacks=(spy,),
+        gradient_clip_val=clip,
+        gradient_clip_algorithm=algorithm,
+    ).fit()
+    forces = run.diagnostics.forces
+    assert [each.step for each in forces] == list(range(12))  # fewer than are sampled at most
+    for each in forces:
+        before, after = spy.before[each.step], spy.before[each.step + 1]
+        assert each.weight_norm == pytest.approx(float(before.norm()), rel=1e-5)
+        assert each.update_norm == pytest.approx(float((after - before).norm()), rel=1e-4)
+        assert each.largest_update_ratio == pytest.approx(each.update_norm / each.weight_norm, rel=1e-5)
+        assert each.learning_rate == 0.1
+        used = float(((before - after) / 0.1 - 0.5 * before).norm())  # the gradient that was left
+        if clip is None:
+            assert (each.kept_fraction, used) == (1.0, pytest.approx(each.weight_gradient_norm, rel=1e-3))
+        elif algorithm == "norm":
+            expected = min(clip / each.gradient_norm, 1.0)
+            assert each.kept_fraction == pytest.approx(expected, rel=1e-5)
+            assert used == pytest.approx(expected * each.weight_gradient_norm, rel=1e-2)
+        else:
+            assert 0 < each.kept_fraction < 1
 
 
 def test_training_is_the_same_with_and_without(idx_folder: Path, tmp_path: Path) -> None:
@@ -121,7 +153,7 @@ def test_history_survives_a_checkpoint_as_plain_data(idx_folder: Path, tmp_path:
     half = build(idx_folder, tmp_path / "half", max_epochs=1).fit()
     half.trainer.save_checkpoint(tmp_path / "half.ckpt")
     rest = build(idx_folder, tmp_path / "rest").fit(tmp_path / "half.ckpt")
-    for name in ("steps", "gradient_norms", "update_ratios", "findings"):
+    for name in ("steps", "gradient_norms", "forces", "evidence", "findings"):
         assert getattr(rest.diagnostics, name) == getattr(straight.diagnostics, name), name
     tags = straight.events().Tags()["scalars"]
     for tag in [tag for tag in tags if tag.startswith(("layer_", "diagnostics/"))]:
@@ -139,11 +171,28 @@ def test_history_survives_a_checkpoint_as_plain_data(idx_folder: Path, tmp_path:
 def test_vanishing_gradients_are_found_at_the_end(idx_folder: Path, tmp_path: Path) -> None:
     sick = {"activation": "sigmoid", "depth": 10, "norm": "none", "dropout": 0.0}
     run = build(idx_folder, tmp_path / "sick", model=sick).fit()
-    assert ("vanishing_gradient", "severe") in {(f.code, f.severity) for f in run.diagnostics.findings}
-    assert run.diagnostics.findings[0].severity == "severe"
+    assert "vanishing_gradient" in {finding.code for finding in run.diagnostics.findings}
     assert max(scalars_of(run, "diagnostics/gradient_ratio").values()) < 1e-3
     healthy = build(idx_folder, tmp_path / "healthy").fit()
     assert "vanishing_gradient" not in {finding.code for finding in healthy.diagnostics.findings}
+
+
+def test_evidence_holds_the_errors_of_a_whole_run(idx_folder: Path, tmp_path: Path) -> None:
+    """Training is measured as validation is, without dropout and augmentation, and the test set is judged too."""
+    run = build(idx_folder, tmp_path / "run", data={"augmentation": ["affine", "erase"]}).fit()
+    loader = run.datamodule.evaluation_loader("train")
+    run.module.eval()
+    with torch.no_grad():
+        decided = run.module(loader.images[loader.indices]).argmax(1)
+    wrong = float((decided != loader.targets).float().mean())
+    evidence = run.diagnostics.evidence
+    assert evidence is not None
+    assert evidence.train_error == pytest.approx(wrong)
+    assert (evidence.num_steps, evidence.num_train, evidence.num_test) == (12, 200, len(run.datamodule.splits["test"]))
+    assert evidence.test_error is None
+    run.test()
+    assert run.diagnostics.evidence is not None
+    assert run.diagnostics.evidence.test_error == pytest.approx(1 - float(run.module.metrics()["accuracy"]))
 
 
 def test_data_are_judged_by_all_labels(tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ def combined_remedy(findings: Iterable[Finding]) -> list[str]:
     return list(flags.values())
 
 
+def reported(findings: Iterable[Finding]) -> list[Finding]:
+    """Those findings that the verdict says: two causes at most, and a note only where there is nothing else."""
+    ordered = by_severity(findings)
+    return [finding for finding in ordered if finding.severity != "note"][:2] or ordered[:1]
+
+
 def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     """What happened, in a sentence or two, for metrics.json.
 
@@ -77,11 +83,10 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     best = results.get("best") or {}
     if "epoch" in best:
         happened += f" (best epoch {best['epoch']})"
-    ordered = by_severity(findings)
-    if not ordered:
+    said = reported(findings)
+    if not said:
         return f"{happened}. Nothing stands out."
-    # two causes are worth saying, a note only where there is nothing else
-    reported = [finding for finding in ordered if finding.severity != "note"][:2] or ordered[:1]
-    remedy = combined_remedy(reported)
-    sentences = [f"{happened}.", *(finding.sentence for finding in reported)]
-    return " ".join([*sentences, f"Try {' '.join(remedy)}."] if remedy else sentences)
+    sentences = [f"{happened}.", *(finding.sentence for finding in said)]
+    if remedy := combined_remedy(said):
+        sentences.append(f"Try {' '.join(remedy)}.")
+    return " ".join(sentences)

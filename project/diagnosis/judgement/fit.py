@@ -67,13 +67,13 @@ def _label_smoothing(e: Evidence) -> Iterator[Suspect]:
 def _augmentation(e: Evidence) -> Iterator[Suspect]:
     names = e.settings.get("data.augmentation") or []
     names = [names] if isinstance(names, str) else names
-    noisy = _noise(e)
-    if names and noisy > thresholds.NOISY_TRAINING:
+    if names:
+        noisy = _noise(e)
         sentence = (
-            f"The augmentation ({', '.join(names)}) is too strong for so short a training: the training error is "
-            f"{noisy:.0%} higher with it than without."
+            f"The augmentation ({', '.join(names)}) is too strong for so short a training: the network knows its own "
+            f"examples no better than new ones (errors {e.train_error:.1%} and {e.error or e.train_error:.1%})."
         )
-        strength = math.log10(noisy / thresholds.NOISY_TRAINING) + 0.5
+        strength = 0.5 + max(math.log10(max(noisy, 1e-9) / thresholds.NOISY_TRAINING), 0.0)
         yield Suspect(strength, Finding("augmentation_strong", "warning", sentence, ["--data.augmentation null"]))
 
 

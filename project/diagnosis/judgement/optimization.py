@@ -20,6 +20,7 @@ def suspect_optimization(e: Evidence) -> Iterator[Suspect]:
     yield from _clipping(e)
     yield from _schedule(e)
     yield from _weight_decay(e)
+    yield from _patience(e)
 
 
 def _horizon(momentum: float) -> float:
@@ -129,9 +130,7 @@ def _clipping(e: Evidence) -> Iterator[Suspect]:
 def _schedule(e: Evidence) -> Iterator[Suspect]:
     warmup = float(e.settings.get("model.warmup_fraction") or 0)
     if warmup > thresholds.LONG_WARMUP:
-        sentence = (
-            f"The warm-up takes {warmup:.0%} of the steps: when the learning rate reaches its height, hardly any are left."
-        )
+        sentence = f"The warm-up takes {warmup:.0%} of the steps: hardly any are left at the full learning rate."
         strength = -math.log10(max(1 - warmup, 0.01))
         yield Suspect(strength, Finding("warmup_long", "warning", sentence, ["--model.warmup_fraction 0"]))
 
@@ -153,3 +152,15 @@ def _weight_decay(e: Evidence) -> Iterator[Suspect]:
         f"as {'the whole update' if e.row.decoupled_decay else 'the gradient of the loss'}."
     )
     yield Suspect(strength, Finding("weight_decay_strong", "warning", sentence, [f"--model.weight_decay {usual:g}"]))
+
+
+def _patience(e: Evidence) -> Iterator[Suspect]:
+    patience, epochs = int(e.settings.get("patience") or 0), max(len(e.history), 1)
+    wanted = int(e.settings.get("trainer.max_epochs") or epochs)
+    if e.status == "early_stopped" and patience <= thresholds.SHORT_PATIENCE and epochs < wanted / 2:
+        sentence = (
+            f"Training stopped after {epochs} of {wanted} epochs, since patience {patience} ends it at the first "
+            "fluctuation."
+        )
+        remedy = ["--patience 10"]
+        yield Suspect(math.log10(wanted / epochs) + 0.3, Finding("stopped_too_early", "warning", sentence, remedy))

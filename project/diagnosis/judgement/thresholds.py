@@ -128,8 +128,6 @@ SMALL_SIGNAL = 0.03
 """Signals are too small when a layer's pre-activations have a spread below this."""
 CERTAIN = 8.0
 """A suspect this strong is the cause beyond doubt, and nothing else is reported."""
-LEAST_HARM = 0.3
-"""The harm that is assumed where none was measured."""
 BLAME = 0.6
 """A suspect is reported when its strength times the harm is at least this."""
 WEAK_SUSPECT = 0.35
@@ -152,3 +150,5 @@ initialization the share is about 1."""
 SLOW_RATE = 2.0
 """A learning rate is too low when it is below this many times the one at which the loss begins to fall in a range test.
 The rates that suit are 50 to 150 times that one, for adamw, sgd, momentum and adam on the default network."""
+SHORT_PATIENCE = 3
+"""Epochs of patience up to which a chance fluctuation of the monitored value may end a training."""

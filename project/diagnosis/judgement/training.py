@@ -25,7 +25,7 @@ def judge(e: Evidence) -> list[Finding]:
     suspects = [*suspect_network(e), *suspect_optimization(e), *suspect_fit(e)]
     suspects = sorted(suspects, key=lambda suspect: suspect.strength, reverse=True)
     certain = [s for s in suspects if s.strength >= thresholds.CERTAIN]
-    blamed = certain[:1] or [s for s in suspects if s.strength * max(harm, thresholds.LEAST_HARM) >= thresholds.BLAME]
+    blamed = certain[:1] or [s for s in suspects if s.strength * harm >= thresholds.BLAME]
     # a weak suspect beside a strong one explains nothing more
     blamed = [s for s in blamed if s.strength >= thresholds.WEAK_SUSPECT * blamed[0].strength][:3]
     severity: Severity = "severe" if lost else "warning"
