@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 import yaml
+from project.studies.explain.explain import explain
 
 from benchmarks.verdict_cases import CAUSES, Case, Settings
 from project.diagnosis.judgement.evidence import Evidence
@@ -24,7 +25,6 @@ from project.pages import markdown_table
 from project.runs.parser import settings_of
 from project.runs.saving.provenance import hardware, versions
 from project.settings import flatten, nest
-from project.studies.explain.explain import explain
 from project.studies.trials import run_trials
 
 FOLDER = Path("runs/verdicts")
@@ -147,7 +147,7 @@ def report(
 ) -> str:
     """The page about one half, in Markdown."""
     rows: list[list[str]] = []
-    counts = {name: 0.0 for name in ("trainings", "named", "wrong", "given", "improved", "cured", "row", "explained")}
+    counts = dict.fromkeys(("trainings", "named", "wrong", "given", "improved", "cured", "row", "explained"), 0.0)
     num_sick = 0
     for case in sick:
         settings = case.around | case.sick
@@ -182,7 +182,9 @@ def report(
                 case.name,
                 _points(harm),
                 ", ".join(dict.fromkeys(code for codes in found.values() for code in codes)) or "nothing",
-                "yes" if all(_named(case, codes) == 1 and not _is_wrong(case, codes) for codes in found.values()) else "no",
+                "yes"
+                if all(_named(case, codes) == 1 and not _is_wrong(case, codes) for codes in found.values())
+                else "no",
                 _points(-fmean(gain(first))) if given else "none",
                 ("cured" if is_cured(last) else "not cured") if advised is None else _points(-fmean(gain(advised))),
             ]
@@ -203,23 +205,26 @@ def report(
         [f"cured by the advice of `--explain` in {seconds:g} s", _share(counts["explained"], num_sick), "90 %"],
         ["alarms on healthy ones", _share(len(alarms), len(healthy) * len(SEEDS)), "at most 3 %"],
     ]
-    return "\n\n".join(
-        [
-            "# How right the verdicts are",
-            f"{num_sick} sick configurations and {len(healthy)} healthy ones, {len(SEEDS)} seeds each, that were used "
-            "for no other purpose: rules and thresholds were chosen on another half "
-            "(`benchmarks/verdict_cases/development.py`). A case is sick when the known fix lowers the validation error "
-            f"by more than {SICK:.0%}; cured means within {CURED:.0%} of the known fix, on average over the seeds. A "
-            "remedy improves validation when it does so with each seed. "
-            f"{hardware()['cpu']}, {', '.join(f'{name} {version}' for name, version in versions().items())}.",
-            markdown_table(["", "measured", "aim"], figures),
-            "Alarms on healthy trainings: " + ("; ".join(alarms) or "none") + ".",
-            "## Case by case\n\nDifferences of the validation error in points, a mean over the seeds.",
-            markdown_table(
-                ["case", "harm", "what was found", "cause named", "first remedy", "advice of --explain"], rows
-            ),
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# How right the verdicts are",
+                f"{num_sick} sick configurations and {len(healthy)} healthy ones, {len(SEEDS)} seeds each, that were "
+                "used for no other purpose: rules and thresholds were chosen on another half "
+                "(`benchmarks/verdict_cases/development.py`). A case is sick when the known fix lowers the validation "
+                f"error by more than {SICK:.0%}; cured means within {CURED:.0%} of the known fix, on average over the "
+                "seeds. A remedy improves validation when it does so with each seed. "
+                f"{hardware()['cpu']}, {', '.join(f'{name} {version}' for name, version in versions().items())}.",
+                markdown_table(["", "measured", "aim"], figures),
+                "Alarms on healthy trainings: " + ("; ".join(alarms) or "none") + ".",
+                "## Case by case\n\nDifferences of the validation error in points, a mean over the seeds.",
+                markdown_table(
+                    ["case", "harm", "what was found", "cause named", "first remedy", "advice of --explain"], rows
+                ),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _points(difference: float) -> str:

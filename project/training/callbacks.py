@@ -42,8 +42,16 @@ class EarlyStop(EarlyStopping):
 
 
 def stopped_early(trainer: Trainer, module: ImageModule) -> bool:
-    """Whether the training ended before its last epoch because the monitored value did not improve."""
-    return trainer.should_stop and len(module.history) < (trainer.max_epochs or 0)
+    """Whether the training ended before its last epoch because the monitored value did not improve.
+
+    A limit on time or steps also stops a training, but that is not early stopping.
+    """
+    waited = any(
+        callback.wait_count >= callback.patience
+        for callback in trainer.early_stopping_callbacks
+        if isinstance(callback, EarlyStopping)
+    )
+    return waited and len(module.history) < (trainer.max_epochs or 0)
 
 
 class EpochLog(Callback):

@@ -10,6 +10,7 @@ from project.diagnosis.forces import Forces
 from project.diagnosis.judgement.data import DataSummary
 from project.diagnosis.probe import LayerProbe, Probe
 from project.network.optimization.optimizers import OPTIMIZERS, Optimizer
+from project.network.optimization.schedules import learning_rate_factor
 
 History = Sequence[Mapping[str, float]]
 """One record per epoch with `train/loss`, and where measured `train/accuracy`, `validation/loss`,
@@ -99,9 +100,22 @@ class Evidence:
         return int(self.history[-1]["steps"]) if self.history else 0
 
     @property
+    def learning_rate(self) -> float:
+        """The learning rate at the height of the schedule, as it really was: a callback may have changed it."""
+        rate, s = float(self.settings["model.learning_rate"]), self.settings
+        warmup = float(s.get("model.warmup_fraction") or 0)
+        shares = []
+        for forces in self.forces:
+            place = (forces.step, max(self.num_steps, 1), max(self.steps_per_epoch, 1), warmup)
+            if (expected := rate * learning_rate_factor(s.get("model.schedule", "constant"), *place)) > 0:
+                shares.append(forces.learning_rate / expected)
+        changed = median(shares) if shares else 1.0
+        return rate if 0.9 < changed < 1.1 else rate * changed
+
+    @property
     def rate_ratio(self) -> float:
         """The learning rate over that which suits the optimizer; with momentum, what a gradient moves in all counts."""
-        row, rate = self.row, float(self.settings["model.learning_rate"]) / self.row.learning_rate
+        row, rate = self.row, self.learning_rate / self.row.learning_rate
         if not row.heavy_ball:
             return rate
         return rate * (1 - row.momentum) / (1 - float(self.settings["model.momentum"]))
@@ -109,8 +123,7 @@ class Evidence:
     @property
     def schedule_mean(self) -> float:
         """The mean over the training of the actual learning rate over the one that was set."""
-        rates = [forces.learning_rate for forces in self.forces]
-        return fmean(rates) / float(self.settings["model.learning_rate"]) if rates else 1.0
+        return fmean(forces.learning_rate for forces in self.forces) / self.learning_rate if self.forces else 1.0
 
     @property
     def kept_fraction(self) -> float:

@@ -48,7 +48,7 @@ def _momentum(e: Evidence) -> Iterator[Suspect]:
 
 
 def _learning_rate(e: Evidence) -> Iterator[Suspect]:
-    rate, usual = float(e.settings["model.learning_rate"]), e.row.learning_rate
+    rate, usual = e.learning_rate, e.row.learning_rate
     ratio = rate / usual if _momentum_is_long(e) else e.rate_ratio
     name = e.settings["model.optimizer"]
     suited = usual * rate / (usual * ratio) if ratio else usual  # with this momentum
@@ -77,8 +77,10 @@ def signs_of_large_steps(e: Evidence) -> list[str]:
     if e.status == "diverged" or not math.isfinite(e.last.loss):
         signs.append("the loss is no longer a number")
     losses = [record["train/loss"] for record in e.history if math.isfinite(record["train/loss"])]
-    jumps = sum(after > (1 + thresholds.LOSS_JUMP) * before for before, after in pairwise(losses))
-    if len(losses) >= 2 and losses[-1] > 1.02 * losses[0]:
+    jumps = sum(
+        after > (1 + thresholds.LOSS_JUMP) * before + thresholds.LOSS_FLOOR for before, after in pairwise(losses)
+    )
+    if len(losses) >= 2 and losses[-1] > 1.02 * losses[0] + thresholds.LOSS_FLOOR:
         signs.append(f"the training loss went up, from {losses[0]:.3g} to {losses[-1]:.3g}")
     elif jumps and not schedule_of(e.settings).oscillates:
         signs.append(f"the training loss jumped up {jumps} time{'s' if jumps > 1 else ''}")

@@ -152,3 +152,7 @@ SLOW_RATE = 2.0
 The rates that suit are 50 to 150 times that one, for adamw, sgd, momentum and adam on the default network."""
 SHORT_PATIENCE = 3
 """Epochs of patience up to which a chance fluctuation of the monitored value may end a training."""
+LOSS_FLOOR = 0.02
+"""Rises of the loss smaller than this are nothing, however small the loss is."""
+WORSE_AGAIN = 0.01
+"""Validation got worse again when its error rose by more than this, and by three standard errors, from its best."""

@@ -99,13 +99,22 @@ def _judge_test(e: Evidence) -> Iterator[Finding]:
 
 
 def _judge_length(e: Evidence) -> Iterator[Finding]:
-    """The number of epochs (N31): stopped early, too many, or too few."""
-    name = "validation" if all("validation/loss" in record for record in e.history) else "train"
-    losses = [record[f"{name}/loss"] for record in e.history]
-    num = len(losses)
-    best = min(range(num), key=losses.__getitem__) if num else 0
+    """The number of epochs (N31): stopped early, too many, or too few, by the value that chooses the best epoch."""
+    losses = [record["validation/loss"] for record in e.history if "validation/loss" in record]
+    errors = [1 - record["validation/accuracy"] for record in e.history if "validation/accuracy" in record]
+    values = errors if e.num_classes and not str(e.settings.get("monitor")).endswith("loss") else losses
+    num = len(values)
+    best = min(range(num), key=values.__getitem__) if num else 0
     if e.status == "early_stopped":
         yield Finding("early_stopped", "note", f"Training stopped early, after epoch {num}, as nothing improved.")
     elif num >= 2 and best == num - 1 and losses[-2] - losses[-1] > thresholds.LATE_IMPROVEMENT * abs(losses[-2]):
-        sentence = f"The {name} loss was still falling in the last epoch: more epochs would help."
+        sentence = "Validation was still getting better in the last epoch: more epochs would help."
         yield Finding("too_few_epochs", "note", sentence, [f"--trainer.max_epochs {2 * num}"])
+    if values is errors and num:
+        rise, noise = errors[-1] - errors[best], math.sqrt(errors[best] * (1 - errors[best]) / max(e.num_validation, 1))
+        if rise > max(thresholds.WORSE_AGAIN, 3 * noise) and e.train_error < errors[best]:
+            sentence = (
+                f"The network overfits after epoch {best + 1} of {num}: from there on, the validation error rose by "
+                f"{rise:.1%}. The weights of that epoch were kept."
+            )
+            yield Finding("overfitting", "note", sentence)

@@ -39,7 +39,7 @@ class TensorBoardCallback(Callback):
     """Fill TensorBoard's tabs, from the first process alone, where the run's logger is TensorBoard's.
 
     Before training: layer table, settings, provenance, graph, sample batch. At epoch ends: histograms, first-layer
-    weights. After training: gradients by layer and step, findings. After testing: confusion matrix, mistakes,
+    weights. After training: gradients by layer and step. After testing: findings, confusion matrix, mistakes,
     precision and recall, projector, settings with final metrics. Everything is a function of settings and weights, so
     that a resumed run writes what an unbroken one would.
 
@@ -112,13 +112,13 @@ class TensorBoardCallback(Callback):
         if self.diagnostics.steps:
             figure = pictures.gradient_figure(self.diagnostics.steps, self.diagnostics.gradient_norms)
             _add_picture(writer, "pictures/gradients_by_layer_and_step", figure, step)
-        writer.add_text("1_judgement", tabs.judgement_markdown(self.diagnostics.findings), step)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = _writer(trainer)
         if writer is None:
             return
         module, datamodule, step = cast(ImageModule, pl_module), datamodule_of(trainer), trainer.global_step
+        writer.add_text("1_judgement", tabs.judgement_markdown(self.diagnostics.findings), step)
         outputs, targets = cast(tuple[Tensor, Tensor], module.evaluated)
         loader = datamodule.test_dataloader()
         # a Trainer limit can cut the evaluation short: then only the first pictures of the split have outputs

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.training import harm_of, is_lost, judge
 from project.diagnosis.probe import Probe, probe
 from project.network.mlp import MLP
+from project.network.optimization.schedules import learning_rate_factor
 from project.settings import flatten
 from project.training.settings import ModelSettings
 
@@ -29,9 +31,12 @@ def measured(seed: int = 0, **model: Any) -> Probe:
 
 
 def forces(**changes: Any) -> list[Forces]:
-    """What acted in a healthy training with adamw: the weights move by half a percent in each step."""
+    """What acted in a healthy training with adamw: the weights move by half a percent in each step.
+
+    A learning rate that is not given becomes the schedule's.
+    """
     usual = {
-        "learning_rate": 0.002,
+        "learning_rate": math.nan,
         "gradient_norm": 1.0,
         "kept_fraction": 1.0,
         "weight_gradient_norm": 1.0,
@@ -83,7 +88,16 @@ def evidence(model: dict[str, Any] | None = None, other: dict[str, Any] | None =
         "validation_error": 0.134,
         "test_error": 0.138,
     }
-    return Evidence(**(usual | changes))
+    made = usual | changes
+    rate, schedule = made["settings"]["model.learning_rate"], made["settings"]["model.schedule"]
+    warmup = made["settings"]["model.warmup_fraction"]
+    made["forces"] = [
+        dataclasses.replace(f, learning_rate=rate * learning_rate_factor(schedule, f.step, STEPS, 80, warmup))
+        if math.isnan(f.learning_rate)
+        else f
+        for f in made["forces"]
+    ]
+    return Evidence(**made)
 
 
 POOR: dict[str, Any] = {"train_error": 0.3, "validation_error": 0.31, "test_error": 0.31}
@@ -112,7 +126,7 @@ CAUSES: dict[str, tuple[Evidence, list[str]]] = {
     "momentum_long": (evidence({"momentum": 0.999}, **POOR), ["--model.momentum 0.9"]),
     "too_few_steps": (
         evidence(
-            None,
+            {"schedule": "constant"},
             {"data.batch_size": 5000},
             num_steps=10,
             history=[record | {"steps": 2.0 * (i + 1)} for i, record in enumerate(history([2.0, 1.5, 1.2, 1.0, 0.9]))],
@@ -219,12 +233,31 @@ def test_a_test_set_that_is_not_like_validation(test_error: float, severity: str
     assert found == ([severity] if severity else [])
 
 
-def test_the_length_of_the_training() -> None:
-    stopped = judge(evidence(status="early_stopped"))
-    assert [(f.code, f.severity) for f in stopped] == [("early_stopped", "note")]
-    falling = [record | {"validation/loss": 1.0 / (i + 1)} for i, record in enumerate(history([1.0, 0.6, 0.4]))]
-    short = judge(evidence(history=falling))
-    assert [(f.code, f.severity, f.remedy) for f in short] == [("too_few_epochs", "note", ["--trainer.max_epochs 6"])]
+def curve(*errors: float) -> list[dict[str, float]]:
+    """A history with these validation errors and losses that fall with them."""
+    records = history([0.5] * len(errors))
+    return [r | {"validation/accuracy": 1 - e, "validation/loss": 3 * e} for r, e in zip(records, errors, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("errors", "status", "found"),
+    [
+        ([0.2, 0.15, 0.134, 0.134], "early_stopped", [("early_stopped", [])]),
+        ([0.2, 0.16, 0.134], "completed", [("too_few_epochs", ["--trainer.max_epochs 6"])]),
+        ([0.2, 0.134, 0.16, 0.17], "completed", [("overfitting", [])]),
+        ([0.2, 0.134, 0.138, 0.136], "completed", []),  # no more than noise
+    ],
+)
+def test_the_length_of_the_training(errors: list[float], status: str, found: list[tuple[str, list[str]]]) -> None:
+    findings = judge(evidence(history=curve(*errors), status=status))
+    assert [(finding.code, finding.remedy) for finding in findings] == found
+    assert all(finding.severity == "note" for finding in findings)
+
+
+def test_a_learning_rate_that_a_callback_changed() -> None:
+    sick = evidence({"schedule": "constant"}, forces=forces(learning_rate=0.4, largest_update_ratio=0.2), **POOR)
+    assert sick.learning_rate == pytest.approx(0.4)
+    assert codes(sick) == ["learning_rate_high"]
 
 
 def probe_with_dead_units(share: float) -> Probe:
@@ -258,7 +291,7 @@ def test_measures_by_hand() -> None:
     assert e.rate_ratio == pytest.approx(0.1 / row.learning_rate * (1 - row.momentum) / 0.01)
     assert e.path == pytest.approx(0.15 / 30 * STEPS)
     assert e.decay_pull == pytest.approx(0.02 * 30 / 1.0)
-    decoupled = evidence({"weight_decay": 0.5})
+    decoupled = evidence({"weight_decay": 0.5, "schedule": "constant", "learning_rate": 0.002})
     assert decoupled.decay_pull == pytest.approx(0.002 * 0.5 * 30 / 0.15)
     assert decoupled.shrinkage == pytest.approx(0.002 * 0.5 * STEPS)
     assert evidence(SGD, forces=forces(kept_fraction=0.01)).kept_fraction == pytest.approx(0.01)
