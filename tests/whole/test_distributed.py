@@ -151,7 +151,7 @@ def test_a_process_that_dies_takes_the_others_down(flags: list[str], tmp_path: P
     assert outcome.left == []
     assert "Traceback" not in outcome.printed
     if rank:
-        assert "another process of this run died" in outcome.printed
+        assert f"--resume {tmp_path / 'idx' / 'x'}" in outcome.printed
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_divergence_in_one_process_stops_all(flags: list[str], tmp_path: Path) -
     raw += ["--model.learning_rate=1e4", "--model.activation=identity", "--patience=0"]
     outcome = run_processes([*flags, *raw, "--trainer.devices=2", "--run_name=x"], tmp_path)
     assert outcome.status == 1
-    assert outcome.printed.count("became NaN or infinite at step") == 1
+    assert outcome.printed.count("error: ") == 1
     assert metrics(tmp_path / "idx" / "x")["status"] == "diverged"
     assert outcome.left == []
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from project.errors import InputError
 from project.runs.saving import platform_differences
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json
@@ -157,12 +158,12 @@ def test_a_run_folder_is_locked_until_its_process_ends(
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
-        with pytest.raises(Exception, match="another process is training"):
+        with pytest.raises(InputError):
             lock_run_folder(tmp_path)
         process.kill()
     descriptor = lock_run_folder(tmp_path)
     assert not os.get_inheritable(descriptor)
-    with pytest.raises(Exception, match="another process is training"):
+    with pytest.raises(InputError):
         lock_run_folder(tmp_path)
     os.close(descriptor)
     assert [path.name for path in tmp_path.iterdir()] == ["train.log"]
