@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from pytorch_lightning.trainer.states import TrainerFn, TrainerState
 
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
-from project.runs.saving.run_folder import new_run_folder
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
@@ -187,12 +185,6 @@ def test_20_runs_started_at_once_get_20_folders(flags: list[str], tmp_path: Path
     folders = list((tmp_path / "idx").iterdir())
     assert len(folders) == 20
     assert all(metrics(folder)["status"] == "completed" for folder in folders)
-
-
-def test_many_folders_made_at_once_are_all_different(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(20) as pool:
-        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "idx", None), range(200)))
-    assert len(set(folders)) == 200
 
 
 def test_epoch_sums_are_shared_out_anew(idx_folder: Path, tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ def test_find_run_folder(run: Run, tmp_path: Path) -> None:
 
 def test_threads_get_a_folder_each(tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as pool:
-        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "idx", None), range(20)))
-    assert len(set(folders)) == 20 == len(list((tmp_path / "idx").iterdir()))
+        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "idx", None), range(200)))
+    assert len(set(folders)) == 200 == len(list((tmp_path / "idx").iterdir()))
 
 
 def test_one_of_many_gets_a_name(tmp_path: Path) -> None:
