@@ -20,6 +20,7 @@ from project.network.mlp import MLP
 from project.runs.build import build_run
 from project.runs.command import run_command
 from project.runs.parser import nearest_name, parse_settings
+from project.runs.settings import RunSettings
 from project.runs.train import train
 from project.settings import choices_of
 from project.training.settings import ModelSettings
@@ -226,6 +227,18 @@ def test_nearest_name() -> None:
     assert nearest_name("root", names) == "data.root"
     assert nearest_name("zzz", names) is None
     assert nearest_name("anything", []) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("val_acc", "validation/accuracy"), ("val_loss", "validation/loss"), ("accuracy", "train/accuracy"), ("f1", None)],
+)
+def test_a_misspelt_metric_gets_the_nearest(typed: str, meant: str | None) -> None:
+    for given in (lambda: parse_settings([f"--monitor={typed}"]), lambda: RunSettings(monitor=typed)):
+        with pytest.raises(InputError) as caught:
+            given()
+        assert re.findall(r"([\w/]+)\?", caught.value.remedy) == ([meant] if meant else [])
+        assert "validation/accuracy" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
