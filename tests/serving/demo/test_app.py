@@ -361,15 +361,18 @@ class TestInTheBrowser:
         served.press("Clear")
         served.wait_for_state("empty")
 
-    def test_the_answer_is_there_while_the_pen_is_down(self, served: Served) -> None:
+    def test_under_the_pen_the_answer_is_there_and_the_canvas_stays_in_place(self, served: Served) -> None:
         served.open()
         browser = served.browser
+        place = "Object.values(document.querySelector('canvas').getBoundingClientRect().toJSON()).slice(0, 3)"
+        before = browser.run(place)
         browser.run(
             "document.querySelector('canvas').addEventListener('pointerup',"
             "() => { window.stateAtEnd = document.querySelector('.mlp-page').dataset.state; }, true)"
         )
         served.draw(*((0.2 + 0.6 * step / 100, 0.5) for step in range(100)))
         assert browser.run("window.stateAtEnd") == "answer"
+        assert browser.run(place) == before
 
     def test_what_is_drawn_is_what_the_network_sees(self, served: Served) -> None:
         served.open()
@@ -412,24 +415,13 @@ class TestInTheBrowser:
         edges = "[...document.querySelectorAll('.mlp-page img')].map((i) => i.getBoundingClientRect().right)"
         assert max(served.browser.run(edges)) <= width
 
-    def test_the_canvas_stays_in_place_under_the_pen(self, served: Served) -> None:
-        served.open()
-        place = "Object.values(document.querySelector('canvas').getBoundingClientRect().toJSON()).slice(0, 3)"
-        before = served.browser.run(place)
-        served.draw((0.2, 0.5), (0.8, 0.5))
-        served.wait_for_state("answer")
-        assert served.browser.run(place) == before
-
-    def test_nothing_comes_from_elsewhere(self, served: Served) -> None:
+    def test_nothing_comes_from_elsewhere_and_the_server_asks_nobody(self, served: Served) -> None:
         served.open()
         served.draw((0.2, 0.5), (0.8, 0.5))
         served.wait_for_state("answer")
         asked = [url for url in served.browser.requested if not url.startswith(("data:", "about:"))]
         assert len(asked) > 10
         assert {urlsplit(url).netloc for url in asked} == {urlsplit(served.address).netloc}
-
-    def test_the_server_asks_nobody(self, served: Served) -> None:
-        served.open()
         time.sleep(1)
         hosts = set(served.connections.read_text().split())
         assert hosts <= {"127.0.0.1", "localhost"}, hosts

@@ -103,25 +103,17 @@ ONNX = pytest.param("onnx", marks=pytest.mark.slow)
 TORCH_EXPORT = pytest.param("torch_export", marks=pytest.mark.slow)
 """A second each: the fast tests take them only where it may differ from the other formats."""
 FAST_FORMATS = pytest.mark.parametrize("to", [ONNX, "torch_export", "safetensors"])
-ACTIVATION_SETTINGS: list[dict[str, Any]] = [
+NETWORKS: list[dict[str, Any]] = [
     *({"activation": name} for name in ACTIVATIONS),
     *({"activation": name, "activation_parameter": 1.7} for name in ("leaky_relu", "elu", "swish", "softplus")),
-]
-LAYER_SETTINGS: list[dict[str, Any]] = [
     *({"norm": name, "dropout": 0.5, "width": [9, 12]} for name in NORMS),
     {"depth": 0},
 ]
 
 
-@pytest.mark.parametrize("model", ACTIVATION_SETTINGS)
+@pytest.mark.parametrize("model", NETWORKS)
 @pytest.mark.parametrize("to", [ONNX, TORCH_EXPORT, "safetensors"])
-def test_every_activation(model: dict[str, Any], to: FormatName, idx_folder: Path, tmp_path: Path) -> None:
-    hold_against_the_run(make_run(tmp_path, idx_folder, **model), to)
-
-
-@pytest.mark.parametrize("model", LAYER_SETTINGS)
-@FAST_FORMATS
-def test_every_norm_and_no_hidden_layer(
+def test_every_activation_and_norm_and_no_hidden_layer(
     model: dict[str, Any], to: FormatName, idx_folder: Path, tmp_path: Path
 ) -> None:
     hold_against_the_run(make_run(tmp_path, idx_folder, **model), to)
