@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
@@ -11,6 +11,8 @@ from project.errors import InputError
 
 Settings = dict[str, Any]
 """Settings by their flags' names, such as `model.depth`."""
+MIN_LIKENESS = 0.4
+"""How alike two names must be, from 0 to 1, for one to be suggested in place of the other."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Settings:
@@ -43,15 +45,20 @@ def check_choices(section: str, settings: object) -> None:
         choices, value = choices_of(hint), getattr(settings, name)
         for word in value if isinstance(value, list) else [value]:
             if choices and isinstance(word, str) and word not in choices:
-                raise InputError(
-                    f"{section}.{name} is {word}, which is none of its choices",
-                    f"{did_you_mean(word, choices)}Choices: {', '.join(choices)}",
-                )
+                raise not_a_choice(f"{section}.{name}", word, choices)
+
+
+def not_a_choice(setting: str, value: str, choices: Sequence[str]) -> InputError:
+    """The refusal of a value that is none of a setting's choices, with the one that was probably meant."""
+    return InputError(
+        f"{setting} is {value}, which is none of its choices",
+        f"{did_you_mean(value, choices)}Choices: {', '.join(choices)}",
+    )
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:
     """`did you mean …? ` with the nearest of some names, or nothing."""
-    nearest = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(name), list(names), n=1, cutoff=MIN_LIKENESS)
     return f"did you mean {nearest[0]}? " if nearest else ""
 
 

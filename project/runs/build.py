@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -88,16 +88,22 @@ def build_run(
     check_limits(arguments, datamodule)
     if settings.resume not in (None, "auto"):
         run.resumption = find_resumption(Path(str(settings.resume)))
+    unlock: Callable[[], object] | None = None
     if not arguments.get("fast_dev_run"):
         if run.resumption:
             check_same_data(run.resumption.folder, datamodule)
-        run.folder = folder or claim_run_folder(settings, run.resumption, owner=run)
+        if folder:
+            run.folder = folder
+        else:
+            run.folder, unlock = claim_run_folder(settings, run.resumption, owner=run)
     callbacks = _callbacks(run, arguments)
     try:
         run.trainer = _build_trainer(arguments, callbacks)
         # only now is it known how many processes share a batch
         datamodule.check_batches(run.trainer.world_size, run.trainer.accumulate_grad_batches, batch_norm)
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        if unlock is not None:
+            unlock()  # Windows removes no folder that has an open file in it
         if run.folder is not None and run.resumption is None and is_first_process():
             shutil.rmtree(run.folder)
         raise error if isinstance(error, InputError) else explain_trainer_error(error) from error

@@ -26,7 +26,7 @@ from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
 from project.runs.saving.files import read_yaml
 from project.runs.settings import RunSettings, settings_from
-from project.settings import choices_of
+from project.settings import choices_of, not_a_choice
 from project.training.settings import ModelSettings
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -80,12 +80,8 @@ class Parser(ArgumentParser):
                 return InputError(f"{key} is a group of settings, not a setting", "type for example --model.depth 3")
             if action is not None:
                 choices, kind = describe_type(getattr(action, "_typehint", None))
-                alike = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
                 if choices:
-                    remedy = f"did you mean {alike[0]}? " if alike else ""
-                    return InputError(
-                        f"{key} is {value}, which is none of its choices", f"{remedy}Choices: {', '.join(choices)}"
-                    )
+                    return not_a_choice(key, value, choices)
                 shown = example(action, kind)
                 remedy = f"type for example --{key} {shown}" if shown else f"leave --{key} out"
                 return InputError(f"{key} is {value}, but must be {kind}", remedy)

@@ -1,6 +1,5 @@
 """All settings of a run, as the command line, a file of settings or a notebook gives them."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError, check_at_least
+from project.settings import did_you_mean
 from project.task import score_name
 from project.training.settings import ModelSettings
 
@@ -63,10 +63,9 @@ class RunSettings:
         if self.monitor is None:
             object.__setattr__(self, "monitor", f"validation/{score}")  # frozen: nobody else sets it
         if self.monitor not in known:
-            nearest = difflib.get_close_matches(str(self.monitor), known, n=1, cutoff=0.4)
             raise InputError(
                 f"monitor is {self.monitor!r}, which this run will not measure",
-                f"did you mean {nearest[0]}?" if nearest else "choose one of: " + ", ".join(known),
+                f"{did_you_mean(self.monitor, known)}Choices: {', '.join(known)}",
             )
         if not self.run_root:
             raise InputError("run_root is empty", "type for example --run_root runs, or leave it out")

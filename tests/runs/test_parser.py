@@ -21,6 +21,7 @@ from project.network.optimization.optimizers import resolved_numbers
 from project.runs.build import build_run
 from project.runs.command import run_command
 from project.runs.parser import nearest_name, parse_settings
+from project.runs.settings import RunSettings
 from project.runs.train import train
 from project.settings import choices_of
 from project.training.settings import ModelSettings
@@ -180,28 +181,27 @@ def test_a_misspelt_flag_gets_the_nearest(small_run: list[str], typed: str, mean
     for args in ([f"{typed}=3"], [typed, "3"]):
         with pytest.raises(InputError) as caught:
             parse_settings([*small_run, *args])
-        assert caught.value.cause == f"there is no setting {typed[2:]!r}"
-        assert f"did you mean {meant}?" in caught.value.remedy
+        assert repr(typed[2:]) in caught.value.cause
+        assert f" {meant}?" in caught.value.remedy
 
 
-@pytest.mark.parametrize("section", ["model", "data", "trainer"])
-def test_a_misspelt_key_in_a_file_gets_the_nearest(small_run: list[str], tmp_path: Path, section: str) -> None:
-    key, meant = {
-        "model": ("dept", "depth"),
-        "data": ("batch_sice", "batch_size"),
-        "trainer": ("max_epoch", "max_epochs"),
-    }[section]
+@pytest.mark.parametrize(
+    ("section", "key", "meant"),
+    [
+        ("model", "dept", "model.depth"),
+        ("modle", "depth", "model.depth"),
+        ("data", "batch_sice", "data.batch_size"),
+        ("trainer", "max_epoch", "trainer.max_epochs"),
+    ],
+)
+def test_a_misspelt_key_in_a_file_gets_the_nearest(
+    small_run: list[str], tmp_path: Path, section: str, key: str, meant: str
+) -> None:
     path = write(tmp_path / "wrong.yaml", **{section: {key: 3}})
     with pytest.raises(InputError) as caught:
         parse_settings([*small_run, "--config", path])
-    assert caught.value.cause == f"there is no setting '{section}.{key}'"
-    assert f"did you mean {section}.{meant}?" in caught.value.remedy
-
-
-def test_a_misspelt_section_in_a_file_gets_the_nearest(small_run: list[str], tmp_path: Path) -> None:
-    path = write(tmp_path / "wrong.yaml", modle={"depth": 3})
-    with pytest.raises(InputError, match=r"modle\.depth.*\n.*did you mean model\.depth"):
-        parse_settings([*small_run, "--config", path])
+    assert f"'{section}.{key}'" in caught.value.cause
+    assert f" {meant}?" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -225,16 +225,16 @@ def test_a_misspelt_choice_gets_the_nearest(
     for args in ([f"--{setting}={value}"], ["--config", path]):
         with pytest.raises(InputError) as caught:
             parse_settings([*small_run, *args])
-        assert caught.value.cause == f"{setting} is {value}, which is none of its choices"
-        assert f"did you mean {meant}?" in caught.value.remedy
+        assert caught.value.cause.startswith(f"{setting} is {value}, ")
+        assert f" {meant}?" in caught.value.remedy
         for choice in choices_of(get_type_hints(SECTIONS[section])[name]):
             assert choice in caught.value.remedy
 
 
-@pytest.mark.parametrize("flag", ["--model.dep=3", "--data.batch=3", "--seed_every=3", "--trainer.max_ep=3"])
-def test_abbreviations_are_refused(small_run: list[str], flag: str) -> None:
-    with pytest.raises(InputError, match="there is no setting"):
-        parse_settings([*small_run, flag])
+@pytest.mark.parametrize("name", ["model.dep", "data.batch", "seed_every", "trainer.max_ep"])
+def test_abbreviations_are_refused(small_run: list[str], name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}'"):
+        parse_settings([*small_run, f"--{name}=3"])
 
 
 def test_no_class_can_be_named(small_run: list[str]) -> None:
@@ -249,6 +249,18 @@ def test_nearest_name() -> None:
     assert nearest_name("root", names) == "data.root"
     assert nearest_name("zzz", names) is None
     assert nearest_name("anything", []) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("val_acc", "validation/accuracy"), ("val_loss", "validation/loss"), ("accuracy", "train/accuracy"), ("f1", None)],
+)
+def test_a_misspelt_metric_gets_the_nearest(typed: str, meant: str | None) -> None:
+    for given in (lambda: parse_settings([f"--monitor={typed}"]), lambda: RunSettings(monitor=typed)):
+        with pytest.raises(InputError) as caught:
+            given()
+        assert re.findall(r"([\w/]+)\?", caught.value.remedy) == ([meant] if meant else [])
+        assert "validation/accuracy" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -307,7 +319,7 @@ def test_what_the_terminal_shows(small_run: list[str], tmp_path: Path) -> None:
     assert right.returncode == 0, right.stderr
     folder = tmp_path / "runs" / "idx" / "here"
     verdict = " ".join(json.loads((folder / "metrics.json").read_text())["verdict"].split()[:5])
-    for part in ("accuracy", verdict, "epochs in", str(folder), f"tensorboard --logdir {tmp_path / 'runs'}"):
+    for part in ("accuracy", verdict, str(folder), f"tensorboard --logdir {tmp_path / 'runs'}"):
         assert part in right.stdout
     assert "epoch 2 of 2" in right.stderr
     for noise in ("Warning", "Traceback", "GPU available", "litlogger"):

@@ -1,14 +1,20 @@
 """The sentences that a user of a trained network reads; the other tests compare classes, numbers and names."""
 
+import html
 import io
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from project.errors import InputError
+from project.serving.demo.page import Answer, answer_page
 from project.serving.export.model_card import Check
 from project.serving.predict.image_files import FORMATS, read_image
+
+BLACK = torch.zeros(2, 2, dtype=torch.uint8)
 
 
 def tiff(mode: str) -> bytes:
@@ -43,3 +49,18 @@ def test_the_check_of_an_exported_file() -> None:
         "split, in batches of 1, 37; the same class for 4,999 of them"
     )
     assert "(in standard deviations of the target)" in str(Check(0.0, 5000, None, "test", (1, 37)))
+
+
+@pytest.mark.parametrize(
+    ("share", "hidden", "sentences"),
+    [
+        (0.75, [torch.ones(3)], ["right 75.0 %", "The test set says: left", "Layer 1: 3 of 3 units above 0"]),
+        (0.75, [], ["There are none: every output is one weighted sum of the pixels.", "Answered in 4 ms."]),
+        (float("nan"), [], ["no answer This network's outputs are not numbers: its training diverged."]),
+    ],
+)
+def test_the_demos_answer(share: float, hidden: list[torch.Tensor], sentences: list[str]) -> None:
+    shares = torch.tensor([1 - share, share])
+    answer = Answer("run", "2 → 2", ("left", "right"), BLACK, False, False, shares, "", 1, hidden, BLACK.float())
+    words = html.unescape(" ".join(re.sub(r"<.*?>", " ", answer_page([answer], "left", 0.0042)).split()))
+    assert [sentence for sentence in sentences if sentence not in re.sub(r" ([.:,])", r"\1", words)] == []

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from pytorch_lightning.trainer.states import TrainerFn, TrainerState
 
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
-from project.runs.saving.run_folder import new_run_folder
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
@@ -151,7 +149,7 @@ def test_a_process_that_dies_takes_the_others_down(flags: list[str], tmp_path: P
     assert outcome.left == []
     assert "Traceback" not in outcome.printed
     if rank:
-        assert "another process of this run died" in outcome.printed
+        assert f"--resume {tmp_path / 'idx' / 'x'}" in outcome.printed
 
 
 @pytest.mark.slow
@@ -160,7 +158,7 @@ def test_divergence_in_one_process_stops_all(flags: list[str], tmp_path: Path) -
     raw += ["--model.learning_rate=1e4", "--model.activation=identity", "--patience=0"]
     outcome = run_processes([*flags, *raw, "--trainer.devices=2", "--run_name=x"], tmp_path)
     assert outcome.status == 1
-    assert outcome.printed.count("became NaN or infinite at step") == 1
+    assert outcome.printed.count("error: ") == 1
     assert metrics(tmp_path / "idx" / "x")["status"] == "diverged"
     assert outcome.left == []
 
@@ -187,12 +185,6 @@ def test_20_runs_started_at_once_get_20_folders(flags: list[str], tmp_path: Path
     folders = list((tmp_path / "idx").iterdir())
     assert len(folders) == 20
     assert all(metrics(folder)["status"] == "completed" for folder in folders)
-
-
-def test_many_folders_made_at_once_are_all_different(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(20) as pool:
-        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "idx", None), range(200)))
-    assert len(set(folders)) == 200
 
 
 def test_epoch_sums_are_shared_out_anew(idx_folder: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_there_is_no_drawer_for_everything() -> None:
     assert seen >= 150
 
 
-HEAVY = ["captum", "gradio", "onnx", "optuna", "sqlalchemy", "tensorboard"]
+HEAVY = ["captum", "gradio", "onnx", "onnxruntime", "onnxscript", "optuna", "safetensors", "sqlalchemy", "tensorboard"]
 """What only a part of the scripts needs."""
 
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,13 +98,18 @@ def lock_run_folder(folder: Path) -> int:
     return descriptor
 
 
-def claim_run_folder(settings: RunSettings, resumption: Resumption | None, owner: object) -> Path:
+def claim_run_folder(
+    settings: RunSettings, resumption: Resumption | None, owner: object
+) -> tuple[Path, Callable[[], object]]:
     """Make a run's folder, or take that of the run to go on with, and keep other processes from training it.
 
     Args:
         settings: Of the run.
         resumption: The run to go on with, if any.
         owner: The folder stays locked for as long as this object lives.
+
+    Returns:
+        The folder, and a function that unlocks it before the owner's end.
 
     Raises:
         InputError: If the folder cannot be made, or another process trains the run.
@@ -113,15 +118,15 @@ def claim_run_folder(settings: RunSettings, resumption: Resumption | None, owner
     if not is_first_process():
         # Lightning starts a run's other processes by running the same command again
         inherited = os.environ.get("MLP_RUN_FOLDER")
-        return Path(inherited) if inherited else root / dataset / (name or "other-rank")
+        return Path(inherited) if inherited else root / dataset / (name or "other-rank"), lambda: None
     if not {"LOCAL_RANK", "SLURM_PROCID"} & os.environ.keys():
         # left over in the shell, where it may be in use: Lightning finds a free one for the processes it starts
         os.environ.pop("MASTER_PORT", None)
     folder = resumption.folder if resumption else new_run_folder(root, dataset, name, auto=settings.resume == "auto")
-    weakref.finalize(owner, os.close, lock_run_folder(folder))
+    unlock = weakref.finalize(owner, os.close, lock_run_folder(folder))
     os.environ["MLP_RUN_FOLDER"] = str(folder)
     os.environ[MAIN_PROCESS] = str(os.getpid())
-    return folder
+    return folder, unlock
 
 
 class RunLog(logging.FileHandler):

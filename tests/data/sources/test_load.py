@@ -357,7 +357,7 @@ class TestOwnFiles:
         }
         put(tmp_path, small_files() | labels)
         assert len(load_dataset("idx", tmp_path).class_names) == 6
-        assert "1 of its 6 classes" in caplog.text
+        assert caplog.records[0].args[1:] == (1, 6, 0)
 
     def test_absent_files_are_named(self, tmp_path: Path) -> None:
         files = small_files()
@@ -377,7 +377,7 @@ class TestOwnFiles:
         sha256 = load_dataset("idx", tmp_path).sha256
         large = files[TRAIN_IMAGES]
         partly = [name for name in sha256 if name not in STEMS]
-        assert partly == [f"{TRAIN_IMAGES} (header, first and last 0 MiB only)"]
+        assert [name.split()[0] for name in partly] == [TRAIN_IMAGES]
         assert sha256[partly[0]] == hashlib.sha256(large[:116] + large[-100:]).hexdigest()
 
 
@@ -482,7 +482,8 @@ class TestSources:
         with serving(packed := pack(files)) as (address, asked):
             publish(name, packed, [address])
             assert files_of(dataset := load_dataset(name, tmp_path)) == files
-            assert dataset.source == f"torchvision's download, files in {folder}"
+            assert dataset.source.startswith("torchvision")
+            assert dataset.source.endswith(str(folder))
             assert set(asked) == set(packed)
             num_requests = len(asked)
             assert files_of(again := load_dataset(name, tmp_path)) == files
@@ -614,7 +615,8 @@ class TestApt:
         root = tmp_path / "a folder"
         assert files_of(dataset := load_dataset("fashion_mnist", root)) == files
         folder = root / "FashionMNIST" / "raw"
-        assert dataset.source == f"Debian's package dataset-fashion-mnist fetched with apt, files in {folder}"
+        assert "dataset-fashion-mnist" in dataset.source
+        assert dataset.source.endswith(str(folder))
         assert {path.name for path in folder.iterdir()} - {".fetch.lock"} == set(STEMS)
         calls = (tmp_path / "calls").read_text().splitlines()
         assert [call.split()[-1] for call in calls] == ["update", "dataset-fashion-mnist"]
@@ -630,10 +632,10 @@ class TestApt:
     @pytest.mark.parametrize(
         ("script", "reason"),
         [
-            ('echo "E: Unable to locate package" >&2; exit 100', "apt: E: Unable .* and E: Unable to locate package"),
-            ("exit 3", "apt-get ended with status 3"),
-            ("echo junk > dataset-fashion-mnist_1_all.deb", "not a Debian format archive"),
-            ("sleep 60", "timed out after 0.3 seconds"),
+            ('echo "E: Unable to locate package" >&2; exit 100', "E: Unable .* E: Unable "),
+            ("exit 3", "status 3"),
+            ("echo junk > dataset-fashion-mnist_1_all.deb", "dpkg-deb|archive"),
+            ("sleep 60", r"\b0\.3\b"),
         ],
     )
     def test_its_failure_is_reported(
@@ -659,7 +661,7 @@ def test_apt_for_real(tmp_path: Path, no_torchvision: None) -> None:
         if "E: " not in error.cause and "timed out" not in error.cause:
             raise
         pytest.skip(f"apt-get does not reach the package: {error.cause}")
-    assert "fetched with apt" in dataset.source
+    assert "dataset-fashion-mnist" in dataset.source
     assert dataset.train.images.shape == (60_000, 28, 28)
     for stem, md5 in zip(STEMS, MD5["fashion_mnist"], strict=True):
         content = (tmp_path / "FashionMNIST" / "raw" / stem).read_bytes()

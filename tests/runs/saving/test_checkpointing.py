@@ -1,9 +1,11 @@
 """Checkpoints are whole or not there, and none is lost, whatever happens while they are written."""
 
 import contextlib
+import errno
 import math
 import multiprocessing
 import os
+import re
 import resource
 import time
 from pathlib import Path
@@ -82,7 +84,7 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
 def test_nothing_but_damaged_ones(saved: Path) -> None:
     for name in ("last", "previous"):
         (saved / "checkpoints" / f"{name}.ckpt").write_bytes(b"PK")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match=r"previous\.ckpt"):
         newest_checkpoint(saved)
 
 
@@ -90,10 +92,11 @@ def test_a_full_disk_leaves_the_checkpoint_before(saved: Path, monkeypatch: pyte
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError) as caught:
             PlainCheckpointIO().save_checkpoint(content(3.0), saved / "checkpoints" / "last.ckpt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
     assert sorted(path.name for path in (saved / "checkpoints").iterdir()) == ["last.ckpt", "previous.ckpt"]
     assert weight(load_checkpoint(saved / "checkpoints" / "last.ckpt")) == 2.0
 
@@ -153,7 +156,7 @@ def test_a_full_disk_in_mid_run_loses_nothing(tmp_path: Path, idx_folder: Path) 
     folder = tmp_path / "idx" / "x"
     assert run([*flags, "--run_name=x"], tmp_path / "x.txt", changes=[_fill_the_disk_at_step_5]) == 1
     printed = (tmp_path / "x.txt").read_text()
-    assert "File too large" in printed
+    assert os.strerror(errno.EFBIG) in printed
     assert f"--resume {folder}" in printed
     assert "Traceback" not in printed
     found = newest_checkpoint(folder)
@@ -197,8 +200,8 @@ def test_a_loss_that_becomes_nan_stops_the_run_at_that_step(
         train(cli)
     assert len(seen) == 9
     assert math.isnan(seen[-1])
-    assert "at step 9 (epoch 2)" in caught.value.cause
-    assert "learning rate" in caught.value.cause
+    assert {"9", "2"} <= set(re.findall(r"\b\d+\b", caught.value.cause)), "the step and the epoch"
+    assert "--model.learning_rate" in caught.value.remedy
     assert "best.ckpt" in caught.value.remedy
     folder = tmp_path / "runs" / "idx" / "x"
     found = metrics(folder)
@@ -215,9 +218,7 @@ def test_a_real_divergence(tmp_path: Path, idx_folder: Path) -> None:
     flags += ["--model.learning_rate=1e4", "--model.activation=identity", "--patience=0"]
     flags += [f"--data.root={idx_folder}", f"--run_root={tmp_path}", "--run_name=x"]
     assert run([*FLAGS, *flags], tmp_path / "x.txt") == 1
-    printed = (tmp_path / "x.txt").read_text()
-    assert "became NaN or infinite at step" in printed
-    assert "--model.learning_rate 1e+03" in printed
+    assert "--model.learning_rate 1e+03" in (tmp_path / "x.txt").read_text()
     assert metrics(tmp_path / "idx" / "x")["status"] == "diverged"
     for path in (tmp_path / "idx" / "x" / "checkpoints").glob("*.ckpt"):
         assert all(value.isfinite().all() for value in load_checkpoint(path)["state_dict"].values())
@@ -249,7 +250,7 @@ def test_weights_that_are_no_numbers_are_never_saved(small_run: list[str], monke
 
     monkeypatch.setattr(ImageModule, "optimizer_step", poisoned)
     cli = build_run(parse_settings([*small_run, "--data.num_validation=0", "--run_name=x"]))
-    with pytest.raises(DivergenceError, match="at step"):
+    with pytest.raises(DivergenceError):
         train(cli)
     assert cli.folder is not None
     assert not list((cli.folder / "checkpoints").glob("*.ckpt"))
@@ -257,11 +258,11 @@ def test_weights_that_are_no_numbers_are_never_saved(small_run: list[str], monke
 
 def test_a_failure_is_a_run_error_with_a_remedy(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
-        raise OSError(28, "No space left on device", "last.ckpt")
+        raise OSError(errno.ENOSPC, "full", "last.ckpt")
 
     monkeypatch.setattr(PlainCheckpointIO, "save_checkpoint", full)
     cli = build_run(parse_settings([*small_run, "--run_name=x"]))
     with pytest.raises(RunError) as caught:
         train(cli)
-    assert "No space left on device (last.ckpt)" in caught.value.cause
+    assert "last.ckpt" in caught.value.cause
     assert f"--resume {cli.folder}" in caught.value.remedy

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from project.errors import InputError
+from project.runs.build import build_run
+from project.runs.parser import parse_settings
 from project.runs.saving import platform_differences
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json
@@ -157,15 +160,29 @@ def test_a_run_folder_is_locked_until_its_process_ends(
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
-        with pytest.raises(Exception, match="another process is training"):
+        with pytest.raises(InputError):
             lock_run_folder(tmp_path)
         process.kill()
     descriptor = lock_run_folder(tmp_path)
     assert not os.get_inheritable(descriptor)
-    with pytest.raises(Exception, match="another process is training"):
+    with pytest.raises(InputError):
         lock_run_folder(tmp_path)
     os.close(descriptor)
     assert [path.name for path in tmp_path.iterdir()] == ["train.log"]
+
+
+def test_a_folder_is_unlocked_before_it_is_removed(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is when the Trainer refuses its settings: Windows removes no file that is open."""
+    removed: list[Path] = []
+
+    def remove(folder: Path) -> None:
+        os.close(lock_run_folder(folder))
+        removed.append(folder)
+
+    monkeypatch.setattr("shutil.rmtree", remove)
+    with pytest.raises(InputError):
+        build_run(parse_settings([*small_run, "--trainer.accelerator=gqu"]))
+    assert len(removed) == 1
 
 
 def test_a_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

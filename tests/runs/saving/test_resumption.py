@@ -232,16 +232,13 @@ def test_auto_starts_goes_on_and_knows_the_end(runs: Runs) -> None:
     assert compare(runs.folder("auto"), runs.unbroken("default")) == []
     before = runs.folder("auto").joinpath("metrics.json").read_text()
     assert runs.start("auto", "--resume=auto") == 0
-    assert "is finished (completed after 3 epochs)" in runs.printed("auto").read_text()
     assert runs.folder("auto").joinpath("metrics.json").read_text() == before
 
 
 def test_train_longer(runs: Runs) -> None:
     assert runs.start("longer", "--model.schedule=constant") == 0
     assert runs.resume("longer") == 2
-    printed = runs.printed("longer").read_text()
-    assert "is finished (completed after 3 epochs)" in printed
-    assert "--trainer.max_epochs 6" in printed
+    assert "--trainer.max_epochs 6" in runs.printed("longer").read_text()
     assert runs.resume("longer", "--trainer.max_epochs=4") == 0
     # with a schedule that does not know the end, in one go or in two is the same
     assert runs.start("in-one-go", "--model.schedule=constant", "--trainer.max_epochs=4") == 0
@@ -275,8 +272,7 @@ def copied(runs: Runs, tmp_path: Path) -> Path:
 
 def test_other_settings_are_shown_side_by_side(copied: Path) -> None:
     error = refusal("--resume", str(copied), "--model.learning_rate=0.1", "--model.depth=3", "--data.batch_size=32")
-    assert "model.learning_rate is 0.004 in the run, 0.1 now" in error.cause
-    assert "model.depth is 2 in the run, 3 now" in error.cause
+    assert all(part in error.cause for part in ("model.learning_rate", "0.004", "0.1", "model.depth"))
     assert "batch_size" not in error.cause
     for name in MAY_CHANGE:
         assert name in error.remedy
@@ -291,7 +287,8 @@ def test_auto_means_the_runs_own_number(copied: Path) -> None:
 def test_settings_in_a_file_count_too(copied: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.yaml"
     file.write_text("model:\n  dropout: 0.5\n")
-    assert "model.dropout is 0.2 in the run, 0.5 now" in refusal("--resume", str(copied), f"--config={file}").cause
+    cause = refusal("--resume", str(copied), f"--config={file}").cause
+    assert all(part in cause for part in ("model.dropout", "0.2", "0.5"))
 
 
 def test_other_data_are_refused(copied: Path, tmp_path: Path, idx_folder: Path) -> None:
@@ -306,38 +303,39 @@ def test_other_data_are_refused(copied: Path, tmp_path: Path, idx_folder: Path) 
     content = bytearray((other / "train-images-idx3-ubyte").read_bytes())
     content[-1] ^= 1
     (other / "train-images-idx3-ubyte").write_bytes(content)
-    assert "are not those" in refusal("--resume", str(copied), f"--data.root={other}").cause
+    assert str(other) in refusal("--resume", str(copied), f"--data.root={other}").cause
 
 
 def test_fewer_epochs_than_done(copied: Path) -> None:
     (copied / "metrics.json").unlink()
-    assert "3 epochs are done already" in refusal("--resume", str(copied), "--trainer.max_epochs=2").cause
+    assert "--trainer.max_epochs 4" in refusal("--resume", str(copied), "--trainer.max_epochs=2").remedy
 
 
 def test_diverged_run(copied: Path) -> None:
     (copied / "metrics.json").write_text(json.dumps({"status": "diverged"}))
-    assert "diverged" in refusal("--resume", str(copied)).cause
+    assert "--model.learning_rate" in refusal("--resume", str(copied)).remedy
 
 
 def test_two_processes_cannot_train_one_run(copied: Path) -> None:
     (copied / "metrics.json").unlink()
     descriptor = lock_run_folder(copied)
     try:
-        assert "another process" in refusal("--resume", str(copied)).cause
+        assert str(copied) in refusal("--resume", str(copied)).cause
     finally:
         os.close(descriptor)
+    build_run(parse_settings(["--resume", str(copied)]))  # so that the lock was the reason
 
 
 @pytest.mark.parametrize(
-    ("arguments", "cause"),
+    ("arguments", "named"),
     [
-        (["--resume=nowhere"], "no run folder"),
-        (["--resume=auto"], "which run"),
-        (["--resume=nowhere", "--run_name=x"], "names the run already"),
+        (["--resume=nowhere"], "config.yaml"),
+        (["--resume=auto"], "--run_name NAME"),
+        (["--resume=nowhere", "--run_name=x"], "--resume auto"),
     ],
 )
-def test_no_run_to_resume(arguments: list[str], cause: str) -> None:
-    assert cause in refusal(*arguments).cause
+def test_no_run_to_resume(arguments: list[str], named: str) -> None:
+    assert named in str(refusal(*arguments))
 
 
 def test_damaged_last_checkpoint(runs: Runs) -> None:
@@ -346,8 +344,7 @@ def test_damaged_last_checkpoint(runs: Runs) -> None:
     last = runs.folder(name) / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     assert runs.resume(name) == 0
-    assert "last.ckpt cannot be loaded" in runs.printed(name).read_text()
-    assert "going on from" in runs.printed(name).read_text()
+    assert "previous.ckpt" in runs.printed(name).read_text()
     assert compare(runs.folder(name), runs.unbroken("default")) == []
 
 

@@ -150,14 +150,14 @@ def test_find_run_folder(run: Run, tmp_path: Path) -> None:
     for inside in (".", "checkpoints", "checkpoints/best.ckpt", "config.yaml"):
         assert find_run_folder(run.folder / inside).resolve() == run.folder.resolve()
     for wrong in (tmp_path, tmp_path / "nothing", run.folder.parent):
-        with pytest.raises(InputError, match="is no run folder"):
+        with pytest.raises(InputError, match=r"config\.yaml"):
             find_run_folder(wrong)
 
 
 def test_threads_get_a_folder_each(tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as pool:
-        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "idx", None), range(20)))
-    assert len(set(folders)) == 20 == len(list((tmp_path / "idx").iterdir()))
+        folders = list(pool.map(lambda _: new_run_folder(tmp_path, "idx", None), range(200)))
+    assert len(set(folders)) == 200 == len(list((tmp_path / "idx").iterdir()))
 
 
 def test_one_of_many_gets_a_name(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_one_of_many_gets_a_name(tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(claim, range(20)))
     assert answers.count(str(tmp_path / "idx" / "mine")) == 1
-    assert sum("choose another --run_name" in answer for answer in answers) == 19
+    assert sum("--run_name" in answer for answer in answers) == 19
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "x" * 300])  # noqa: S108

@@ -108,7 +108,7 @@ def test_from_python(runs: dict[str, Path], pictures: Path, idx_folder: Path) ->
     many = images.repeat(50, 1, 1)  # more than one forward pass takes
     assert torch.allclose(run.predict(many), run.predict(images).repeat(50, 1), atol=1e-6)
     for wrong in (torch.zeros(28, 28), torch.zeros(2, 9, 8), torch.zeros(1, 1, 8, 9)):
-        with pytest.raises(InputError, match=r"the network takes \(n, 8, 9\)"):
+        with pytest.raises(InputError, match=r"\(n, 8, 9\)"):
             run.predict(wrong)
 
 
@@ -142,7 +142,7 @@ def test_importing_the_package_stays_cheap() -> None:
     assert result.stdout == "[]\n"
     assert all(getattr(project, name) for name in project.__all__)
     assert load_run is restore
-    with pytest.raises(AttributeError, match="no attribute 'load_runs'"):
+    with pytest.raises(AttributeError, match="load_runs"):
         _ = project.load_runs
 
 
@@ -257,7 +257,7 @@ def test_a_broken_picture_is_told_and_the_rest_goes_on(
     for path in bad:
         assert f"error: {path} " in result.err
     assert result.err.count("  fix: ") == 3
-    assert "3 of 5 files could not be read" in result.err
+    assert re.search(r"\b3\b.*\b5\b", result.err.splitlines()[-1])
     assert "Traceback" not in result.err
     nothing = script(runs["multiclass"], bad[0], "--format=json")
     assert (nothing.status, json.loads(nothing.out)) == (1, [])
@@ -287,9 +287,10 @@ def test_polarity_of_ones_own_data_is_left_as_it_is(
     levels = np.array(Image.open(pictures / "00.png"))
     Image.fromarray(255 - levels).save(tmp_path / "inverted.png")
     as_is = script(runs["multiclass"], tmp_path / "inverted.png", "--format=json")
-    assert "pictures stay as they are" in as_is.err
+    assert "--polarity" in as_is.err
+    assert "inverted.png" not in as_is.err
     again = script(runs["multiclass"], tmp_path / "inverted.png", "--format=json", "--polarity=invert")
-    assert "inverted 1 of 1 pictures: " in again.err
+    assert "inverted.png" in again.err
     first = script(runs["multiclass"], pictures / "00.png", "--format=json").json[0]
     assert again.json[0]["probability"] == first["probability"]
     assert abs(as_is.json[0]["probability"] - first["probability"]) > 1e-3

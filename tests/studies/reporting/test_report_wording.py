@@ -8,6 +8,7 @@ from test_report import ACCURACIES, made_up  # type: ignore[import-not-found]
 from project.studies.reporting.formats import format_difference, format_p, format_value
 from project.studies.reporting.report import make_report
 from project.studies.reporting.wording import headline
+from project.studies.reporting.write import to_index
 
 
 def test_verdicts_in_words() -> None:
@@ -22,6 +23,13 @@ def test_verdicts_in_words() -> None:
     assert "seeds would probably decide" in undecided or "would be needed" in undecided
     assert "(relu,depth=6 - relu,depth=1) minus (tanh,depth=6 - tanh,depth=1): +77.18 points" in interaction
     assert on_loss.startswith("Supported. test/loss, relu,depth=6 minus relu,depth=1: −0.00")
+
+
+def test_the_index_in_words() -> None:
+    index = to_index([make_report(*made_up())] * 2)
+    assert "12 claims: 8 supported, 2 contradicted, 2 undecided" in index
+    assert "| ✘ | `relu,depth=1 < tanh,depth=6` | contradicted: +76.24 points" in index
+    assert index.endswith("on a processor.\n")
 
 
 def test_warnings_in_words() -> None:
