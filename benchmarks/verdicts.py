@@ -15,7 +15,9 @@ from statistics import fmean
 from typing import Any
 
 import yaml
-from project.studies.explain.explain import explain
+try:
+    from project.studies.explain.explain import explain
+except ImportError: explain=None
 
 from benchmarks.verdict_cases import CAUSES, Case, Settings
 from project.diagnosis.judgement.evidence import Evidence

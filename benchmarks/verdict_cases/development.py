@@ -4,8 +4,8 @@ from benchmarks.verdict_cases import Case, Settings
 
 SMALL: Settings = {"data.num_train": 10_000, "model.width": 256, "data.batch_size": 128, "trainer.max_epochs": 5}
 PLAIN: Settings = SMALL | {"model.norm": "none", "model.dropout": 0.0}
-SGD: Settings = SMALL | {"model.optimizer": "sgd"}
-MOMENTUM: Settings = PLAIN | {"model.optimizer": "momentum"}
+SGD: Settings = SMALL | {"model.optimizer": "sgd", "model.learning_rate": 0.3}
+MOMENTUM: Settings = PLAIN | {"model.optimizer": "momentum", "model.learning_rate": 0.05}
 ADAM: Settings = SMALL | {"model.optimizer": "adam", "model.schedule": "constant", "model.learning_rate": 0.001}
 DEEP: Settings = SMALL | {"model.depth": 6, "model.width": 128, "model.dropout": 0.0}
 MNIST: Settings = SMALL | {"data.dataset": "mnist", "model.activation": "gelu", "model.norm": "layer"}
@@ -57,7 +57,7 @@ SICK = [
     Case(
         "softsign 25",
         PLAIN,
-        {"model.activation": "sigmoid", "model.depth": 7, "model.optimizer": "momentum"},
+        {"model.activation": "sigmoid", "model.depth": 7, "model.optimizer": "momentum", "model.learning_rate": 0.05},
         ("vanishing",),
     ),
     Case("relu 50 normal", PLAIN, {"model.depth": 50, "model.init": "normal"}, ("collapse",)),
@@ -117,7 +117,7 @@ SICK = [
         ("steps", "model.warmup_fraction"),
     ),
     Case("binary low lr", BINARY, {"model.learning_rate": 1e-6}, ("model.learning_rate low",)),
-    Case("binary decay", BINARY | {"model.optimizer": "adam"}, {"model.weight_decay": 0.5}, ("model.weight_decay",)),
+    Case("binary decay", BINARY | {"model.optimizer": "adam", "model.learning_rate": 0.004}, {"model.weight_decay": 0.5}, ("model.weight_decay",)),
     Case(
         "patience 1",
         SMALL | {"trainer.max_epochs": 15, "model.schedule": "one_cycle"},
@@ -151,6 +151,6 @@ HEALTHY = [
     Case("clip 1", MOMENTUM | {"trainer.gradient_clip_val": 1.0}),
     Case("tanh 3", PLAIN | {"model.activation": "tanh", "model.depth": 3, "model.learning_rate": 0.001}),
     Case("sigmoid 2", PLAIN | {"model.activation": "sigmoid", "trainer.max_epochs": 10}),
-    Case("muon", SMALL | {"model.optimizer": "muon"}),
+    Case("muon", SMALL | {"model.optimizer": "muon", "model.learning_rate": 0.004}),
     Case("cyclic", SMALL | {"model.schedule": "cyclic", "trainer.max_epochs": 6}),
 ]
