@@ -59,16 +59,16 @@ def _muon(optim: Any, groups: list[dict[str, Any]], rate: float, momentum: float
 # fmt: off
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(needs_momentum=False, hidden_apart=False,
-        learning_rate=0.2, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.5, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, _, fused: o.SGD(groups, lr=rate, fused=fused)),
     "momentum": Optimizer(needs_momentum=False, hidden_apart=False,
-        learning_rate=0.05, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.2, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, fused=fused)),
     "nesterov": Optimizer(needs_momentum=True, hidden_apart=False,
-        learning_rate=0.05, momentum=0.9, weight_decay=0.0,  # Nesterov 1983
+        learning_rate=0.1, momentum=0.9, weight_decay=0.0,  # Nesterov 1983
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, nesterov=True, fused=fused)),
     "adagrad": Optimizer(needs_momentum=False, hidden_apart=False,
-        learning_rate=0.02, momentum=0.9, weight_decay=0.0, build=_adagrad),
+        learning_rate=0.05, momentum=0.9, weight_decay=0.0, build=_adagrad),
     "rmsprop": Optimizer(needs_momentum=False, hidden_apart=False,
         learning_rate=0.0005, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RMSprop(groups, lr=rate, momentum=m, foreach=True)),
@@ -82,7 +82,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         learning_rate=0.004, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.NAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
     "radam": Optimizer(needs_momentum=False, hidden_apart=False,
-        learning_rate=0.01, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.02, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
     "muon": Optimizer(needs_momentum=False, hidden_apart=True,
         learning_rate=0.004, momentum=0.9, weight_decay=0.05, build=_muon),
