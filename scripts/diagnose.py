@@ -1,20 +1,24 @@
-"""Judge a network before it trains: python scripts/diagnose.py [settings as for train.py] [--suggest]"""
+"""Judge a network before it trains: python scripts/diagnose.py [RUN_FOLDER] [settings as for train.py] [--explain]"""
 
+import shlex
 import sys
 from pathlib import Path
 
+from project.errors import InputError
 from project.runs.command import run_command
-from project.runs.parser import run_parser
-from project.runs.settings import settings_from
+from project.runs.parser import parse_settings, run_parser
+from project.runs.settings import RunSettings, settings_from
+from project.settings import flatten
 
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
+OWN_FLAGS = ("--explain", "--figure", "--debug")
 
 
 def main() -> None:
+    folder, words = run_and_words(sys.argv[1:])
     parser = run_parser(__doc__ or "")
-    parser.add_argument("--suggest", action="store_true", help="Try the remedies: a few seconds each.")
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="File for the picture.")
-    config = parser.read(sys.argv[1:])
+    config = parser.read(words)
     settings = settings_from(config.as_dict())
     # imported late: help and refusals do not wait for torch
     from rich.console import Console
@@ -37,12 +41,50 @@ def main() -> None:
     if examined.diagnosis.probe.hidden:
         save_figure(examined, config.figure)
         console.print(f"picture      {config.figure}", soft_wrap=True)
-    if config.suggest and findings:
-        own = ("--suggest", "--figure")
-        arguments = [word for word in sys.argv[1:] if not word.startswith(own) and word != str(config.figure)]
-        from project.studies.remedy_trials import trial_table, try_remedies
+    if settings.explain:
+        own = without_own_flags(words)
+        explain(folder, parse_settings(own), own, settings.explain_seconds, [finding.remedy for finding in findings])
 
-        console.print(trial_table(try_remedies(arguments, findings)))
+
+def run_and_words(words: list[str]) -> tuple[Path | None, list[str]]:
+    """The run folder, if one is named, and the flags, with which its settings are read."""
+    if not words or words[0].startswith("-"):
+        return None, words
+    folder, more = Path(words[0]), words[1:]
+    if not (folder / "config.yaml").is_file():
+        raise InputError(
+            f"{folder} is no run folder: it has no config.yaml",
+            "name the folder that training printed, such as runs/fashion_mnist/NAME",
+        )
+    if others := without_own_flags(more):
+        raise InputError(
+            f"{folder} has settings of its own, but {others[0]} is given too",
+            f"leave it out, or type --config {folder / 'config.yaml'} in place of the folder",
+        )
+    return folder, ["--config", str(folder / "config.yaml"), *more]
+
+
+def without_own_flags(words: list[str]) -> list[str]:
+    """The flags that are settings of a run, with their values."""
+    kept, own = [], False
+    for word in words:
+        if word.startswith("-"):
+            own = word.startswith(OWN_FLAGS)
+        if not own:
+            kept.append(word)
+    return kept
+
+
+def explain(
+    folder: Path | None, settings: RunSettings, words: list[str], seconds: float, remedies: list[list[str]]
+) -> None:
+    from project.studies.explain import explain as explaining
+
+    flat = flatten(settings.as_dict())
+    if folder is not None:
+        explaining.explain_run(folder, flat, seconds)
+    else:
+        explaining.explain(flat, remedies, seconds, shlex.join(["python", "scripts/train.py", *words]))
 
 
 if __name__ == "__main__":

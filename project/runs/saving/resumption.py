@@ -32,6 +32,8 @@ MAY_CHANGE = {
     "diagnostics.enabled": "logging; what was measured before stays",
     "diagnostics.every_n_steps": "logging",
     "run_root": "",
+    "explain": "",
+    "explain_seconds": "",
     "debug": "",
 }
 """Settings that may differ from the run's when it is resumed, and why; all others decide the result."""
