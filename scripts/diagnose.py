@@ -1,4 +1,4 @@
-"""Judge a network before it trains: python scripts/diagnose.py [RUN_FOLDER] [settings as for train.py] [--explain]"""
+"""Judge a network before it trains, or explain a run: python scripts/diagnose.py [RUN_FOLDER | settings] [--explain]"""
 
 import shlex
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from project.errors import InputError
 from project.runs.command import run_command
 from project.runs.parser import parse_settings, run_parser
-from project.runs.settings import RunSettings, settings_from
+from project.runs.settings import settings_from
 from project.settings import flatten
 
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
@@ -15,11 +15,18 @@ OWN_FLAGS = ("--explain", "--figure", "--debug")
 
 
 def main() -> None:
-    folder, words = run_and_words(sys.argv[1:])
+    folder, words = run_and_flags(sys.argv[1:])
     parser = run_parser(__doc__ or "")
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="File for the picture.")
     config = parser.read(words)
-    settings = settings_from(config.as_dict())
+    given = settings_from(config.as_dict())
+    settings = given
+    if folder is not None:
+        from project.runs.parser import settings_of
+        from project.runs.saving.resumption import plain_settings
+
+        # as data alone: a run folder may be a stranger's
+        settings = settings_of(plain_settings(folder / "config.yaml")[0])
     # imported late: help and refusals do not wait for torch
     from rich.console import Console
     from rich.markup import escape
@@ -41,50 +48,52 @@ def main() -> None:
     if examined.diagnosis.probe.hidden:
         save_figure(examined, config.figure)
         console.print(f"picture      {config.figure}", soft_wrap=True)
-    if settings.explain:
-        own = without_own_flags(words)
-        explain(folder, parse_settings(own), own, settings.explain_seconds, [finding.remedy for finding in findings])
+    if not given.explain:
+        return
+    from project.studies.explain.explain import explain, explain_run
+
+    if folder is not None:
+        explain_run(folder, settings, given.explain_seconds)
+        return
+    flags = settings_flags(words)
+    typed = shlex.join(["python", "scripts/train.py", *flags])
+    remedies = [finding.remedy for finding in findings]
+    explain(flatten(parse_settings(flags).as_dict()), remedies, given.explain_seconds, typed)
 
 
-def run_and_words(words: list[str]) -> tuple[Path | None, list[str]]:
-    """The run folder, if one is named, and the flags, with which its settings are read."""
-    if not words or words[0].startswith("-"):
+def run_and_flags(words: list[str]) -> tuple[Path | None, list[str]]:
+    """The run folder, if one is named at the start or after --explain, and the flags.
+
+    Raises:
+        InputError: If there is no run in the folder, or settings are given beside it.
+    """
+    previous = ["--explain", *words]
+    named = [i for i, word in enumerate(words) if previous[i] == "--explain" and not word.startswith("-")]
+    if not named:
         return None, words
-    folder, more = Path(words[0]), words[1:]
+    folder, flags = Path(words[named[0]]), words[: named[0]] + words[named[0] + 1 :]
     if not (folder / "config.yaml").is_file():
         raise InputError(
             f"{folder} is no run folder: it has no config.yaml",
             "name the folder that training printed, such as runs/fashion_mnist/NAME",
         )
-    if others := without_own_flags(more):
+    if others := settings_flags(flags):
         raise InputError(
             f"{folder} has settings of its own, but {others[0]} is given too",
             f"leave it out, or type --config {folder / 'config.yaml'} in place of the folder",
         )
-    return folder, ["--config", str(folder / "config.yaml"), *more]
+    return folder, flags
 
 
-def without_own_flags(words: list[str]) -> list[str]:
-    """The flags that are settings of a run, with their values."""
-    kept, own = [], False
+def settings_flags(words: list[str]) -> list[str]:
+    """The flags that are settings of a training, with their values."""
+    kept, own = list[str](), False
     for word in words:
         if word.startswith("-"):
             own = word.startswith(OWN_FLAGS)
         if not own:
             kept.append(word)
     return kept
-
-
-def explain(
-    folder: Path | None, settings: RunSettings, words: list[str], seconds: float, remedies: list[list[str]]
-) -> None:
-    from project.studies.explain import explain as explaining
-
-    flat = flatten(settings.as_dict())
-    if folder is not None:
-        explaining.explain_run(folder, flat, seconds)
-    else:
-        explaining.explain(flat, remedies, seconds, shlex.join(["python", "scripts/train.py", *words]))
 
 
 if __name__ == "__main__":

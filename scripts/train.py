@@ -3,7 +3,6 @@
 from project.errors import DivergenceError
 from project.runs.command import run_command
 from project.runs.parser import parse_settings
-from project.settings import flatten
 
 
 def main() -> None:
@@ -19,7 +18,7 @@ def main() -> None:
         from project.studies.explain.explain import explain_run
 
         assert run.folder is not None
-        explain_run(run.folder, flatten(settings.as_dict()), settings.explain_seconds)
+        explain_run(run.folder, settings, settings.explain_seconds)
 
     try:
         metrics = train(run)

@@ -164,7 +164,7 @@ def run_trial(settings: Settings) -> dict[str, Any]:
     started, about = time.monotonic(), dict[str, Any]()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            checked = settings_of(nest(QUIET | settings))
+            checked = settings_of(nest(settings | QUIET))
             run = build_run(checked, datamodule=shared_datamodule(checked), folder=Path(folder))
             spec = run.datamodule.spec
             about["examples"] = len(run.datamodule.splits["train"])

@@ -8,7 +8,7 @@ docs/diagnostics.md says how to read what it prints.
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from rich.markup import escape
 
 from project.runs.parser import trainer_settings
 from project.runs.saving.files import read_json, write_json
-from project.settings import Settings
+from project.runs.settings import RunSettings
+from project.settings import Settings, flatten
 from project.studies.explain.bench import Bench, Budget
 from project.studies.explain.report import effects_table, explanation, explanation_markdown
 from project.studies.explain.search import Search
@@ -67,17 +68,17 @@ def explain(
     return explained
 
 
-def explain_run(folder: Path, settings: Mapping[str, Any], seconds: float) -> None:
+def explain_run(folder: Path, settings: RunSettings, seconds: float) -> None:
     """Explain a run that has ended: print it, and write it into its metrics.json and its TensorBoard files.
 
     Args:
         folder: The run folder.
-        settings: Its settings by their flags' names.
+        settings: Its settings.
         seconds: How long it may take.
     """
     remedies = [finding["remedy"] for finding in read_json(folder / "metrics.json").get("findings", [])]
     typed = f"python scripts/train.py --config {folder / 'config.yaml'}"
-    explained = explain(dict(settings), remedies, seconds, typed)
+    explained = explain(flatten(settings.as_dict()), remedies, seconds, typed)
     # read again: minutes may have passed
     write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"explanation": explained})
     from torch.utils.tensorboard import SummaryWriter

@@ -193,6 +193,8 @@ def _trial_record(search: Search, index: int) -> dict[str, Any]:
 def _typed(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, float):
+        return f"{value:.10g}"
     return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
 
 

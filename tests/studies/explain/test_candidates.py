@@ -16,8 +16,8 @@ from project.studies.explain.candidates import (
     num_changes,
 )
 
-LEARNED = ("data.dataset", "data.root", "data.classes", "data.target", "data.split_seed", "data.num_validation")
-LEARNED += ("model.task", "seed_everything")
+LEARNED = {"data.dataset", "data.root", "data.classes", "data.target", "data.split_seed", "data.num_validation"}
+LEARNED |= {"model.task", "seed_everything"}
 SICK = {
     "model.optimizer": "sgd",
     "model.learning_rate": 0.5,
@@ -27,14 +27,14 @@ SICK = {
     "model.warmup_fraction": 0.9,
     "model.dropout": 0.8,
     "model.label_smoothing": 0.5,
-    "model.normalization": None,
-    "model.init": "uniform",
+    "model.init": "zeros",
     "model.init_scale": 3.0,
     "model.init_bias": 1.0,
     "model.norm": "none",
     "model.activation": "sigmoid",
     "model.depth": 7,
     "model.width": 3,
+    "data.normalization": "none",
     "data.batch_size": 4096,
     "data.augmentation": "erase",
     "trainer.gradient_clip_val": 0.001,
@@ -44,9 +44,6 @@ SICK = {
     "trainer.precision": "bf16-mixed",
     "patience": 1,
 }
-SICK.pop("model.normalization")
-SICK["data.normalization"] = "none"
-SICK["model.init"] = "zeros"
 FLAGS = [f"--{name}={value}" for name, value in SICK.items()]
 REMEDIES = [["--model.norm batch", "--model.activation relu"], ["--trainer.max_epochs 10"], ["--data.classes [0, 1]"]]
 
@@ -54,7 +51,7 @@ REMEDIES = [["--model.norm batch", "--model.activation relu"], ["--trainer.max_e
 def test_what_is_learned_is_never_changed() -> None:
     settings = settings_with(*FLAGS, "--data.num_validation=4000", "--data.split_seed=3")
     for candidate in candidates(settings, REMEDIES, 100):
-        assert not set(candidate.changes) & set(LEARNED)
+        assert not set(candidate.changes) & LEARNED
         settings_from(nest(settings | candidate.changes))  # each can be run
 
 

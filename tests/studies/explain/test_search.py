@@ -4,7 +4,9 @@ import pytest
 from response import Surface, settings_with
 
 from project.settings import Settings
+from project.studies.explain.bench import Bench, Budget
 from project.studies.explain.report import explanation
+from project.studies.explain.search import Search
 
 
 def losses(settings: Settings) -> float:
@@ -97,7 +99,9 @@ def test_a_run_that_can_be_replayed_is_replayed_as_it_is() -> None:
 
 
 def test_nothing_is_found_where_every_trial_fails() -> None:
-    surface = Surface(losses)
-    surface.run = lambda trials, until: iter([(n, {"status": "failed"}) for n in range(len(trials))])  # type: ignore[method-assign]
-    explained = explanation(surface.search(settings_with()), 1, "")
+    budget = Budget(60, 2)
+    failing = Bench(settings_with(), lambda trials, _: [(n, {"status": "failed"}) for n in range(len(trials))], budget)
+    found = Search(failing, [])
+    found.search()
+    explained = explanation(found, 1, "")
     assert (explained["flags"], explained["trials"]) == ([], [])

@@ -38,8 +38,7 @@ def test_a_run_of_many_steps_keeps_its_batches() -> None:
 def test_each_size_costs_less_than_the_one_before(flags: list[str]) -> None:
     settings = settings_with(*flags)
     passes = [
-        steps_of(settings, size, 10_000) * resize(settings, size)["data.batch_size"]
-        for size in sizes(settings, 10_000)
+        steps_of(settings, size, 10_000) * resize(settings, size)["data.batch_size"] for size in sizes(settings, 10_000)
     ]
     assert all(less <= more for more, less in itertools.pairwise(passes))
     assert len(passes) < 30

@@ -1,4 +1,4 @@
-"""A made-up response surface in the place of trainings: each setting's loss of points is known, and trials cost time."""
+"""A made-up response surface in the place of trainings: what a setting costs is known, and trials take time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
