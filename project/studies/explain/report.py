@@ -79,13 +79,14 @@ def effects_table(explained: dict[str, Any]) -> Table:
     table = Table("change", "points", "95 % interval", "seeds", "trained for", title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", column.header != "trained for"
-    for row in rows[:MAX_ROWS]:
+    for row, following in zip(rows[:MAX_ROWS], [*rows[1:], None], strict=False):
         interval = "–" if row["low"] is None else f"{_points(row['low'])} to {_points(row['high'])}"
         length = f"{row['epochs']} × {row['examples'] or 0:,}"
         short = ", ".join(f"{name.rpartition('.')[2]} {_shown(name, value)}" for name, value in row["changes"].items())
         points = f"{row['points']:+.1f}".replace("-", "−")
         failed = f" ({row['status']})" if row["status"] in ("diverged", "failed") else ""
-        table.add_row(short + failed, points, interval, str(row["seeds"]), length)
+        last = following is not None and following["screened_only"] != row["screened_only"]
+        table.add_row(short + failed, points, interval, str(row["seeds"]), length, end_section=last)
     more = f"{len(rows) - MAX_ROWS} more are in metrics.json. " if len(rows) > MAX_ROWS else ""
     table.caption = f"{more}Trained for: epochs × examples."
     table.caption_justify = "left"
@@ -169,6 +170,7 @@ def _effect_record(search: Search, changes: Settings, size: Size) -> dict[str, A
         "status": bad,
         "epochs": settings.get("trainer.max_epochs"),
         "examples": trials[0].examples,
+        "screened_only": size != search.size,
     }
 
 

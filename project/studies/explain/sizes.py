@@ -79,10 +79,10 @@ def sizes(settings: Settings, num_train: int) -> list[Size]:
         shorter = resize(settings, size)
         examples, batch = size.num_train or num_train, shorter["data.batch_size"]
         steps, epochs = num_steps(shorter, examples), shorter.get("trainer.max_epochs") or 1
-        fewer_examples = examples // 2 >= max(MIN_EXAMPLES, batch)
-        if steps < 2 * KEPT_STEPS and fewer_examples and batch // 2 >= MIN_BATCH:
+        enough = examples // 2 >= MIN_EXAMPLES
+        if steps < 2 * KEPT_STEPS and enough and batch // 2 >= MIN_BATCH:
             size = Size(examples // 2, size.batch_divisor * 2, size.epochs_divisor)
-        elif fewer_examples and num_steps(shorter, examples // 2) < steps:
+        elif enough and examples // 2 >= batch and num_steps(shorter, examples // 2) < steps:
             size = Size(examples // 2, size.batch_divisor, size.epochs_divisor)
         elif epochs > 1 or (shorter.get("trainer.max_steps") or -1) > 1:
             size = Size(size.num_train, size.batch_divisor, size.epochs_divisor * 2)
