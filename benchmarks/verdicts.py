@@ -15,9 +15,7 @@ from statistics import fmean
 from typing import Any
 
 import yaml
-try:
-    from project.studies.explain.explain import explain
-except ImportError: explain=None
+from project.studies.explain.explain import explain
 
 from benchmarks.verdict_cases import CAUSES, Case, Settings
 from project.diagnosis.judgement.evidence import Evidence

@@ -1,21 +1,32 @@
-"""Judge a network before it trains: python scripts/diagnose.py [settings as for train.py] [--suggest]"""
+"""Judge a network before it trains, or explain a run: python scripts/diagnose.py [RUN_FOLDER | settings] [--explain]"""
 
+import shlex
 import sys
 from pathlib import Path
 
+from project.errors import InputError
 from project.runs.command import run_command
-from project.runs.parser import run_parser
+from project.runs.parser import parse_settings, run_parser
 from project.runs.settings import settings_from
+from project.settings import flatten
 
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
+OWN_FLAGS = ("--explain", "--figure", "--debug")
 
 
 def main() -> None:
+    folder, words = run_and_flags(sys.argv[1:])
     parser = run_parser(__doc__ or "")
-    parser.add_argument("--suggest", action="store_true", help="Try the remedies: a few seconds each.")
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="File for the picture.")
-    config = parser.read(sys.argv[1:])
-    settings = settings_from(config.as_dict())
+    config = parser.read(words)
+    given = settings_from(config.as_dict())
+    settings = given
+    if folder is not None:
+        from project.runs.parser import settings_of
+        from project.runs.saving.resumption import plain_settings
+
+        # as data alone: a run folder may be a stranger's
+        settings = settings_of(plain_settings(folder / "config.yaml")[0])
     # imported late: help and refusals do not wait for torch
     from rich.console import Console
     from rich.markup import escape
@@ -37,12 +48,52 @@ def main() -> None:
     if examined.diagnosis.probe.hidden:
         save_figure(examined, config.figure)
         console.print(f"picture      {config.figure}", soft_wrap=True)
-    if config.suggest and findings:
-        own = ("--suggest", "--figure")
-        arguments = [word for word in sys.argv[1:] if not word.startswith(own) and word != str(config.figure)]
-        from project.studies.remedy_trials import trial_table, try_remedies
+    if not given.explain:
+        return
+    from project.studies.explain.explain import explain, explain_run
 
-        console.print(trial_table(try_remedies(arguments, findings)))
+    if folder is not None:
+        explain_run(folder, settings, given.explain_seconds)
+        return
+    flags = settings_flags(words)
+    typed = shlex.join(["python", "scripts/train.py", *flags])
+    remedies = [finding.remedy for finding in findings]
+    explain(flatten(parse_settings(flags).as_dict()), remedies, given.explain_seconds, typed)
+
+
+def run_and_flags(words: list[str]) -> tuple[Path | None, list[str]]:
+    """The run folder, if one is named at the start or after --explain, and the flags.
+
+    Raises:
+        InputError: If there is no run in the folder, or settings are given beside it.
+    """
+    previous = ["--explain", *words]
+    named = [i for i, word in enumerate(words) if previous[i] == "--explain" and not word.startswith("-")]
+    if not named:
+        return None, words
+    folder, flags = Path(words[named[0]]), words[: named[0]] + words[named[0] + 1 :]
+    if not (folder / "config.yaml").is_file():
+        raise InputError(
+            f"{folder} is no run folder: it has no config.yaml",
+            "name the folder that training printed, such as runs/fashion_mnist/NAME",
+        )
+    if others := settings_flags(flags):
+        raise InputError(
+            f"{folder} has settings of its own, but {others[0]} is given too",
+            f"leave it out, or type --config {folder / 'config.yaml'} in place of the folder",
+        )
+    return folder, flags
+
+
+def settings_flags(words: list[str]) -> list[str]:
+    """The flags that are settings of a training, with their values."""
+    kept, own = list[str](), False
+    for word in words:
+        if word.startswith("-"):
+            own = word.startswith(OWN_FLAGS)
+        if not own:
+            kept.append(word)
+    return kept
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Train a multilayer perceptron, test it, and report the results: python scripts/train.py --model.depth 3"""
 
+from project.errors import DivergenceError
 from project.runs.command import run_command
 from project.runs.parser import parse_settings
 
@@ -12,9 +13,23 @@ def main() -> None:
     from project.runs.train import train
 
     run = build_run(settings)
-    metrics = train(run)
+
+    def explain() -> None:
+        from project.studies.explain.explain import explain_run
+
+        assert run.folder is not None
+        explain_run(run.folder, settings, settings.explain_seconds)
+
+    try:
+        metrics = train(run)
+    except DivergenceError:
+        if settings.explain:
+            explain()
+        raise
     if metrics:
         print_run(metrics, run.folder, settings.run_root)
+        if settings.explain:
+            explain()
 
 
 if __name__ == "__main__":

@@ -117,7 +117,12 @@ SICK = [
         ("steps", "model.warmup_fraction"),
     ),
     Case("binary low lr", BINARY, {"model.learning_rate": 1e-6}, ("model.learning_rate low",)),
-    Case("binary decay", BINARY | {"model.optimizer": "adam", "model.learning_rate": 0.004}, {"model.weight_decay": 0.5}, ("model.weight_decay",)),
+    Case(
+        "binary decay",
+        BINARY | {"model.optimizer": "adam", "model.learning_rate": 0.004},
+        {"model.weight_decay": 0.5},
+        ("model.weight_decay",),
+    ),
     Case(
         "patience 1",
         SMALL | {"trainer.max_epochs": 15, "model.schedule": "one_cycle"},

@@ -182,7 +182,7 @@ def run_parser(description: str = "", with_trainer: bool = False) -> RunParser:
     """
     parser = RunParser(description=description)
     parser.add_argument("-c", "--config", action="config")
-    sections = {"model", "data", "diagnostics", "trainer", "debug"}
+    sections = {"model", "data", "diagnostics", "trainer", "explain", "debug"}
     parser.add_class_arguments(RunSettings, instantiate=False, skip=sections)
     if with_trainer:
         from pytorch_lightning import Trainer
@@ -193,6 +193,8 @@ def run_parser(description: str = "", with_trainer: bool = False) -> RunParser:
         parser.add_argument("--trainer", type=dict, default={}, help=argparse.SUPPRESS)
     _add_own_sections(parser)
     parser.add_class_arguments(DiagnosticsSettings, "diagnostics", instantiate=False)
+    explain = "Afterwards try changes of the settings in short trials, and say what each is worth."
+    parser.add_argument("--explain", action="store_true", help=explain)
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     parser.add_argument("--help.trainer", action=TrainerHelp, help=argparse.SUPPRESS)
     return parser

@@ -32,6 +32,8 @@ class RunSettings:
             usual choice; validation/loss, or the same of train/.
         patience: Epochs without improvement after which training stops; 0 never stops early.
         diagnostics: What is measured and drawn beside the training.
+        explain: Afterwards try changes of the settings in short trials, and say what each is worth.
+        explain_seconds: Seconds that --explain may take.
         debug: Show the traceback of an error.
 
     Raises:
@@ -49,6 +51,8 @@ class RunSettings:
     monitor: str | None = None
     patience: int = 10
     diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
+    explain: bool = False
+    explain_seconds: float = 60.0
     debug: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +74,12 @@ class RunSettings:
         if not self.run_root:
             raise InputError("run_root is empty", "type for example --run_root runs, or leave it out")
         check_at_least("patience", self.patience, 0, "10")
+        check_at_least("explain_seconds", self.explain_seconds, 10, "60")
+        if self.explain and self.trainer.get("fast_dev_run"):
+            raise InputError(
+                "explain tries changes of a whole run, but trainer.fast_dev_run cuts it to a few batches",
+                "leave out one of the two",
+            )
         check_at_least("checkpoint_every_n_steps", self.checkpoint_every_n_steps, 1, "100, or leave it out")
 
     @property
@@ -83,8 +93,8 @@ class RunSettings:
         return asdict(self)
 
     def as_yaml(self) -> str:
-        """All settings as YAML that `--config` accepts. The run's name is left out: each run has a name of its own."""
-        content = self.as_dict() | {"run_name": None, "resume": None}
+        """All settings as YAML that `--config` accepts. A new run has a name of its own."""
+        content = self.as_dict() | {"run_name": None, "resume": None, "explain": False}
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

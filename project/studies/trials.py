@@ -1,43 +1,134 @@
 """Run these settings, and give me each result: short trainings in worker processes that leave nothing behind."""
 
 import logging
+import math
 import multiprocessing
 import os
+import signal
 import tempfile
+import threading
+import time
+import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from project.settings import Settings
 
-QUIET = {"trainer.logger": False, "trainer.enable_checkpointing": False, "trainer.enable_progress_bar": False}
-"""What a trial leaves out: nobody reads its curves, and it is never resumed."""
+QUIET = {"trainer.logger": False, "trainer.enable_progress_bar": False}
+"""What a trial leaves out: nobody reads its curves."""
+
+
+class TrialWorkers:
+    """Processes that train one trial after the other, so that only the first waits until torch is loaded.
+
+    They end with the `with` block, however it is left.
+
+    Args:
+        count: How many train at the same time, each with its share of the processor's cores.
+        limit: At this time of `time.monotonic` trials in progress are given up, and the processes end.
+    """
+
+    def __init__(self, count: int, limit: float = math.inf) -> None:
+        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._limit = limit
+        self._workers: dict[Connection[Any, Any], SpawnProcess] = {}
+        for _ in range(count):
+            self._start()
+
+    def __enter__(self) -> "TrialWorkers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, self._threads), daemon=True)
+        process.start()
+        theirs.close()
+        self._workers[ours] = process
+
+    def stop(self) -> None:
+        """End all processes now."""
+        for process in self._workers.values():
+            process.kill()
+        for connection, process in self._workers.items():
+            process.join()
+            connection.close()
+        self._workers = {}
+
+    def run(self, trials: Sequence[Settings], until: float = math.inf) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Train and score each of some settings once; give the results in the order in which they are ready.
+
+        Args:
+            trials: For each trial the run's settings by their flags' names.
+            until: After this time of `time.monotonic` no further trial is started.
+
+        Yields:
+            The trial's position in `trials`, and what `run_trial` returns for it.
+        """
+        waiting, busy = deque(enumerate(trials)), dict["Connection[Any, Any]", int]()
+        try:
+            while True:
+                for connection in self._workers.keys() - busy.keys():
+                    if waiting and time.monotonic() < until:
+                        busy[connection], settings = waiting.popleft()
+                        connection.send(settings)
+                if not busy:
+                    return
+                left = None if self._limit == math.inf else max(self._limit - time.monotonic(), 0.0)
+                ready = wait(list(busy), left)
+                if not ready:
+                    return
+                for connection in [connection for connection in busy if connection in ready]:
+                    number = busy.pop(connection)
+                    try:
+                        result = connection.recv()
+                    except (EOFError, OSError):  # killed, perhaps because the memory was full
+                        self._workers.pop(connection).join()
+                        self._start()
+                        result = {"status": "failed", "error": "its process was killed"}
+                    yield number, result
+        finally:
+            if busy:
+                self.stop()
 
 
 def run_trials(trials: Sequence[Settings], workers: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Train and score each of some settings once; give the results in the order in which they are ready.
+    """Run trials in processes of their own, which end afterwards; see `TrialWorkers.run`."""
+    with TrialWorkers(workers) as processes:
+        yield from processes.run(trials)
 
-    Args:
-        trials: For each trial the run's settings by their flags' names.
-        workers: The number of processes that train at the same time, each with its share of the processor's cores.
 
-    Yields:
-        The trial's position in `trials`, and the content of its metrics.json. A trial that failed has the status
-        `failed` and the reason under `error`.
-    """
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(threads,)) as pool:
-        futures = {pool.submit(run_trial, settings): number for number, settings in enumerate(trials)}
+def _work(connection: "Connection[Any, Any]", threads: int) -> None:
+    """Train what comes through the connection, until it is closed or the parent process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, but its parent ends it
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _prepare(threads)
+    while True:
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            settings = connection.recv()
+        except EOFError:
+            return
+        connection.send(run_trial(settings))
 
 
-def _start_worker(threads: int) -> None:
+def _prepare(threads: int) -> None:
     import torch
 
     from project.runs.command import setup_console
@@ -45,10 +136,17 @@ def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
     setup_console()
     logging.getLogger("project").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")  # they are about settings that the run itself has warned of
 
 
 def run_trial(settings: Settings) -> dict[str, Any]:
-    """Train and score once in this process; see `run_trials`."""
+    """Train and score once in this process.
+
+    Returns:
+        The content of metrics.json, with the `evidence` of a diagnosed run, the last epoch's train/…, `examples` (of the training split), `guessing` (the
+        accuracy of guessing, or the rmse of always predicting the mean) and the `seconds` that all of it took. A trial
+        that failed has the status `failed` and the reason under `error`.
+    """
     # imported late: whoever only lists trials does not wait for Lightning
     from project.errors import DivergenceError, InputError, RunError
     from project.runs.build import build_run
@@ -58,12 +156,21 @@ def run_trial(settings: Settings) -> dict[str, Any]:
     from project.settings import nest
     from project.studies.running.study_run import shared_datamodule
 
+    started, about = time.monotonic(), dict[str, Any]()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            checked = settings_of(nest(QUIET | settings))
+            checked = settings_of(nest(settings | QUIET))
             run = build_run(checked, datamodule=shared_datamodule(checked), folder=Path(folder))
-            return train(run) | {"evidence": read_json(Path(folder) / "evidence.json")}
+            spec = run.datamodule.spec
+            about["examples"] = len(run.datamodule.splits["train"])
+            about["guessing"] = 1 / len(spec.class_names) if spec.class_names else spec.target_sd
+            metrics = train(run) | {"evidence": read_json(Path(folder) / "evidence.json")}
+            last = run.module.history[-1] if run.module.history else {}
+            metrics |= {name: value for name, value in last.items() if name.startswith("train/")}
         except DivergenceError:
-            return read_json(Path(folder) / "metrics.json")
+            metrics = read_json(Path(folder) / "metrics.json")
         except (InputError, RunError) as error:
-            return {"status": "failed", "error": error.cause}
+            metrics = {"status": "failed", "error": error.cause}
+        except Exception as error:  # one trial that cannot be run must not end the others
+            metrics = {"status": "failed", "error": f"{type(error).__name__}: {error}"[:300]}
+    return metrics | about | {"seconds": time.monotonic() - started}

@@ -13,7 +13,6 @@ from project.runs.build import build_run
 from project.runs.parser import parse_settings, run_parser
 from project.runs.settings import settings_from
 from project.runs.train import train
-from project.studies.remedy_trials import try_remedies
 
 SIGMOID = "--model.activation sigmoid --model.depth 20 --model.width 256 --model.norm none"
 NARROW = "--model.depth 20 --model.width 3 --model.norm none"
@@ -80,18 +79,6 @@ def test_the_figure_shows_measurement_and_theory(real_data: Path) -> None:
     assert len(figure.axes) == 3
     drawn = figure.axes[0].lines[0].get_ydata()
     assert list(drawn) == [layer.activation_sd for layer in found.diagnosis.probe.hidden]
-
-
-def test_suggest_ranks_remedies(idx_folder: Path) -> None:
-    flags = "--data.dataset idx --data.num_validation 40 --data.batch_size 8 --trainer.accelerator cpu"
-    flags += " --model.depth 12 --model.width 32 --model.activation sigmoid --model.norm none"
-    found = examined(flags, idx_folder)
-    trials = try_remedies([*shlex.split(flags), f"--data.root={idx_folder}"], found.diagnosis.findings)
-    reached = [trial.accuracy for trial in trials if trial.accuracy is not None]
-    assert len(reached) == len(trials)
-    assert reached == sorted(reached, reverse=True)
-    as_it_is = next(trial for trial in trials if not trial.flags)
-    assert trials[0].accuracy > as_it_is.accuracy + 0.2
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +12,8 @@ from hypothesis import strategies as st
 
 from project.errors import InputError
 from project.settings import flatten, nest
-from project.studies import remedy_trials
 from project.studies.claims import parse_claim
 from project.studies.read_study import KEYS, parse_study, read_study, stored_study, write_study
-from project.studies.remedy_trials import Trial
 from project.studies.running.study_run import check_settings
 from project.studies.study import FIRST_TUNING_SEED, STUDY_DEFAULTS, Range, RunRecord, larger_is_better
 
@@ -178,14 +175,6 @@ def test_which_metrics_are_to_be_large() -> None:
 )
 def test_a_diverged_training_counts_as_guessing(status: str, metric: str, value: float | None) -> None:
     assert RunRecord("a", 0, status=status, metrics={"train/loss": 0.5}, num_classes=4).value(metric) == value
-
-
-def test_remedies_that_fail_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    reached = {"": 0.5, "--worse": 0.4, "--wrong": None, "--better": 0.6}
-    monkeypatch.setattr(remedy_trials, "combined_remedy", lambda findings: [])
-    monkeypatch.setattr(remedy_trials, "_trial", lambda _, flags: Trial(flags, reached["".join(flags)]))
-    found = [SimpleNamespace(remedy=[flag]) for flag in reached if flag]
-    assert [trial.accuracy for trial in remedy_trials.try_remedies([], found)] == [0.6, 0.5, 0.4, None]
 
 
 def test_the_guides_examples_are_studies() -> None:

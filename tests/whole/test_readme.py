@@ -70,6 +70,8 @@ def short_flags(words: list[str], real_data: Path, idx_folder: Path, folder: Pat
     extra = [*SHORT, f"--run_root={folder}", f"--data.root={idx_folder if 'idx' in words else real_data}"]
     if "idx" in words:
         extra = [flag for flag in extra if "num_" not in flag] + ["--data.num_validation=40", "--data.batch_size=32"]
+    if "--explain" in words:
+        extra += ["--explain_seconds=10"]
     if "5000" in words:
         extra = [flag for flag in extra if "num_train" not in flag]
     return extra
@@ -189,7 +191,8 @@ def test_other_commands(
         case ["python", "scripts/demo.py"]:
             assert (ROOT / words[1]).is_file()  # that it serves its page, test_app.py shows
         case ["python", script] if script.startswith("scripts/"):
-            extra = [f"--data.root={real_data}", f"--figure={tmp_path / 'd.png'}"] if "diagnose" in script else []
+            extra = [f"--figure={tmp_path / 'd.png'}", "--explain_seconds=10"] if "diagnose" in script else []
+            extra += [f"--data.root={real_data}"] if extra and str(finished_run) not in words else []
             extra += [f"--output={tmp_path}"] if "export" in script else []
             assert run_script(command, monkeypatch, extra) == 0
         case ["make", *_]:

@@ -32,6 +32,8 @@ MAY_CHANGE = {
     "diagnostics.enabled": "logging; what was measured before stays",
     "diagnostics.every_n_steps": "logging",
     "run_root": "",
+    "explain": "",
+    "explain_seconds": "",
     "debug": "",
 }
 """Settings that may differ from the run's when it is resumed, and why; all others decide the result."""
@@ -99,7 +101,7 @@ def resumed_settings(parser: ArgumentParser, run: Resumption, given: Namespace) 
         FinishedRunError: If the run is finished, and the settings do not ask for more.
     """
     new = {name: value for name, value in _settings(given).items() if name not in NEVER_SAVED}
-    saved, closed = _plain_settings(run.folder / "config.yaml")
+    saved, closed = plain_settings(run.folder / "config.yaml")
     for name in closed:
         if name not in new:
             raise InputError(
@@ -157,7 +159,7 @@ def _settings(config: Namespace) -> dict[str, Any]:
     return flat
 
 
-def _plain_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
+def plain_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
     """What a run's config.yaml holds, and the names of the settings that name code, which are left out.
 
     The Trainer's settings can be classes, which a parser imports to check them: what could name one never reaches it.
