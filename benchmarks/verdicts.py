@@ -15,7 +15,6 @@ from statistics import fmean
 from typing import Any
 
 import yaml
-from project.studies.explain.explain import explain
 
 from benchmarks.verdict_cases import CAUSES, Case, Settings
 from project.diagnosis.judgement.evidence import Evidence
@@ -25,6 +24,7 @@ from project.pages import markdown_table
 from project.runs.parser import settings_of
 from project.runs.saving.provenance import hardware, versions
 from project.settings import flatten, nest
+from project.studies.explain.explain import explain
 from project.studies.trials import run_trials
 
 FOLDER = Path("runs/verdicts")

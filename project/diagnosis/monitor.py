@@ -18,6 +18,7 @@ from project.diagnosis.judgement.findings import Finding
 from project.diagnosis.judgement.training import judge
 from project.diagnosis.probe import Probe, linear_layers, probe, update_to_weight_ratio
 from project.diagnosis.reference import MAX_EXAMPLES, reference_error
+from project.errors import DivergenceError
 from project.network.mlp import HiddenLayer
 from project.settings import flatten
 from project.task import decide
@@ -130,6 +131,11 @@ class DiagnosticsCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             self.evidence = self._collect(trainer, cast(ImageModule, pl_module))
+            self.findings = judge(self.evidence)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, DivergenceError) and trainer.is_global_zero and self._examples is not None:
+            self.evidence = replace(self._collect(trainer, cast(ImageModule, pl_module)), status="diverged")
             self.findings = judge(self.evidence)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -33,6 +33,8 @@ def train(run: Run) -> dict[str, Any]:
 
     def note(status: str) -> dict[str, Any]:
         metrics = _summary(run) | {"status": status, "verdict": _unfinished(run, status)}
+        if status == "diverged" and run.observers and run.observers.findings:
+            metrics |= {"verdict": run.observers.verdict(metrics), "findings": run.observers.findings}
         if folder is not None:
             write_json(folder / "metrics.json", metrics)
         return metrics

@@ -143,9 +143,9 @@ def run_trial(settings: Settings) -> dict[str, Any]:
     """Train and score once in this process.
 
     Returns:
-        The content of metrics.json, with the `evidence` of a diagnosed run, the last epoch's train/…, `examples` (of the training split), `guessing` (the
-        accuracy of guessing, or the rmse of always predicting the mean) and the `seconds` that all of it took. A trial
-        that failed has the status `failed` and the reason under `error`.
+        The content of metrics.json, with the `evidence` of a diagnosed run, the last epoch's train/…, `examples` (of
+        the training split), `guessing` (the accuracy of guessing, or the rmse of always predicting the mean) and the
+        `seconds` that all of it took. A trial that failed has the status `failed` and the reason under `error`.
     """
     # imported late: whoever only lists trials does not wait for Lightning
     from project.errors import DivergenceError, InputError, RunError

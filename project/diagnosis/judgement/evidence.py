@@ -177,19 +177,30 @@ class Evidence:
 
     @staticmethod
     def from_dict(state: Mapping[str, Any]) -> "Evidence":
-        """The reverse of `to_dict`."""
+        """The reverse of `to_dict`, also after JSON, which has null in place of numbers that are not finite."""
+        state = {**state, "history": [_numbers(record) for record in state["history"]]}
+        for name in ("train_error", "train_loss", "reference_error"):
+            state[name] = math.nan if state[name] is None else state[name]
         return Evidence(
             **{
                 **state,
                 "first": probe_from(state["first"]) if state["first"] else None,
                 "last": probe_from(state["last"]),
-                "forces": [Forces(**forces) for forces in state["forces"]],
+                "forces": [Forces(**_numbers(forces)) for forces in state["forces"]],
                 "data": DataSummary(**state["data"]),
             }
         )
 
 
+def _numbers(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in state.items()}
+
+
 def probe_from(state: Mapping[str, Any]) -> Probe:
     """A probe from what `dataclasses.asdict` made of it."""
-    layers = {"hidden": [LayerProbe(**layer) for layer in state["hidden"]], "output": LayerProbe(**state["output"])}
-    return Probe(**{**state, **layers})
+
+    def layer(numbers: Mapping[str, Any]) -> LayerProbe:
+        return LayerProbe(**_numbers(numbers) | {"effective_rank": numbers["effective_rank"]})
+
+    layers = {"hidden": [layer(numbers) for numbers in state["hidden"]], "output": layer(state["output"])}
+    return Probe(**{**_numbers(state), **layers})

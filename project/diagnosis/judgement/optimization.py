@@ -144,8 +144,10 @@ def _weight_decay(e: Evidence) -> Iterator[Suspect]:
         strong = pull > thresholds.DECOUPLED_PULL and e.shrinkage > thresholds.SHRINKAGE
         strength = math.log10(max(e.shrinkage, 1e-9)) + 1
     else:
-        strong = pull > thresholds.COUPLED_PULL
-        strength = math.log10(max(pull, 1e-9) / thresholds.COUPLED_PULL) + 1
+        # where each step is divided by the gradient's size, the decay decides for all weights whose gradient is small
+        limit = thresholds.ADAPTIVE_PULL if e.row.adaptive else thresholds.COUPLED_PULL
+        strong = pull > limit
+        strength = math.log10(max(pull, 1e-9) / limit) + 1
     if not strong or decay <= usual:
         return
     kind = "" if e.row.decoupled_decay else ", where it is part of the gradient"
