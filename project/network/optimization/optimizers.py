@@ -27,8 +27,8 @@ class Optimizer:
         decoupled_decay: Whether weight decay is apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101).
         learning_rate: What `auto` means for the learning rate; docs/optimizers.md shows how it was measured.
         momentum: What `auto` means for the momentum or the first beta; sgd and adagrad have no use for it.
-        weight_decay: What `auto` means for the weight decay. It is 0 where the decay is added to the gradient, which
-            adaptive steps then distort (Loshchilov & Hutter 2019, arXiv:1711.05101).
+        weight_decay: What `auto` means for the weight decay. It is 0 where the decay is added to the gradient: AdamW's
+            0.05 is far too much there (Loshchilov & Hutter 2019, arXiv:1711.05101, on why the two differ).
     """
 
     build: "Callable[[Any, list[dict[str, Any]], float, float, bool], torch.optim.Optimizer]"
