@@ -66,7 +66,12 @@ SICK = [
     Case("identity mnist", MNIST, {"model.activation": "identity"}, ("linear",)),
     Case("depth 0 mnist", MNIST, {"model.depth": 0}, ("linear",)),
     Case("identity rotation", ROTATION, {"model.activation": "identity"}, ("linear",)),
-    Case("mae momentum", MOMENTUM, {"model.loss": "mae", "model.learning_rate": 0.01}, ("model.loss",)),
+    Case(
+        "mae momentum",
+        MOMENTUM,
+        {"model.loss": "mae", "model.learning_rate": 0.01},
+        ("model.loss", "model.learning_rate low"),
+    ),
     Case("huber delta", SGD, {"model.loss": "huber", "model.huber_delta": 1e-3}, ("model.huber_delta",)),
     Case(
         "all augmentation",
