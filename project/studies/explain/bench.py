@@ -78,7 +78,7 @@ class Bench:
         """
         self.show("measuring how long a trial takes")
         parts = self.settings.get("trainer.accumulate_grad_batches") or 1
-        short = {"trainer.max_epochs": 1, "trainer.max_steps": -1, "trainer.min_epochs": None}
+        short: Settings = {"trainer.max_epochs": 1, "trainer.max_steps": -1, "trainer.min_epochs": None}
         short["model.learning_rate"] = 1e-6  # a run that diverges would end before its time is known
         probe = self.settings | short | {"trainer.limit_train_batches": PROBED_BATCHES * parts}
         until = self.budget.start + WARM * self.budget.seconds
