@@ -14,6 +14,8 @@ from project.studies.explain.sizes import Size, num_steps, resize, sizes
 RunTrials = Callable[[Sequence[Settings], float], Iterable[tuple[int, dict[str, Any]]]]
 """Run trials, and give the position and the result of each as it is ready; after a time of the clock, start no more."""
 PROBED_BATCHES = 40
+WARM = 0.5
+"""The share of the time before which a second measurement may start."""
 SMALLER_STEP = 0.6
 """Share of a step's time that a step of half the batch takes, measured on networks of 256 and 512 units."""
 OWN: Settings = {}
@@ -69,12 +71,18 @@ class Bench:
         self._started, self._per_step, self._overhead = self.budget.start, 0.0, 0.0
 
     def measure(self) -> bool:
-        """Measure how long a step takes, on every worker, which loads the data meanwhile; whether that succeeded."""
+        """Measure how long a step takes; return whether that succeeded.
+
+        Each worker's first trial is slow, because it loads the data and what training needs. If there is time, it gets
+        a second one.
+        """
         self.show("measuring how long a trial takes")
         parts = self.settings.get("trainer.accumulate_grad_batches") or 1
-        short = {"trainer.max_epochs": 1, "trainer.max_steps": -1, "trainer.min_epochs": None}
+        short: Settings = {"trainer.max_epochs": 1, "trainer.max_steps": -1, "trainer.min_epochs": None}
+        short["model.learning_rate"] = 1e-6  # a run that diverges would end before its time is known
         probe = self.settings | short | {"trainer.limit_train_batches": PROBED_BATCHES * parts}
-        measured = [result for _, result in self.run([probe] * self.budget.workers, self.budget.end)]
+        until = self.budget.start + WARM * self.budget.seconds
+        measured = [result for _, result in self.run([probe] * 2 * self.budget.workers, until)]
         self._started = self.budget.clock()
         measured = [result for result in measured if result.get("examples")]
         if not measured:

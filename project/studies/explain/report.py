@@ -117,7 +117,9 @@ def _sentence(search: Search, chosen: Sequence[dict[str, Any]], longer: Sequence
     singles = [
         f"{change_words(search.bench.settings, row['changes'])}: {effect_words(_effect_of(row))}"
         for row in (_effect_record(search, changes, size) for changes, size in _compared(search))
-        if len(row["changes"]) == 1 and all(row["changes"] != advice["changes"] for advice in [*helping, *longer])
+        if row["points"] >= 0.1
+        and len(row["changes"]) == 1
+        and all(row["changes"] != advice["changes"] for advice in [*helping, *longer])
     ][:2]
     if helping and singles:
         sentences.append(f"One at a time: {'; '.join(singles)}.")
