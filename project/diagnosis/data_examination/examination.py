@@ -67,16 +67,14 @@ def findings_of(data: ExaminedData) -> list[Illustrated]:
         shift = judge_shift(data.learning, data.splits["test"], ("training", "test"))
     marks = judge_shortcuts(data) if data.class_names else []
     erased = [] if marks else judge_one_split(data)
-    # one cause, one finding: what was erased is a shift that needs no other name, and a named shift moves borders
+    # one cause, one finding: a named shift moves borders, and what was erased is a shift that needs no other name
     if any(shown.finding.code != "shift" for shown in shift):
         erased = []
-    elif erased or any("only" in shown.finding.sentence for shown in marks):
-        found += erased
-    else:
-        found += shift
-    found += [] if erased else judge_pixels(data)
-    if any(shown.finding.code != "shift" for shown in shift):
-        found += shift
+    elif erased:
+        shift = []
+    found += [*shift, *erased]
+    if not erased and not marks:
+        found += judge_pixels(data)
     found += marks
     if data.class_names:
         found += judge_classes(data)

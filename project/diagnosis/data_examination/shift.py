@@ -177,12 +177,14 @@ def judge_shift(one: ImageSplit, other: ImageSplit, names: tuple[str, str]) -> l
         return []
     some = spread_indices(len(images), TRIED)
     found = explain(images[some], others[some], measure)
-    what = "differ from" if found is None else f"are {found.transformation.words}, compared with"
-    if found is not None and found.part < 0.9:
-        what = f"are partly (about {found.part:.0%}: a part of them, or less strongly) {found.transformation.words}, vs."
+    what = f"differ from those of {names[0]}"
+    if found is not None:
+        what = f"are {found.transformation.words}, compared with those of {names[0]}"
+        if found.part < 0.9:
+            what += f" (about {found.part:.0%} of that fits best, in strength or in the number of pictures)"
     sentence = (
-        f"The pictures of {names[1]} {what} those of {names[0]}: a small classifier recognizes {tested.accuracy:.0%} of "
-        "them, 50% would be chance. What is learned from one does not hold for the other."
+        f"The pictures of {names[1]} {what}: a small classifier tells the two apart {tested.accuracy:.0%} of the time, "
+        "50% would be chance. What is learned from one does not hold for the other."
     )
     severity: Severity = "severe" if tested.accuracy > 0.75 else "warning"
     kind = f"shift_{found.transformation.kind}" if found else "shift"
