@@ -118,7 +118,9 @@ def main() -> None:
         row, *lines = summary(half, measure(cases, arguments.data_root))
         rows.append(row)
         wrong += lines
-    head = ["| half | sick sets named | with another alarm beside it | healthy sets alarmed | longest, s | µs a picture |"]
+    head = [
+        "| half | sick sets named | with another alarm beside it | healthy sets alarmed | longest, s | µs a picture |"
+    ]
     text = "\n".join([*head, "| --- | --- | --- | --- | --- | --- |", *rows, "", *wrong]) + "\n"
     print(text)
     if arguments.output:

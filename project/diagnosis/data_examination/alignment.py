@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from project.diagnosis.data_examination.pictures import spread_indices
+from project.diagnosis.data_examination.pictures import chunks, spread_indices
 
 SIDE = 14
 DIMENSIONS = 32
@@ -43,7 +43,7 @@ def described(images: Tensor) -> Tensor:
     """
     factor = max(1, -(-max(images.shape[1:]) // SIDE))
     parts = []
-    for part in images.split(4096):
+    for part in chunks(images):
         x = functional.avg_pool2d(centred(part.float()).unsqueeze(1), factor).flatten(1)
         x -= x.mean(1, keepdim=True)
         parts.append(x / x.norm(dim=1, keepdim=True).clamp(min=1e-6))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from project.diagnosis.data_examination.pictures import reduced
+from project.diagnosis.data_examination.pictures import chunks, reduced
 
 NUM_FEATURES = 1024
 NUM_FOLDS = 5
@@ -49,7 +49,7 @@ class RandomFeatures:
     def __call__(self, images: Tensor) -> Tensor:
         """Features with a constant 1 as the last one, (n, features + 1)."""
         parts = []
-        for part in images.split(8192):
+        for part in chunks(images):
             x = (reduced(part).flatten(1) - self.mean) * self.scale
             parts.append(functional.pad(torch.addmm(self.bias, x, self.weight).relu_(), (0, 1), value=1.0))
         return torch.cat(parts)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from project.data.settings import SplitName
 from project.diagnosis.data_examination.alignment import described, usual_distances
-from project.diagnosis.data_examination.pictures import SPLITS, ExaminedData, Example, Illustrated
+from project.diagnosis.data_examination.pictures import SPLITS, ExaminedData, Example, Illustrated, chunks
 from project.diagnosis.judgement.findings import Finding, Severity
 
 NEAR = 0.25
@@ -55,7 +55,7 @@ def find_copies(images: Tensor) -> Copies:
     num, flat = len(images), images.flatten(1)
     blank = flat.amin(1) == flat.amax(1)
     keys = np.random.default_rng(0).integers(1, 1 << 62, flat.shape[1], dtype=np.int64)
-    hashes = np.concatenate([part.numpy().astype(np.int64) @ keys for part in flat.split(4096)])  # wraps around
+    hashes = np.concatenate([part.numpy().astype(np.int64) @ keys for part in chunks(flat)])  # wraps around
     order = np.argsort(hashes, kind="stable")
     starts = np.concatenate([[True], np.diff(hashes[order]) != 0])
     first = np.empty(num, dtype=np.int64)
@@ -97,7 +97,9 @@ def _near_pairs(images: Tensor, chosen: Tensor) -> Tensor:
         found.append(torch.stack([one, other], 1)[nearest.values[left, column] < limit[other]])
 
     for number in strip.unique_consecutive().tolist():
-        own_start, own_end, next_end = torch.searchsorted(strip, torch.tensor([number, number + 1, number + 2])).tolist()
+        own_start, own_end, next_end = torch.searchsorted(
+            strip, torch.tensor([number, number + 1, number + 2])
+        ).tolist()
         for start in range(own_start, own_end, BLOCK):
             stop = min(start + BLOCK, own_end)
             low, high = key[start] - MAX_DISTANCE, key[stop - 1] + MAX_DISTANCE
@@ -120,7 +122,7 @@ def judge_copies(data: ExaminedData, copies: Copies) -> list[Illustrated]:
 
     def shown(chosen: Tensor) -> list[Example]:
         examples = []
-        for pair in pairs[chosen][:4]:
+        for pair in pairs[chosen][:2]:
             for index in pair.tolist():
                 caption = f"{names[int(where[index])]}\n{data.name_of(labels[index])}"
                 examples.append(Example(images[index], caption))
@@ -141,8 +143,8 @@ def judge_copies(data: ExaminedData, copies: Copies) -> list[Illustrated]:
             share = copied / len(data.splits[name].labels)
             others = "training" if number == 1 else "training or validation"
             sentence = (
-                f"{copied:,} pictures of {name} ({share:.2%}) are copies of pictures of {others} ({counted(across)} "
-                f"pairs): {name}'s score is too good by up to that share. Remove them from one of the two."
+                f"{copied:,} pictures of {name} ({share:.2%}) are copies of pictures of {others}, or as alike as copies "
+                f"({counted(across)} pairs): {name}'s score is too good by up to that share. Remove them from one of the two."
             )
             severity: Severity = "severe" if share > SEVERE_LEAK else "warning" if harmful(across, name) else "note"
             found.append(Illustrated(Finding("copies_across_splits", severity, sentence), shown(across)))
@@ -151,7 +153,7 @@ def judge_copies(data: ExaminedData, copies: Copies) -> list[Illustrated]:
         share = len(pairs[within, 1].unique()) / len(data.splits[name].labels)
         if share > 0:
             sentence = (
-                f"{share:.2%} of {name} are copies of its other pictures ({counted(within)} pairs), so it has "
+                f"{share:.2%} of {name} are copies of its other pictures, or as alike ({counted(within)} pairs), so it has "
                 "fewer different examples than its size says."
             )
             severity = "warning" if harmful(within, name) else "note"

@@ -160,7 +160,7 @@ def _judge_noise(data: ExaminedData, split: ImageSplit, scores: Tensor, name: st
 
     def shown(indices: Tensor) -> list[Example]:
         return [
-            Example(split.images[i], f"{data.name_of(split.labels[i])}\nlooks: {data.name_of(decided[i])}")
+            Example(split.images[i], f"{name}: {data.name_of(split.labels[i])}\nlooks: {data.name_of(decided[i])}")
             for i in indices[:10]
         ]
 

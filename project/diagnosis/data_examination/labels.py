@@ -102,9 +102,10 @@ def estimate_noise(scores: Tensor, labels: Tensor) -> LabelNoise:
         symmetric = float(rates[2])
         certain = float(low[1:].min()) if high[0] >= PLATEAU * rates[2] else 0.0
     pairs = []
-    low, high = _bounds(counts, totals.unsqueeze(2).expand_as(counts), CERTAINTY / (classes * (classes - 1)))
+    low, _ = _bounds(counts, totals.unsqueeze(2).expand_as(counts), CERTAINTY / (classes * (classes - 1)))
     rates = counts / totals.unsqueeze(2).clamp(min=1)
-    plain = (low[1:].amin(0) > MIN_PAIR + symmetric / (classes - 1)) & (high[0] >= PLATEAU * rates[2])
+    plateau = _bounds(counts, totals.unsqueeze(2).expand_as(counts), 0.05)[1][0] >= PLATEAU * rates[2]
+    plain = (low[1:].amin(0) > MIN_PAIR + symmetric / (classes - 1)) & plateau
     for number, label in plain.fill_diagonal_(False).nonzero().tolist():
         pairs.append(PairNoise(number, label, float(rates[1:, number, label].mean())))
     return LabelNoise(symmetric, certain, sorted(pairs, key=lambda pair: -pair.share), found.tolist(), classes)

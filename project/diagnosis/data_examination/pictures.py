@@ -1,5 +1,6 @@
 """What is examined, what is shown of it, and the views of the pictures that several checks share."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -70,12 +71,17 @@ def examined_data(datamodule: ImageDataModule) -> ExaminedData:
     return ExaminedData(splits, names)
 
 
+def chunks(images: Tensor) -> tuple[Tensor, ...]:
+    """Parts of the pictures that fit into memory as numbers of another type."""
+    return images.split(max((1 << 22) // math.prod(images.shape[1:]), 1))
+
+
 def reduced(images: Tensor, max_side: int = MAX_SIDE) -> Tensor:
     """Float pictures in 0–255, (n, height, width), averaged down until no side is longer than `max_side`."""
     factor = -(-max(images.shape[1:]) // max_side)
     if factor == 1:
         return images.float()
-    parts = [functional.avg_pool2d(part.float().unsqueeze(1), factor).squeeze(1) for part in images.split(4096)]
+    parts = [functional.avg_pool2d(part.float().unsqueeze(1), factor).squeeze(1) for part in chunks(images)]
     return torch.cat(parts)
 
 

@@ -168,7 +168,7 @@ def judge_shift(one: ImageSplit, other: ImageSplit, names: tuple[str, str]) -> l
         names: What the two are called.
     """
     chosen = matched(one, other)
-    if len(chosen[0]) < 50:  # nothing could be certain
+    if len(chosen[0]) < 50 or min(one.images.shape[1:]) < 4:  # nothing could be certain
         return []
     images, others = one.images[chosen[0]], other.images[chosen[1]]
     measure = Features.fitted(images)

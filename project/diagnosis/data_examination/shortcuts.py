@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,16 +15,15 @@ MAX_VALUES = 16_000_000
 """Pixels times pictures that are counted at most."""
 CHUNK = 1 << 23
 """Entries of the table of counts that is in memory at a time."""
-MIN_INFORMATION = 0.05
-"""Share of a class's entropy that a pixel must explain; what a patch explains that is in a tenth of one class's pictures
-is about that."""
+MIN_INFORMATION = 0.08
+"""Share of a class's entropy that a pixel must explain; a patch in an eighth of the pictures of one of ten classes does."""
 FALLS = ((0.5, 0.2), (0.8, 0.35))
 """A mark's sides reach the first share of its maximum, and the pixels around it have less than the second. In all 90
 pairs of classes of MNIST and of FashionMNIST the frame of the sharpest natural box has 0.31 and 0.49."""
 GIVES_ALL_AWAY = 0.9
 """No single pixel of a real picture explains this share of the entropy of four or more classes."""
-CERTAIN_SDS = 6.0
-"""And so many standard deviations (of the likelihood ratio's chi-square) above chance."""
+ERROR = 1e-3
+"""Error probability of the test that a pixel and the label are related, over all pixels and classes (Bonferroni)."""
 TRAINING_ONLY = 0.3
 """A shortcut is in one set only when the other has less than this share of its information."""
 
@@ -36,11 +36,13 @@ class Informative:
         of_all: Share of the label's entropy that the pixel's value explains, beyond chance, (height, width).
         of_one: The same for the question whether it is one class or another, the best class, (height, width).
         which: That class, int64 (height, width).
+        certain: Whether one of the two is certain, bool (height, width).
     """
 
     of_all: Tensor
     of_one: Tensor
     which: Tensor
+    certain: Tensor
 
 
 def measure_information(split: ImageSplit, classes: int) -> Informative:
@@ -71,23 +73,30 @@ def measure_information(split: ImageSplit, classes: int) -> Informative:
         joint_cells = (table > 0).sum((1, 2))
         present = int((of_class > 0).sum())
         freedom = (joint_cells - levels - present + 1).clamp(min=0)
-        all_of_it = _beyond_chance(value_entropy + entropy - joint_entropy, freedom, num) / entropy.clamp(min=1e-9)
+        of_all = value_entropy + entropy - joint_entropy
+        limit = ERROR / (pixels * (classes + 1))
+        certain = _is_certain(of_all, freedom, num, limit)
+        of_all = (of_all - freedom / (2 * num)).clamp(min=0) / entropy.clamp(min=1e-9)
         rest = of_value.unsqueeze(2) - table
-        one = value_entropy[:, None] + binary + (torch.xlogy(table, table) + torch.xlogy(rest.clamp(min=0), rest)).sum(1)
+        one = (
+            value_entropy[:, None] + binary + (torch.xlogy(table, table) + torch.xlogy(rest.clamp(min=0), rest)).sum(1)
+        )
         cells = (table > 0).sum(1) + (rest > 0.5 / num).sum(1)
-        one = _beyond_chance(one, (cells - levels[:, None] - 1).clamp(min=0), num)
-        one = torch.where(binary > 1e-9, one / binary.clamp(min=1e-9), 0.0)
-        best = one.max(1)
-        results.append(torch.stack([all_of_it, best.values, best.indices.double()], 1))
-    of_all, of_one, which = torch.cat(results).T.view(3, height, width)
-    return Informative(of_all.float(), of_one.float(), which.long())
+        freedom = (cells - levels[:, None] - 1).clamp(min=0)
+        # 2 n times the information is about chi-square distributed under independence, with its freedom as mean
+        excess = (one - freedom / (2 * num)).clamp(min=0)
+        best = torch.where(binary > 1e-9, excess / binary.clamp(min=1e-9), 0.0).max(1)
+        which = best.indices[:, None]
+        certain |= _is_certain(one.gather(1, which)[:, 0], freedom.gather(1, which)[:, 0], num, limit)
+        results.append(torch.stack([of_all, best.values, best.indices.double(), certain.double()], 1))
+    of_all, of_one, which, certain = torch.cat(results).T.view(4, height, width)
+    return Informative(of_all.float(), of_one.float(), which.long(), certain > 0)
 
 
-def _beyond_chance(information: Tensor, freedom: Tensor, num: int) -> Tensor:
-    """Information in nats less its mean under independence; 0 where it is not certain."""
-    # 2 n I is about chi-square, with mean `freedom` and variance 2 `freedom`
-    excess = information - freedom / (2 * num)
-    return torch.where(excess > CERTAIN_SDS * (2 * freedom + 1).sqrt() / (2 * num), excess, 0.0)
+def _is_certain(information: Tensor, freedom: Tensor, num: int, error: float) -> Tensor:
+    """Whether the likelihood ratio 2 n I is larger than chance gives with this error probability."""
+    limits = torch.from_numpy(chi2.isf(error, freedom.clamp(min=1).numpy()))
+    return 2 * num * information > limits
 
 
 def isolated(information: Tensor) -> Tensor:
@@ -136,6 +145,7 @@ def find_shortcut(split: ImageSplit, information: Informative, classes: int) -> 
     suspected = isolated(information.of_all) | isolated(information.of_one)
     if classes >= 4:
         suspected |= information.of_all > GIVES_ALL_AWAY
+    suspected &= information.certain
     if not suspected.any():
         return None
     # the bias is estimated by counting, which is rough for noise of many levels: the same pixels with shuffled labels

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from project.diagnosis.data_examination.pictures import ExaminedData, Example, Illustrated, spread_indices
 from project.diagnosis.judgement.findings import Finding, Severity
@@ -77,7 +78,8 @@ def constant_pixels(images: Tensor) -> Tensor:
 def activity(images: Tensor) -> Tensor:
     """Share of a sample of the pictures in which each pixel differs from its own usual value, (height, width)."""
     sample = images[spread_indices(len(images), SAMPLE)]
-    return (sample != sample.median(dim=0).values).float().mean(0)
+    usual = images[spread_indices(len(images), 1001)].median(dim=0).values
+    return (sample != usual).float().mean(0)
 
 
 def judge_pixels(data: ExaminedData) -> list[Illustrated]:
@@ -88,16 +90,19 @@ def judge_pixels(data: ExaminedData) -> list[Illustrated]:
         sentence = "Every picture is the same: there is nothing to learn from."
         examples = [Example(images[0], "all pictures")]
         return [Illustrated(Finding("constant_features", "severe", sentence), examples)]
-    padded = torch.nn.functional.pad(activity(images), (1, 1, 1, 1))
+    padded = functional.pad(activity(images), (1, 1, 1, 1))
     around = torch.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]).amax(0)
     sharp = dead & (around > LIVE)
+    edged = functional.pad(dead.float(), (1, 1, 1, 1))
+    beside = edged[:-2, 1:-1] + edged[2:, 1:-1] + edged[1:-1, :-2] + edged[1:-1, 2:]
+    compact = float((beside[dead] >= 2).float().mean()) > 0.5 if dead.any() else False
     found = []
     if sharp.any() and not is_frame(dead):
         sentence = (
             f"{int(dead.sum())} pixels ({dead.float().mean():.1%}) never change although pixels beside them do: "
             f"{region_text(dead)}. They look cut off or stuck."
         )
-        severity: Severity = "warning" if dead.float().mean() > 0.005 else "note"
+        severity: Severity = "warning" if compact and dead.float().mean() > 0.005 else "note"
         found.append(Illustrated(Finding("dead_region", severity, sentence), _examples(images, "train")))
     elif dead.float().mean() > BORDER:
         sentence = f"{dead.float().mean():.0%} of the pixels, all at the border, never change: they carry nothing."
