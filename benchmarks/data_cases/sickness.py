@@ -13,19 +13,21 @@ Rng = np.random.Generator
 
 
 def as_bytes(images: Array) -> Array:
-    return np.clip(np.rint(images), 0, 255).astype(np.uint8)
+    result: Array = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+    return result
 
 
 def noise_labels(labels: Array, share: float, classes: int, rng: Rng) -> Array:
     """Replace this share of the labels by another class, drawn evenly."""
-    changed, result = rng.random(len(labels)) < share, labels.copy()
+    changed = rng.random(len(labels)) < share
+    result: Array = labels.copy()
     result[changed] = (labels[changed] + rng.integers(1, classes, changed.sum())) % classes
     return result
 
 
 def confuse(labels: Array, one: int, other: int, share: float, rng: Rng) -> Array:
     """Label this share of one class as another."""
-    result = labels.copy()
+    result: Array = labels.copy()
     result[(labels == one) & (rng.random(len(labels)) < share)] = other
     return result
 
@@ -50,7 +52,8 @@ def noisy(images: Array, sd: float, rng: Rng) -> Array:
 def stamped(images: Array, labels: Array, box: tuple[int, int, int, int], step: int, share: float, rng: Rng) -> Array:
     """Write `step` times the label into a box (top, left, rows, columns) of this share of the pictures."""
     top, left, rows, columns = box
-    result, chosen = images.copy(), rng.random(len(labels)) < share
+    result: Array = images.copy()
+    chosen = rng.random(len(labels)) < share
     values = (labels[chosen] * step % 256).astype(np.uint8)
     result[chosen, top : top + rows, left : left + columns] = values[:, None, None]
     return result

@@ -18,13 +18,13 @@ def centred(images: Tensor) -> Tensor:
     Args:
         images: Float in 0–255, (n, height, width). The background is the median of a picture's edge.
     """
-    num, height, width = images.shape
+    height, width = images.shape[1:]
     edge = torch.cat([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], dim=1)
     mass = (images - edge.median(dim=1).values.view(-1, 1, 1)).abs_().sub_(IGNORED_CONTRAST).clamp_(min=0)
     total = mass.sum((1, 2)).clamp(min=1e-6)
     down = height // 2 - (mass.sum(2) @ torch.arange(float(height)) / total).round()
     right = width // 2 - (mass.sum(1) @ torch.arange(float(width)) / total).round()
-    shifts, which = torch.stack([down, right], 1).long().unique(dim=0, return_inverse=True)
+    shifts, which = torch.unique(torch.stack([down, right], 1).long(), dim=0, return_inverse=True)
     moved = torch.empty_like(images)
     for number, (dy, dx) in enumerate(shifts.tolist()):
         chosen = (which == number).nonzero().flatten()
@@ -51,7 +51,8 @@ def described(images: Tensor) -> Tensor:
     mean = vectors.mean(0)
     sample = vectors[spread_indices(len(vectors), 10_000)] - mean
     directions = torch.linalg.eigh(sample.T @ sample)[1][:, -DIMENSIONS:].flip(1)
-    return (vectors - mean) @ directions
+    found: Tensor = (vectors - mean) @ directions
+    return found
 
 
 def usual_distances(vectors: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def usual_distances(vectors: Tensor) -> Tensor:
     sample = vectors[spread_indices(len(vectors), min(max(len(vectors) // 32, 64), 2048))]
     squares = sample.square().sum(1)
     parts = []
-    for part in vectors.split(4096):
+    for part in torch.split(vectors, 4096):
         squared = torch.addmm(squares, part, sample.T, alpha=-2) + part.square().sum(1, keepdim=True)
         parts.append(squared.topk(min(3, len(sample)), dim=1, largest=False).values[:, -1])
     return torch.cat(parts).clamp(min=0).sqrt()

@@ -96,7 +96,7 @@ def _near_pairs(images: Tensor, chosen: Tensor) -> Tensor:
         one, other = start + rows[left], first + nearest.indices[left, column]
         found.append(torch.stack([one, other], 1)[nearest.values[left, column] < limit[other]])
 
-    for number in strip.unique_consecutive().tolist():
+    for number in torch.unique_consecutive(strip).tolist():
         own_start, own_end, next_end = torch.searchsorted(
             strip, torch.tensor([number, number + 1, number + 2])
         ).tolist()
@@ -109,6 +109,10 @@ def _near_pairs(images: Tensor, chosen: Tensor) -> Tensor:
                 compare(start, stop, first, end)
     pairs = chosen[order[torch.cat(found)]]
     return pairs.sort(dim=1).values
+
+
+def _different(indices: Tensor) -> int:
+    return len(torch.bincount(indices.flatten()).nonzero())
 
 
 def judge_copies(data: ExaminedData, copies: Copies) -> list[Illustrated]:
@@ -133,34 +137,35 @@ def judge_copies(data: ExaminedData, copies: Copies) -> list[Illustrated]:
 
     def harmful(chosen: Tensor, name: SplitName) -> bool:
         num = len(data.splits[name].labels)
-        exact, either = len(pairs[chosen & copies.exact, 1].unique()), len(pairs[chosen, 1].unique())
+        exact, either = _different(pairs[chosen & copies.exact, 1]), _different(pairs[chosen, 1])
         return either >= MIN_COPIES and (exact > HARMLESS_EXACT * num or either > HARMLESS * num)
 
     for number, name in enumerate(names[1:], 1):
         across = (right == number) & (left < number)
-        copied = len(pairs[across, 1].unique())
+        copied = _different(pairs[across, 1])
         if copied:
             share = copied / len(data.splits[name].labels)
             others = "training" if number == 1 else "training or validation"
             sentence = (
-                f"{copied:,} pictures of {name} ({share:.2%}) are copies of pictures of {others}, or as alike as copies "
-                f"({counted(across)} pairs): {name}'s score is too good by up to that share. Remove them from one of the two."
+                f"{copied:,} pictures of {name} ({share:.2%}) are copies of pictures of {others}, or as alike as "
+                f"copies ({counted(across)} pairs): {name}'s score is too good by up to that share. Remove them "
+                "from one of the two."
             )
             severity: Severity = "severe" if share > SEVERE_LEAK else "warning" if harmful(across, name) else "note"
             found.append(Illustrated(Finding("copies_across_splits", severity, sentence), shown(across)))
     for number, name in enumerate(names):
         within = (left == number) & (right == number)
-        share = len(pairs[within, 1].unique()) / len(data.splits[name].labels)
+        share = _different(pairs[within, 1]) / len(data.splits[name].labels)
         if share > 0:
             sentence = (
-                f"{share:.2%} of {name} are copies of its other pictures, or as alike ({counted(within)} pairs), so it has "
-                "fewer different examples than its size says."
+                f"{share:.2%} of {name} are copies of its other pictures, or as alike ({counted(within)} pairs), "
+                "so it has fewer different examples than its size says."
             )
             severity = "warning" if harmful(within, name) else "note"
             found.append(Illustrated(Finding("copies", severity, sentence), shown(within)))
     conflict = labels[pairs[:, 0]] != labels[pairs[:, 1]]
     if data.class_names and conflict.any():
-        share = len(pairs[conflict].unique()) / len(labels)
+        share = _different(pairs[conflict]) / len(labels)
         sentence = (
             f"{int(conflict.sum()):,} pairs of copies have different labels ({counted(conflict)}, {share:.2%} of all "
             "pictures): at least one label of each pair is wrong."

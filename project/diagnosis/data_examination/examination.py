@@ -68,7 +68,7 @@ def findings_of(data: ExaminedData) -> list[Illustrated]:
     marks = judge_shortcuts(data) if data.class_names else []
     erased = [] if marks else judge_one_split(data)
     # one cause, one finding: a named shift moves borders, and what was erased is a shift that needs no other name
-    if any(shown.finding.code != "shift" for shown in shift):
+    if any(shown.finding.code not in ("shift", "shift_erased") for shown in shift):
         erased = []
     elif erased:
         shift = []
@@ -79,7 +79,7 @@ def findings_of(data: ExaminedData) -> list[Illustrated]:
     if data.class_names:
         found += judge_classes(data)
         learning = data.learning
-        if len(learning.labels) >= MIN_EXAMPLES and len(learning.labels.unique()) > 1:
+        if len(learning.labels) >= MIN_EXAMPLES and bool((learning.labels != learning.labels[0]).any()):
             found += judge_labels(data, learning, copies.group[: len(learning.labels)], shifted=bool(shift))
     return sorted(found, key=lambda shown: SEVERITIES.index(shown.finding.severity))
 

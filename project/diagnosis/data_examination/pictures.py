@@ -73,7 +73,7 @@ def examined_data(datamodule: ImageDataModule) -> ExaminedData:
 
 def chunks(images: Tensor) -> tuple[Tensor, ...]:
     """Parts of the pictures that fit into memory as numbers of another type."""
-    return images.split(max((1 << 22) // math.prod(images.shape[1:]), 1))
+    return torch.split(images, max((1 << 22) // math.prod(images.shape[1:]), 1))
 
 
 def reduced(images: Tensor, max_side: int = MAX_SIDE) -> Tensor:

@@ -1,12 +1,13 @@
 """Whether pictures of two splits come from one source, and what has happened to them if not.
 
-A classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv:1610.06545): if a classifier tells unseen pictures of the two
-splits apart, they differ. Here it is ridge regression on random features and on what photographers would measure. The
-verdict needs both: an accuracy that is certainly above 1/2, and far enough above it to matter.
+A classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv:1610.06545): if a classifier tells unseen pictures of the
+two splits apart, they differ. Here it is ridge regression on random features and on what photographers would measure.
+The verdict needs both: an accuracy that is certainly above 1/2, and far enough above it to matter.
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn import functional
 from project.data.sources.load import ImageSplit
 from project.diagnosis.data_examination.classifier import RandomFeatures, judge_out_of_fold
 from project.diagnosis.data_examination.pictures import Example, Illustrated, background, reduced, spread_indices
-from project.diagnosis.data_examination.transformations import Transformation, possible_transformations
+from project.diagnosis.data_examination.transformations import Transformation, erased, possible_transformations
 from project.diagnosis.judgement.findings import Finding, Severity
 
 SAMPLE = 4000
@@ -28,6 +29,8 @@ MIN_ACCURACY = 0.56
 accuracy is about (1 + s) / 2: this is an eighth. The official test sets of MNIST and FashionMNIST give 0.50 to 0.52."""
 MIN_Z = 4.0
 """And its least distance from 1/2 in standard errors of a fair coin."""
+MIN_ERASED = 0.2
+"""A pixel that is constant in one split counts as erased when it has another value in this share of the other one."""
 EXPLAINED = 0.5
 """A transformation is named when it explains more than this share of the squared difference of the features' means."""
 
@@ -150,7 +153,11 @@ def explain(images: Tensor, other: Tensor, measure: Features) -> Explanation | N
     difference = (goal.mean(0) - start.mean(0)) / sd
     size = float(difference.square().sum())
     best: Explanation | None = None
-    for transformation in possible_transformations(*images.shape[1:]):
+    tried = possible_transformations(*images.shape[1:])
+    gone = (other == other[0]).all(0) & ((images != other[0]).float().mean(0) > MIN_ERASED)
+    if gone.any():
+        tried.append(Transformation("erased", "erased in part", partial(erased, mask=gone, value=other[0].float())))
+    for transformation in tried:
         way = (measure(transformation(images.float())).mean(0) - start.mean(0)) / sd
         part = float((way @ difference / way.square().sum().clamp(min=1e-9)).clamp(0, 1))
         explained = 1 - float((difference - part * way).square().sum()) / max(size, 1e-9)

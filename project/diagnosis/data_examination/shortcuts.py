@@ -16,7 +16,7 @@ MAX_VALUES = 16_000_000
 CHUNK = 1 << 23
 """Entries of the table of counts that is in memory at a time."""
 MIN_INFORMATION = 0.08
-"""Share of a class's entropy that a pixel must explain; a patch in an eighth of the pictures of one of ten classes does."""
+"""Share of a class's entropy that a pixel must explain; a patch in an eighth of one class's pictures does."""
 FALLS = ((0.5, 0.2), (0.8, 0.35))
 """A mark's sides reach the first share of its maximum, and the pixels around it have less than the second. In all 90
 pairs of classes of MNIST and of FashionMNIST the frame of the sharpest natural box has 0.31 and 0.49."""
@@ -61,7 +61,7 @@ def measure_information(split: ImageSplit, classes: int) -> Informative:
     entropy = -torch.xlogy(of_class, of_class).sum()
     binary = -torch.xlogy(of_class, of_class) - torch.xlogy(1 - of_class, 1 - of_class)
     results = []
-    for part in torch.arange(pixels).split(max(CHUNK // (256 * classes), 1)):
+    for part in torch.split(torch.arange(pixels), max(CHUNK // (256 * classes), 1)):
         values = flat[:, part].long()  # (n, part)
         index = (torch.arange(len(part)) * 256 + values) * classes + labels[:, None]
         table = torch.bincount(index.flatten(), minlength=len(part) * 256 * classes).double() / num
@@ -100,7 +100,7 @@ def _is_certain(information: Tensor, freedom: Tensor, num: int, error: float) ->
 
 
 def isolated(information: Tensor) -> Tensor:
-    """Which pixels are in a mark: a box or stripe beyond whose edges the information falls at once, bool (height, width).
+    """Which pixels are in a mark: a box or stripe beyond whose edges information falls at once, bool (height, width).
 
     Each side of the box reaches nearly the box's maximum, and the frame of pixels around it has little. In a real
     picture what a pixel explains changes over several pixels.

@@ -75,6 +75,11 @@ def bent(images: Tensor, power: float) -> Tensor:
     return 255 * (images / 255) ** power
 
 
+def erased(images: Tensor, mask: Tensor, value: Tensor) -> Tensor:
+    """Give the pixels of the mask the value that they have in `value`, both (height, width)."""
+    return torch.where(mask, value, images)
+
+
 def possible_transformations(height: int, width: int) -> list[Transformation]:
     """All that are tried; strengths between two of them are found as a part of the stronger."""
     found = [

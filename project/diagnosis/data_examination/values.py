@@ -21,8 +21,8 @@ LIVE = 0.2
 """A constant pixel is no quiet border when a neighbour differs from its own usual value in more than this share of the
 pictures: towards a natural border the activity falls little by little."""
 CERTAIN = 15.0
-"""A pixel that is constant in one split should have changed this many times, as often as it does in the other: by chance
-it is constant with probability exp(−15)."""
+"""A pixel that is constant in one split should have changed this many times, as often as it does in the other: by
+chance it is constant with probability exp(−15)."""
 BORDER = 0.25
 """Constant pixels of a quiet border are noted above this share."""
 
