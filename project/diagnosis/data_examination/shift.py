@@ -197,8 +197,8 @@ def judge_shift(one: ImageSplit, other: ImageSplit, names: tuple[str, str]) -> l
     kind = f"shift_{found.transformation.kind}" if found else "shift"
     examples = [
         Example(images_of[index], name)
-        for name, images_of in zip(names, (images, others), strict=True)
-        for index in spread_indices(len(images_of), 5)
+        for name, images_of, num in zip(names, (images, others), (2, 3), strict=True)
+        for index in spread_indices(len(images_of), num)
     ]
     remedies = {"shift_moved": ["--data.augmentation shift"], "shift_rotated": ["--data.augmentation affine"]}
     return [Illustrated(Finding(kind, severity, sentence, remedies.get(kind, [])), examples)]

@@ -43,13 +43,13 @@ def healthy(seed: int = 0) -> Arrays:
 
 
 def module_of(data: Arrays, num_validation: int = 90) -> ImageDataModule:
-    splits = [
+    train, test = (
         ImageSplit(torch.from_numpy(data[f"{name}_images"]), torch.from_numpy(data[f"{name}_labels"]).long())
         for name in ("train", "test")
-    ]
+    )
     module = ImageDataModule(DataSettings(dataset="idx", num_validation=num_validation))
     names = tuple("abcdef")
-    module.__dict__["data"] = ImageDataset("idx", *splits, names, "made in a test", {})
+    module.__dict__["data"] = ImageDataset("idx", train, test, names, "made in a test", {})
     return module
 
 
