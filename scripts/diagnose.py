@@ -1,23 +1,35 @@
-"""Judge a network before it trains, or explain a run: python scripts/diagnose.py [RUN_FOLDER | settings] [--explain]"""
+"""Judge a network before it trains, or explain a run: python scripts/diagnose.py [RUN_FOLDER | settings] [--explain]
+
+With --data, judge the data by themselves instead: python scripts/diagnose.py --data [settings as for train.py]
+"""
 
 import shlex
 import sys
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from project.errors import InputError
 from project.runs.command import run_command
 from project.runs.parser import parse_settings, run_parser
-from project.runs.settings import settings_from
+from project.runs.settings import RunSettings, settings_from
 from project.settings import flatten
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from project.diagnosis.judgement.findings import Finding
+
 COLOURS = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
-OWN_FLAGS = ("--explain", "--figure", "--debug")
+OWN_FLAGS = ("--explain", "--figure", "--examine_data", "--debug")
 
 
 def main() -> None:
-    folder, words = run_and_flags(sys.argv[1:])
-    parser = run_parser(__doc__ or "")
+    folder, words = run_and_flags(with_examine_data(sys.argv[1:]))
+    parser = run_parser(" ".join((__doc__ or "").split()))
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="File for the picture.")
+    parser.add_argument("--examine_data", action="store_true", help="Judge the data; --data alone means the same.")
     config = parser.read(words)
     given = settings_from(config.as_dict())
     settings = given
@@ -29,20 +41,19 @@ def main() -> None:
         settings = settings_of(plain_settings(folder / "config.yaml")[0])
     # imported late: help and refusals do not wait for torch
     from rich.console import Console
-    from rich.markup import escape
 
+    console = Console(highlight=False)
+    if config.examine_data:
+        examine_the_data(console, settings, config.figure)
+        return
     from project.diagnosis.before_training import examine, layer_diagnosis_table, save_figure, theory_lines
 
     examined = examine(settings.model, settings.data, settings.seed_everything)
-    console = Console(highlight=False)
     console.print(layer_diagnosis_table(examined))
     for line in theory_lines(examined):
         console.print(line)
     findings = examined.findings
-    for finding in findings:
-        console.print(f"{finding.severity}: {escape(finding.sentence)}", style=COLOURS[finding.severity])
-        if finding.remedy:
-            console.print("  try " + escape(" ".join(finding.remedy)), soft_wrap=True)
+    print_findings(console, findings)
     if not findings:
         console.print("Nothing is wrong with this network before it trains.", style="bold green")
     if examined.diagnosis.probe.hidden:
@@ -94,6 +105,42 @@ def settings_flags(words: list[str]) -> list[str]:
         if not own:
             kept.append(word)
     return kept
+
+
+def with_examine_data(arguments: list[str]) -> list[str]:
+    """The flags with a bare `--data` as `--examine_data`; before a value, `--data` names a file of data settings."""
+    return [
+        "--examine_data" if word == "--data" and (following is None or following.startswith("-")) else word
+        for word, following in pairwise([*arguments, None])
+        if word is not None
+    ]
+
+
+def print_findings(console: "Console", findings: Iterable["Finding"]) -> None:
+    from rich.markup import escape
+
+    for finding in findings:
+        console.print(f"{finding.severity}: {escape(finding.sentence)}", style=COLOURS[finding.severity])
+        if finding.remedy:
+            console.print("  try " + escape(" ".join(finding.remedy)), soft_wrap=True)
+
+
+def examine_the_data(console: "Console", settings: RunSettings, path: Path) -> None:
+    """Print what is found in the data, and save the pictures that show it."""
+    from project.data.datamodule import ImageDataModule
+    from project.diagnosis.data_examination.examination import examine_data
+    from project.diagnosis.data_examination.figure import save_contact_sheet
+
+    datamodule = ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
+    examined = examine_data(datamodule)
+    counts = ", ".join(f"{num:,} {split}" for split, num in examined.num_pictures.items())
+    console.print(f"{settings.data.dataset}: {counts} pictures, examined in {examined.seconds:.1f} s")
+    print_findings(console, (shown.finding for shown in examined.findings))
+    if all(shown.finding.severity == "note" for shown in examined.findings):
+        console.print("Nothing is wrong with these data.", style="bold green")
+    if any(shown.examples for shown in examined.findings):
+        save_contact_sheet(examined.findings, path)
+        console.print(f"picture      {path}", soft_wrap=True)
 
 
 if __name__ == "__main__":
