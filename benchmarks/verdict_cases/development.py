@@ -161,6 +161,5 @@ HEALTHY = [
     Case("clip 1", MOMENTUM | {"trainer.gradient_clip_val": 1.0}),
     Case("tanh 3", PLAIN | {"model.activation": "tanh", "model.depth": 3, "model.learning_rate": 0.001}),
     Case("sigmoid 2", PLAIN | {"model.activation": "sigmoid", "trainer.max_epochs": 10}),
-    Case("muon", SMALL | {"model.optimizer": "muon", "model.learning_rate": 0.004}),
     Case("cyclic", SMALL | {"model.schedule": "cyclic", "trainer.max_epochs": 6}),
 ]

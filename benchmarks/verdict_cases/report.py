@@ -15,7 +15,7 @@ SGD: Settings = BARE | {
     "data.batch_size": 64,
 }
 NADAM: Settings = BASE | {"model.optimizer": "nadam", "model.activation": "swish", "data.dataset": "mnist"}
-MUON: Settings = BASE | {"model.optimizer": "muon", "model.depth": 3}
+RADAM: Settings = BASE | {"model.optimizer": "radam", "model.depth": 3}
 BINARY: Settings = BASE | {
     "data.dataset": "mnist",
     "model.task": "binary",
@@ -37,7 +37,7 @@ SICK = [
     Case("nadam 1e-6", NADAM, {"model.learning_rate": 1e-6}, ("model.learning_rate low",)),
     Case("sgd 3e-4", SGD, {"model.learning_rate": 3e-4}, ("model.learning_rate low",)),
     Case("layer norm 1e-5", NARROWER, {"model.learning_rate": 1e-5}, ("model.learning_rate low",)),
-    Case("muon 1e-5", MUON, {"model.learning_rate": 1e-5}, ("model.learning_rate low",)),
+    Case("radam 1e-5", RADAM, {"model.learning_rate": 1e-5}, ("model.learning_rate low",)),
     Case("nadam decay 0.2", NADAM, {"model.weight_decay": 0.2}, ("model.weight_decay",)),
     Case("rmsprop decay 0.1", RMSPROP, {"model.weight_decay": 0.1}, ("model.weight_decay",)),
     Case("sgd decay 0.05", SGD, {"model.weight_decay": 0.2}, ("model.weight_decay",)),
@@ -134,10 +134,10 @@ SICK = [
         ("vanishing", "model.learning_rate low"),
     ),
     Case(
-        "muon batch and decay",
-        MUON,
-        {"data.batch_size": 5000, "model.weight_decay": 10.0},
-        ("steps", "model.weight_decay"),
+        "radam batch and smoothing",
+        RADAM,
+        {"data.batch_size": 5000, "model.label_smoothing": 0.95},
+        ("steps", "model.label_smoothing"),
     ),
     Case(
         "binary clip",
@@ -160,7 +160,7 @@ HEALTHY = [
             "rmsprop": RMSPROP,
             "sgd": SGD,
             "nadam": NADAM,
-            "muon": MUON,
+            "radam": RADAM,
             "binary": BINARY,
             "label": LABEL,
             "tanh": TANH,

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from project.data.datamodule import ImageDataModule
+from project.diagnosis.data_examination.examination import explain_shift
 from project.diagnosis.examples import chance_loss, evaluating, layer_tags, probe_examples, spread_examples
 from project.diagnosis.forces import ForceMeter, Forces, is_sampled
 from project.diagnosis.judgement.data import summarise_data
 from project.diagnosis.judgement.evidence import Evidence, probe_from
-from project.diagnosis.judgement.findings import Finding
+from project.diagnosis.judgement.findings import Finding, by_severity
 from project.diagnosis.judgement.training import judge
 from project.diagnosis.probe import Probe, linear_layers, probe, update_to_weight_ratio
 from project.diagnosis.reference import MAX_EXAMPLES, reference_error
@@ -148,6 +149,8 @@ class DiagnosticsCallback(Callback):
         if self.evidence is not None:
             self.evidence = replace(self.evidence, test_error=_error(cast(ImageModule, pl_module)))
             self.findings = judge(self.evidence)
+            if any(finding.code == "test_differs" for finding in self.findings):
+                self.findings = by_severity([*self.findings, *explain_shift(datamodule_of(trainer))])
 
     def examples(self, module: ImageModule) -> tuple[Tensor, Tensor]:
         """Inputs, normalized and of the weights' type, and targets that every probe of this run looks at."""

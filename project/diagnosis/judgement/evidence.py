@@ -73,16 +73,14 @@ class Evidence:
     test_error: float | None = None
 
     @property
-    def error(self) -> float | None:
-        """The error of the weights of the best epoch on validation, or on the test set where there is no validation."""
-        if self.num_validation:
-            return self.validation_error if self.validation_error is not None else self._history_error
-        return self.test_error
+    def error(self) -> float:
+        """The error of the weights of the best epoch on validation, or on the test set where there is no validation.
 
-    @property
-    def _history_error(self) -> float | None:
-        found = [1 - record["validation/accuracy"] for record in self.history if "validation/accuracy" in record]
-        return min(found, default=None)
+        Before they are scored, it is the best epoch's so far, or that on the training examples.
+        """
+        scored = self.validation_error if self.num_validation else self.test_error
+        known = [1 - record["validation/accuracy"] for record in self.history if "validation/accuracy" in record]
+        return scored if scored is not None else min(known, default=self.train_error)
 
     @property
     def row(self) -> Optimizer:

@@ -71,7 +71,7 @@ def _augmentation(e: Evidence) -> Iterator[Suspect]:
         noisy = _noise(e)
         sentence = (
             f"The augmentation ({', '.join(names)}) is too strong for so short a training: the network knows its own "
-            f"examples no better than new ones (errors {e.train_error:.1%} and {e.error or e.train_error:.1%})."
+            f"examples no better than new ones (errors {e.train_error:.1%} and {e.error:.1%})."
         )
         strength = 0.5 + max(math.log10(max(noisy, 1e-9) / thresholds.NOISY_TRAINING), 0.0)
         yield Suspect(strength, Finding("augmentation_strong", "warning", sentence, ["--data.augmentation null"]))
@@ -103,7 +103,8 @@ def _loss(e: Evidence) -> Iterator[Suspect]:
     if name == "huber" and delta < thresholds.SMALL_DELTA:
         sentence = f"With huber_delta {delta:g} every error counts as an outlier, whose gradient is {delta:g} at most."
         strength = -math.log10(delta)
-        yield Suspect(strength, Finding("loss_unsuited", "warning", sentence, ["--model.huber_delta 1"]))
+        remedy = "--model.huber_delta 1" if task == "regression" else "--model.loss auto"
+        yield Suspect(strength, Finding("loss_unsuited", "warning", sentence, [remedy]))
     elif task != "regression" and task not in LOSSES[name].probabilities:
         sentence = f"Loss {name} trains no class probabilities; cross-entropy is what usually trains a classifier best."
         yield Suspect(0.7, Finding("loss_unsuited", "warning", sentence, ["--model.loss auto"]))
@@ -129,7 +130,7 @@ def _batch(e: Evidence) -> Iterator[Suspect]:
 def _examples(e: Evidence) -> Iterator[Suspect]:
     error = e.error
     per_class = e.num_train / max(e.num_classes, 1)
-    if "data.num_train" not in e.settings or e.settings["data.num_train"] is None or error is None:
+    if "data.num_train" not in e.settings or e.settings["data.num_train"] is None:
         return
     if per_class < thresholds.FEW_EXAMPLES and e.train_error < 0.5 * error:
         sentence = (
@@ -137,4 +138,7 @@ def _examples(e: Evidence) -> Iterator[Suspect]:
             f"{e.train_error:.1%}, validation {error:.1%})."
         )
         strength = math.log10(thresholds.FEW_EXAMPLES / per_class) + 1
-        yield Suspect(strength, Finding("few_examples", "warning", sentence, ["--data.num_train null"]))
+        remedy = ["--data.num_train null"]
+        if len(e.history) > thresholds.MANY_EPOCHS:  # with more examples, as many epochs are many more steps
+            remedy.append(f"--trainer.max_epochs {thresholds.MANY_EPOCHS}")
+        yield Suspect(strength, Finding("few_examples", "warning", sentence, remedy))

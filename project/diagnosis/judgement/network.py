@@ -258,6 +258,8 @@ def _suspect_signals(e: Evidence, first: Probe) -> Iterator[Suspect]:
             f"The initial weights are too small ({weights}): pre-activations have a spread of down to {smallest:.1g}, "
             "but about 1 is usual."
         )
+        if len(signals) > thresholds.DEEP:
+            remedy = changes(e.settings, usual_init(e.settings) | norm_remedy(e.settings))
         yield Suspect(-math.log10(smallest), Finding("init_small", "warning", sentence, remedy))
 
 

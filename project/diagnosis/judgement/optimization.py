@@ -51,7 +51,7 @@ def _learning_rate(e: Evidence) -> Iterator[Suspect]:
     rate, usual = e.learning_rate, e.row.learning_rate
     ratio = rate / usual if _momentum_is_long(e) else e.rate_ratio
     name = e.settings["model.optimizer"]
-    suited = usual * rate / (usual * ratio) if ratio else usual  # with this momentum
+    suited = rate / ratio if ratio else usual  # with this momentum
     remedy = [f"--model.learning_rate {suited:.2g}"]
     signs = signs_of_large_steps(e)
     if ratio >= thresholds.RATE_FACTOR or (signs and ratio > 1 / thresholds.RATE_FACTOR):
@@ -61,7 +61,9 @@ def _learning_rate(e: Evidence) -> Iterator[Suspect]:
         )
         if ratio < thresholds.RATE_FACTOR:
             remedy = [f"--model.learning_rate {rate / 5:.2g}"]
-        strength = max(math.log10(ratio), 0.0) + 0.5 * len(signs)
+        # large steps may have many causes: alone they weigh little
+        weight = 0.5 if ratio >= thresholds.RATE_FACTOR else 0.3
+        strength = max(math.log10(ratio), 0.0) + weight * len(signs)
         yield Suspect(strength, Finding("learning_rate_high", "warning", sentence, remedy))
     elif ratio <= 1 / thresholds.RATE_FACTOR and e.path < thresholds.SHORT_PATH:
         sentence = (

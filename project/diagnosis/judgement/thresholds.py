@@ -159,3 +159,7 @@ LOSS_FLOOR = 0.02
 """Rises of the loss smaller than this are nothing, however small the loss is."""
 WORSE_AGAIN = 0.01
 """Validation got worse again when its error rose by more than this, and by three standard errors, from its best."""
+MANY_EPOCHS = 15
+"""Epochs that a training on all examples needs at most: the default's number."""
+DEEP = 10
+"""With more hidden layers than this, the usual initialization alone may not do: a norm is proposed as well."""

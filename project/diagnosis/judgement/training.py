@@ -42,10 +42,9 @@ def judge(e: Evidence) -> list[Finding]:
 
 def is_lost(e: Evidence) -> bool:
     """Whether the network knows no more than which class is the most frequent, or has diverged."""
-    error = e.error
     if e.status == "diverged" or not math.isfinite(e.last.loss) or not math.isfinite(e.train_error):
         return True
-    return error is not None and error > e.chance_error - thresholds.CHANCE_MARGIN
+    return e.error > e.chance_error - thresholds.CHANCE_MARGIN
 
 
 def harm_of(e: Evidence) -> float:
@@ -54,17 +53,15 @@ def harm_of(e: Evidence) -> float:
     The closed-form reference says what can be learned of these data: a healthy network's error is below that on
     validation, and far below it on its own examples.
     """
-    error = e.error
-    if is_lost(e) or error is None:
+    if is_lost(e):
         return 3.0
     reference = max(e.reference_error, 0.01)
-    by_validation = (error / reference - thresholds.HEALTHY_ERROR) / thresholds.HEALTHY_ERROR_SPREAD
+    by_validation = (e.error / reference - thresholds.HEALTHY_ERROR) / thresholds.HEALTHY_ERROR_SPREAD
     by_training = (e.train_error / reference - thresholds.HEALTHY_FIT) / thresholds.HEALTHY_FIT_SPREAD
     return min(max(by_validation, by_training, 0.0), 3.0)
 
 
 def _unexplained(e: Evidence, lost: bool) -> Finding:
-    assert e.error is not None
     what = "Nothing was learned" if lost else "The network learned less than these data allow"
     sentence = (
         f"{what}: its error is {_error(e, e.error)}, that of a least-squares fit on random features "

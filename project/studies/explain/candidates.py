@@ -9,6 +9,7 @@ import yaml
 
 from project.data.settings import DataSettings
 from project.errors import InputError
+from project.network.optimization.optimizers import OPTIMIZERS
 from project.runs.parser import TRAINER_DEFAULTS, trainer_settings
 from project.runs.settings import RunSettings, settings_from
 from project.settings import Settings, flatten, nest
@@ -84,9 +85,10 @@ def num_changes(changes: Settings) -> int:
     return sum(2 if name in SHAPE else 1 for name in changes if name not in free)
 
 
-def suited_numbers(defaults: Settings) -> Settings:
-    """Learning rate, momentum and weight decay that suit the optimizer. The one place to write `auto` for all three."""
-    return {name: defaults[name] for name in OPTIMIZER_NUMBERS}
+def suited_numbers(settings: Settings) -> Settings:
+    """Learning rate, momentum and weight decay that suit the run's own optimizer."""
+    row = OPTIMIZERS[settings["model.optimizer"]]
+    return {name: getattr(row, name.removeprefix("model.")) for name in OPTIMIZER_NUMBERS}
 
 
 def defaults_for(settings: Settings) -> Settings:
@@ -116,13 +118,16 @@ def candidates(settings: Settings, remedies: Iterable[Sequence[str]], num_steps:
         num_steps: The run's optimizer steps.
     """
     defaults = defaults_for(settings)
-    back = put_back(settings, defaults)
+    alone = put_back(settings, defaults)
+    # another optimizer brings its own numbers, which those of the old one must not replace
+    replaced = settings["model.optimizer"] != defaults["model.optimizer"]
+    back = [change for change in alone if not (replaced and set(change) <= set(OPTIMIZER_NUMBERS))]
     keeping = [change for change in back if not set(change) & set(SHAPE)]
     found = [
         *_suspects(remedies),
         Candidate("together", merge(settings, *back), tuple(back)),
         Candidate("together", merge(settings, *keeping), tuple(keeping)),
-        *(Candidate("back", change) for change in back),
+        *(Candidate("back", change) for change in alone),
         *learning_rates(settings),
         *_others(settings, defaults, num_steps),
         *(Candidate("longer", change) for change in _longer(settings)),
@@ -137,16 +142,20 @@ def candidates(settings: Settings, remedies: Iterable[Sequence[str]], num_steps:
 
 
 def put_back(settings: Settings, defaults: Settings) -> list[Settings]:
-    """Every setting that differs from its default put back, each with what goes along with it."""
+    """Every setting that differs from its default put back, each with what goes along with it.
+
+    The default of the optimizer's numbers is what suits the run's own optimizer.
+    """
     found: list[Settings] = []
+    wanted = defaults | suited_numbers(settings)
     for name in BACK_SETTINGS:
-        if name not in settings or name not in defaults or _same(name, settings[name], defaults[name]):
+        if name not in settings or name not in wanted or _same(name, settings[name], wanted[name]):
             continue
         along = TOGETHER.get(name, ())
         if name == "model.depth" and not isinstance(settings["model.width"], list):
             along = ()
-        found.append(merge(settings, {name: defaults[name]} | {other: defaults[other] for other in along}))
-    numbers = merge(settings, suited_numbers(defaults))
+        found.append(merge(settings, {name: wanted[name]} | {other: defaults[other] for other in along}))
+    numbers = merge(settings, suited_numbers(settings))
     return [*found, *([numbers] if len(numbers) > 1 else [])]
 
 

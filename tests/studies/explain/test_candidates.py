@@ -14,6 +14,7 @@ from project.studies.explain.candidates import (
     learning_rates,
     merge,
     num_changes,
+    suited_numbers,
 )
 
 LEARNED = {"data.dataset", "data.root", "data.classes", "data.target", "data.split_seed", "data.num_validation"}
@@ -66,7 +67,7 @@ def test_no_candidate_is_the_run_itself_and_none_comes_twice() -> None:
 @pytest.mark.parametrize("name", SICK)
 def test_every_setting_that_differs_goes_back_alone(name: str) -> None:
     settings = settings_with(*FLAGS)
-    default = defaults_for(settings)[name]
+    default = (defaults_for(settings) | suited_numbers(settings))[name]
     along = {"model.optimizer", "model.activation", "model.depth"}
     found = [c.changes for c in candidates(settings, [], 100) if c.kind in ("back", "other") and name in c.changes]
     assert any(change[name] == default and (len(change) == 1 or name in along) for change in found)
