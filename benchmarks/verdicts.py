@@ -202,6 +202,7 @@ def report(
         if (codes := [f.code for f in results.findings(case.around, seed) if f.severity != "note"])
     ]
     num = max(counts["trainings"], 1)
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     figures = [
         ["cause named, of the sick", _share(counts["named"], num), "85 %"],
         ["wrong cause named first", _share(counts["wrong"], num), "at most 3 %"],
@@ -220,7 +221,7 @@ def report(
                 "(`benchmarks/verdict_cases/development.py`). A case is sick when the known fix lowers the validation "
                 f"error by more than {SICK:.0%}; cured means within {CURED:.0%} of the known fix, on average over the "
                 "seeds. A remedy improves validation when it does so with each seed. "
-                f"{hardware()['cpu']}, {', '.join(f'{name} {version}' for name, version in versions().items())}.",
+                f"{hardware()['processor']}, {hardware()['cores']} cores, one thread for each training, {packages}.",
                 markdown_table(["", "measured", "aim"], figures),
                 "Alarms on healthy trainings: " + ("; ".join(alarms) or "none") + ".",
                 "## Case by case\n\nDifferences of the validation error in points, a mean over the seeds.",

@@ -21,7 +21,8 @@ from project.diagnosis.probe import LayerProbe, Probe, probe
 from project.diagnosis.range_test import RateRange, range_test
 from project.errors import InputError
 from project.network.mlp import MLP, HiddenLayer
-from project.network.optimization.optimizers import OPTIMIZERS
+from project.network.norms import is_normed
+from project.network.optimization.optimizers import suited_learning_rate
 from project.settings import flatten
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
@@ -96,7 +97,8 @@ def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
 
 def judge_rate(rates: RateRange, model: ModelSettings) -> list[Finding]:
     """Judge the learning rate by what a range test found."""
-    rate, usual = float(model.learning_rate), OPTIMIZERS[model.optimizer].learning_rate
+    rate = float(model.learning_rate)
+    usual = suited_learning_rate(model.optimizer, is_normed(model.norm, model.depth))
     if rates.slowest is None:
         sentence = "No learning rate makes this network's loss fall in the first steps."
         return [Finding("no_rate_works", "severe", sentence)]

@@ -29,3 +29,8 @@ NORMS: dict[str, Norm] = {
     "batch": Norm(build=lambda nn, units: nn.BatchNorm1d(units), title="batch norm", over="examples"),
     "layer": Norm(build=lambda nn, units: nn.LayerNorm(units), title="layer norm", over="units"),
 }
+
+
+def is_normed(norm: str, depth: int) -> bool:
+    """Whether a network with so many hidden layers has a norm anywhere."""
+    return depth > 0 and NORMS[norm].over is not None

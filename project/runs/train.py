@@ -37,6 +37,8 @@ def train(run: Run) -> dict[str, Any]:
             metrics |= {"verdict": run.observers.verdict(metrics), "findings": run.observers.findings}
         if folder is not None:
             write_json(folder / "metrics.json", metrics)
+            if status == "diverged" and run.observers:
+                write_json(folder / "evidence.json", run.observers.evidence)
         return metrics
 
     def leave() -> None:

@@ -169,6 +169,7 @@ def run_trial(settings: Settings) -> dict[str, Any]:
             metrics |= {name: value for name, value in last.items() if name.startswith("train/")}
         except DivergenceError:
             metrics = read_json(Path(folder) / "metrics.json")
+            metrics["evidence"] = read_json(Path(folder) / "evidence.json")
         except (InputError, RunError) as error:
             metrics = {"status": "failed", "error": error.cause}
         except Exception as error:  # one trial that cannot be run must not end the others

@@ -7,7 +7,7 @@ from project.errors import InputError
 from project.network.activations import ACTIVATIONS, check_activation
 from project.network.initializers import INITIALIZERS
 from project.network.losses import LOSSES, check_loss
-from project.network.norms import NORMS
+from project.network.norms import NORMS, is_normed
 from project.network.optimization.optimizers import OPTIMIZERS, check_optimizer, resolved_numbers
 from project.network.optimization.schedules import SCHEDULES
 from project.network.ranges import check_numbers, check_width
@@ -115,4 +115,5 @@ class ModelSettings:
     @property
     def optimizer_numbers(self) -> tuple[float, float, float]:
         """Learning rate, momentum and weight decay."""
-        return resolved_numbers(self.optimizer, self.learning_rate, self.momentum, self.weight_decay)
+        numbers = (self.learning_rate, self.momentum, self.weight_decay)
+        return resolved_numbers(self.optimizer, *numbers, normed=is_normed(self.norm, self.depth))

@@ -9,7 +9,8 @@ from typing import Any
 from project.diagnosis.forces import Forces
 from project.diagnosis.judgement.data import DataSummary
 from project.diagnosis.probe import LayerProbe, Probe
-from project.network.optimization.optimizers import OPTIMIZERS, Optimizer
+from project.network.norms import is_normed
+from project.network.optimization.optimizers import OPTIMIZERS, Optimizer, suited_learning_rate
 from project.network.optimization.schedules import learning_rate_factor
 
 History = Sequence[Mapping[str, float]]
@@ -88,6 +89,12 @@ class Evidence:
         return OPTIMIZERS[self.settings["model.optimizer"]]
 
     @property
+    def suited_rate(self) -> float:
+        """The learning rate that suits the optimizer and this network."""
+        s = self.settings
+        return suited_learning_rate(s["model.optimizer"], is_normed(s["model.norm"], s["model.depth"]))
+
+    @property
     def steps_of_an_epoch(self) -> int:
         """Optimizer steps that an epoch really had, the Trainer's limits included."""
         return round(self.num_steps_done / max(len(self.history), 1))
@@ -113,7 +120,7 @@ class Evidence:
     @property
     def rate_ratio(self) -> float:
         """The learning rate over that which suits the optimizer; with momentum, what a gradient moves in all counts."""
-        row, rate = self.row, self.learning_rate / self.row.learning_rate
+        row, rate = self.row, self.learning_rate / self.suited_rate
         if not row.heavy_ball:
             return rate
         return rate * (1 - row.momentum) / (1 - float(self.settings["model.momentum"]))

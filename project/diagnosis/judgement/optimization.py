@@ -48,7 +48,7 @@ def _momentum(e: Evidence) -> Iterator[Suspect]:
 
 
 def _learning_rate(e: Evidence) -> Iterator[Suspect]:
-    rate, usual = e.learning_rate, e.row.learning_rate
+    rate, usual = e.learning_rate, e.suited_rate
     ratio = rate / usual if _momentum_is_long(e) else e.rate_ratio
     name = e.settings["model.optimizer"]
     suited = rate / ratio if ratio else usual  # with this momentum

@@ -26,6 +26,7 @@ class Optimizer:
         heavy_ball: Whether momentum adds up past updates, so that each gradient moves 1/(1 − momentum) of the rate.
         decoupled_decay: Whether weight decay is apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101).
         learning_rate: What `auto` means for the learning rate; docs/optimizers.md shows how it was measured.
+        bare_learning_rate: The same for a network without norm, whose curvature gradient descent feels in full.
         momentum: What `auto` means for the momentum or the first beta; sgd and adagrad have no use for it.
         weight_decay: What `auto` means for the weight decay. It is 0 where the decay is added to the gradient: AdamW's
             0.05 is far too much there (Loshchilov & Hutter 2019, arXiv:1711.05101, on why the two differ).
@@ -39,6 +40,7 @@ class Optimizer:
     heavy_ball: bool
     decoupled_decay: bool
     learning_rate: float
+    bare_learning_rate: float
     momentum: float
     weight_decay: float
 
@@ -68,44 +70,49 @@ def _muon(optim: Any, groups: list[dict[str, Any]], rate: float, momentum: float
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=False, adaptive=False, heavy_ball=False, decoupled_decay=False,
-        learning_rate=0.5, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.5, bare_learning_rate=0.1, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, _, fused: o.SGD(groups, lr=rate, fused=fused)),
     "momentum": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=True, adaptive=False, heavy_ball=True, decoupled_decay=False,
-        learning_rate=0.2, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.2, bare_learning_rate=0.05, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, fused=fused)),
     "nesterov": Optimizer(needs_momentum=True, hidden_apart=False,
         uses_momentum=True, adaptive=False, heavy_ball=True, decoupled_decay=False,
-        learning_rate=0.1, momentum=0.9, weight_decay=0.0,  # Nesterov 1983
+        learning_rate=0.1, bare_learning_rate=0.05, momentum=0.9, weight_decay=0.0,  # Nesterov 1983
         build=lambda o, groups, rate, m, fused: o.SGD(groups, lr=rate, momentum=m, nesterov=True, fused=fused)),
     "adagrad": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=False, adaptive=True, heavy_ball=False, decoupled_decay=False,
-        learning_rate=0.05, momentum=0.9, weight_decay=0.0, build=_adagrad),
+        learning_rate=0.05, bare_learning_rate=0.05, momentum=0.9, weight_decay=0.0, build=_adagrad),
     "rmsprop": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=True, adaptive=True, heavy_ball=True, decoupled_decay=False,
-        learning_rate=0.0005, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.0005, bare_learning_rate=0.0005, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RMSprop(groups, lr=rate, momentum=m, foreach=True)),
     "adam": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=False,
-        learning_rate=0.004, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.004, bare_learning_rate=0.004, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, fused: o.Adam(groups, lr=rate, betas=(m, 0.999), fused=fused)),
     "adamw": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=True,
-        learning_rate=0.004, momentum=0.9, weight_decay=0.05,
+        learning_rate=0.004, bare_learning_rate=0.004, momentum=0.9, weight_decay=0.05,
         build=lambda o, groups, rate, m, fused: o.AdamW(groups, lr=rate, betas=(m, 0.999), fused=fused)),
     "nadam": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=False,
-        learning_rate=0.004, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.004, bare_learning_rate=0.004, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.NAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
     "radam": Optimizer(needs_momentum=False, hidden_apart=False,
         uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=False,
-        learning_rate=0.02, momentum=0.9, weight_decay=0.0,
+        learning_rate=0.02, bare_learning_rate=0.02, momentum=0.9, weight_decay=0.0,
         build=lambda o, groups, rate, m, _: o.RAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
     "muon": Optimizer(needs_momentum=False, hidden_apart=True,
         uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=True,
-        learning_rate=0.004, momentum=0.9, weight_decay=0.05, build=_muon),
+        learning_rate=0.004, bare_learning_rate=0.004, momentum=0.9, weight_decay=0.05, build=_muon),
 }
 # fmt: on
+
+
+def suited_learning_rate(name: str, normed: bool) -> float:
+    """The learning rate that suits an optimizer, for hidden layers with or without norm."""
+    return OPTIMIZERS[name].learning_rate if normed else OPTIMIZERS[name].bare_learning_rate
 
 
 def resolved_numbers(
@@ -113,11 +120,20 @@ def resolved_numbers(
     learning_rate: 'float | Literal["auto"]',
     momentum: 'float | Literal["auto"]',
     weight_decay: 'float | Literal["auto"]',
+    normed: bool = True,
 ) -> tuple[float, float, float]:
-    """The three numbers, in this order; each `auto` is replaced by what the optimizer's row names."""
+    """The three numbers, in this order; each `auto` is replaced by what the optimizer's row names.
+
+    Args:
+        name: A key of `OPTIMIZERS`.
+        learning_rate: The learning rate or auto.
+        momentum: The momentum or auto.
+        weight_decay: The weight decay or auto.
+        normed: Whether the network's hidden layers have a norm.
+    """
     row = OPTIMIZERS[name]
     return (
-        row.learning_rate if learning_rate == "auto" else learning_rate,
+        suited_learning_rate(name, normed) if learning_rate == "auto" else learning_rate,
         row.momentum if momentum == "auto" else momentum,
         row.weight_decay if weight_decay == "auto" else weight_decay,
     )

@@ -9,7 +9,8 @@ import yaml
 
 from project.data.settings import DataSettings
 from project.errors import InputError
-from project.network.optimization.optimizers import OPTIMIZERS
+from project.network.norms import is_normed
+from project.network.optimization.optimizers import resolved_numbers
 from project.runs.parser import TRAINER_DEFAULTS, trainer_settings
 from project.runs.settings import RunSettings, settings_from
 from project.settings import Settings, flatten, nest
@@ -87,8 +88,9 @@ def num_changes(changes: Settings) -> int:
 
 def suited_numbers(settings: Settings) -> Settings:
     """Learning rate, momentum and weight decay that suit the run's own optimizer."""
-    row = OPTIMIZERS[settings["model.optimizer"]]
-    return {name: getattr(row, name.removeprefix("model.")) for name in OPTIMIZER_NUMBERS}
+    normed = is_normed(settings["model.norm"], settings["model.depth"])
+    numbers = resolved_numbers(settings["model.optimizer"], "auto", "auto", "auto", normed)
+    return dict(zip(OPTIMIZER_NUMBERS, numbers, strict=True))
 
 
 def defaults_for(settings: Settings) -> Settings:
