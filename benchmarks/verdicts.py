@@ -235,8 +235,8 @@ def report(
                 markdown_table(["", "measured", "aim"], figures),
                 "Alarms on trainings that were meant to be healthy: "
                 + ("; ".join(alarms) or "none")
-                + ". An alarm is false "
-                "when its remedy lowers the error by no more than a point: the training was sick then, by the rule above.",
+                + ". An alarm is false when its remedy lowers the error by a point or less; if not, the training was "
+                "sick by the rule above.",
                 "## Case by case\n\nDifferences of the validation error in points, a mean over the seeds.",
                 markdown_table(
                     ["case", "harm", "what was found", "cause named", "first remedy", "advice of `--explain`", "cured"],

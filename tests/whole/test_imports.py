@@ -192,7 +192,7 @@ def ask(script: str, asked: list[list[str]], names: list[str], folder: Path) -> 
 
 def test_an_examination_imports_only_what_it_needs(idx_folder: Path, tmp_path: Path) -> None:
     """Beside what pytorch_lightning imports by itself."""
-    words = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40"]
+    words = ["--data.dataset=idx", f"--data.root={idx_folder}", "--data.num_validation=40", "--data.batch_size=32"]
     assert ask("diagnose", [words], HEAVY, tmp_path) == [[words, 0, [], 0, 0]]
 
 

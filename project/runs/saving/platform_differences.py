@@ -106,3 +106,8 @@ def process_exists(pid: int) -> bool:
     except PermissionError:  # it belongs to another user
         return True
     return True
+
+
+def usable_cores() -> int:
+    """How many of the processor's cores this process may use; all of them where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

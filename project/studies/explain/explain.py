@@ -6,7 +6,6 @@
 docs/diagnostics.md says how to read what it prints.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.markup import escape
 
 from project.runs.parser import trainer_settings
 from project.runs.saving.files import read_json, write_json
+from project.runs.saving.platform_differences import usable_cores
 from project.runs.settings import RunSettings
 from project.settings import Settings, flatten
 from project.studies.explain.bench import Bench, Budget
@@ -42,7 +42,7 @@ def explain(
         console: Where it is printed; standard output, if it is not given.
     """
     console = console or Console(highlight=False)
-    workers = max(1, min(_num_cores(), MAX_WORKERS))
+    workers = max(1, min(usable_cores(), MAX_WORKERS))
     budget = Budget(seconds - LAST_WORDS_S, workers)
     status = console.status("") if console.is_terminal else None
     if status is not None:
@@ -100,7 +100,3 @@ def trial_settings(settings: Settings) -> Settings:
     own |= {"trainer.profiler": None, "trainer.default_root_dir": None, "trainer.fast_dev_run": False}
     own |= {"diagnostics.enabled": False, "trainer.limit_test_batches": 0.125}  # the test score decides nothing
     return plain | own | {"run_name": None, "resume": None, "checkpoint_every_n_steps": None}
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
