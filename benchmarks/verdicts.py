@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from benchmarks.verdict_cases import CAUSES, Case, Settings
-from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.findings import Finding, combined_remedy, reported
 from project.diagnosis.judgement.training import judge
+from project.diagnosis.measurement.evidence import Evidence
 from project.pages import markdown_table
 from project.runs.parser import settings_of
 from project.runs.saving.provenance import hardware, versions

@@ -12,13 +12,13 @@ from torch import Tensor
 from project.data.datamodule import ImageDataModule
 from project.data.settings import DataSettings
 from project.diagnosis import theory
-from project.diagnosis.examples import chance_loss, probe_examples
 from project.diagnosis.judgement import thresholds
 from project.diagnosis.judgement.findings import Finding, by_severity
 from project.diagnosis.judgement.network import judge_network
 from project.diagnosis.judgement.remedies import norm_remedy_flags
-from project.diagnosis.probe import LayerProbe, Probe, probe
-from project.diagnosis.range_test import RateRange, range_test
+from project.diagnosis.measurement.examples import chance_loss, probe_examples
+from project.diagnosis.measurement.probe import LayerProbe, Probe, probe
+from project.diagnosis.measurement.range_test import RateRange, range_test
 from project.errors import InputError
 from project.network.mlp import MLP, HiddenLayer
 from project.network.norms import is_normed

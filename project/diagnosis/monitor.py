@@ -11,14 +11,14 @@ from torch.optim import Optimizer
 
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.data_examination.examination import explain_shift
-from project.diagnosis.examples import chance_loss, evaluating, layer_tags, probe_examples, spread_examples
-from project.diagnosis.forces import ForceMeter, Forces, is_sampled
 from project.diagnosis.judgement.data import summarise_data
-from project.diagnosis.judgement.evidence import Evidence, probe_from
 from project.diagnosis.judgement.findings import Finding, by_severity
 from project.diagnosis.judgement.training import judge
-from project.diagnosis.probe import Probe, linear_layers, probe, update_to_weight_ratio
-from project.diagnosis.reference import MAX_EXAMPLES, reference_error
+from project.diagnosis.measurement.evidence import Evidence, probe_from
+from project.diagnosis.measurement.examples import chance_loss, evaluating, layer_tags, probe_examples, spread_examples
+from project.diagnosis.measurement.forces import ForceMeter, Forces, is_sampled
+from project.diagnosis.measurement.probe import Probe, linear_layers, probe, update_to_weight_ratio
+from project.diagnosis.measurement.reference import MAX_EXAMPLES, reference_error
 from project.errors import DivergenceError
 from project.network.mlp import HiddenLayer
 from project.settings import flatten
@@ -194,12 +194,8 @@ class DiagnosticsCallback(Callback):
             num_classes=len(spec.class_names),
             first=self._first,
             last=self.probe(module, with_effective_rank=True),
-            gradient_ratios=[
-                norms[0] / norms[-2] if len(norms) > 2 and norms[-2] else None for norms in self.gradient_norms
-            ],
             forces=self.forces,
             train_error=train_error,
-            train_loss=float(module.loss(logits, known_targets)),
             reference_error=reference_error(inputs, known_targets, held_inputs, held_targets, task),
             chance_error=1.0 if counts is None else 1 - max(shares),
             chance_loss=chance_loss(self.settings, spec),

@@ -19,9 +19,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from project.diagnosis.examples import chance_loss, layer_tags, probe_examples, spread
+from project.diagnosis.measurement.examples import chance_loss, layer_tags, probe_examples, spread
+from project.diagnosis.measurement.probe import linear_layers
 from project.diagnosis.observers import DiagnosticsSettings
-from project.diagnosis.probe import linear_layers
 from project.errors import InputError
 from project.task import DataSpec
 

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from project.diagnosis.probe import probe
+from project.diagnosis.measurement.probe import probe
 from project.diagnosis.theory import (
     born_dead_bound,
     born_dead_fraction,

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chi2_contingency
 from torch import Tensor
 
-from project.diagnosis.data_examination.pictures import ExaminedData, Example, Illustrated
+from project.diagnosis.data_examination.features.pictures import ExaminedData, Example, Illustrated
 from project.diagnosis.judgement.findings import Finding, Severity
 
 IMBALANCE, CERTAIN_IMBALANCE = 5.0, 2.5

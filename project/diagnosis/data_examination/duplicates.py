@@ -9,8 +9,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from project.data.settings import SplitName
-from project.diagnosis.data_examination.alignment import described, usual_distances
-from project.diagnosis.data_examination.pictures import SPLITS, ExaminedData, Example, Illustrated, chunks
+from project.diagnosis.data_examination.features.alignment import described, usual_distances
+from project.diagnosis.data_examination.features.pictures import SPLITS, ExaminedData, Example, Illustrated, chunks
 from project.diagnosis.judgement.findings import Finding, Severity
 
 NEAR = 0.25

@@ -11,10 +11,9 @@ from torch.nn import functional
 from project.data.datamodule import ImageDataModule
 from project.data.sources.load import ImageSplit
 from project.diagnosis.data_examination.classes import class_shift, judge_blank, judge_classes
-from project.diagnosis.data_examination.classifier import RandomFeatures, judge_out_of_fold
 from project.diagnosis.data_examination.duplicates import find_copies, judge_copies
-from project.diagnosis.data_examination.labels import LabelNoise, agreement, estimate_noise
-from project.diagnosis.data_examination.pictures import (
+from project.diagnosis.data_examination.features.classifier import RandomFeatures, judge_out_of_fold
+from project.diagnosis.data_examination.features.pictures import (
     SPLITS,
     ExaminedData,
     Example,
@@ -22,6 +21,7 @@ from project.diagnosis.data_examination.pictures import (
     examined_data,
     spread_indices,
 )
+from project.diagnosis.data_examination.labels import LabelNoise, agreement, estimate_noise
 from project.diagnosis.data_examination.shift import judge_shift
 from project.diagnosis.data_examination.shortcuts import judge_shortcuts
 from project.diagnosis.data_examination.values import judge_levels, judge_one_split, judge_pixels

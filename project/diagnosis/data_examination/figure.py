@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from project.diagnosis.data_examination.pictures import Illustrated
+from project.diagnosis.data_examination.features.pictures import Illustrated
 from project.errors import InputError
 
 if TYPE_CHECKING:

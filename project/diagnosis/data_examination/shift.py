@@ -14,9 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from project.data.sources.load import ImageSplit
-from project.diagnosis.data_examination.classifier import RandomFeatures, judge_out_of_fold
-from project.diagnosis.data_examination.pictures import Example, Illustrated, background, reduced, spread_indices
-from project.diagnosis.data_examination.transformations import Transformation, erased, possible_transformations
+from project.diagnosis.data_examination.features.classifier import RandomFeatures, judge_out_of_fold
+from project.diagnosis.data_examination.features.pictures import (
+    Example,
+    Illustrated,
+    background,
+    reduced,
+    spread_indices,
+)
+from project.diagnosis.data_examination.features.transformations import Transformation, erased, possible_transformations
 from project.diagnosis.judgement.findings import Finding, Severity
 
 SAMPLE = 4000

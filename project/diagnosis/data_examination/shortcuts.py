@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from project.data.sources.load import ImageSplit
-from project.diagnosis.data_examination.pictures import ExaminedData, Example, Illustrated, spread_indices
+from project.diagnosis.data_examination.features.pictures import ExaminedData, Example, Illustrated, spread_indices
 from project.diagnosis.judgement.findings import Finding
 
 MAX_VALUES = 16_000_000

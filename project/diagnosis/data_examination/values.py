@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from project.diagnosis.data_examination.pictures import ExaminedData, Example, Illustrated, spread_indices
+from project.diagnosis.data_examination.features.pictures import ExaminedData, Example, Illustrated, spread_indices
 from project.diagnosis.judgement.findings import Finding, Severity
 
 SAMPLE = 10_000

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 
 from project.diagnosis.judgement import thresholds
-from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.findings import Finding, Suspect
 from project.diagnosis.judgement.remedies import NORMALIZED_INPUTS, activation_of, norm_of
+from project.diagnosis.measurement.evidence import Evidence
 from project.network.losses import LOSSES
 
 

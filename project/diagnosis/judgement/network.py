@@ -6,7 +6,6 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from project.diagnosis.judgement import thresholds
-from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.findings import Finding, Suspect, by_severity
 from project.diagnosis.judgement.remedies import (
     NORMALIZED_INPUTS,
@@ -18,7 +17,8 @@ from project.diagnosis.judgement.remedies import (
     scaled_learning_rate,
     usual_init,
 )
-from project.diagnosis.probe import LayerProbe, Probe
+from project.diagnosis.measurement.evidence import Evidence
+from project.diagnosis.measurement.probe import LayerProbe, Probe
 
 
 def judge_network(

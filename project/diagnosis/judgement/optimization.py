@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from project.diagnosis.judgement import thresholds
-from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.findings import Finding, Suspect
 from project.diagnosis.judgement.remedies import schedule_of
+from project.diagnosis.measurement.evidence import Evidence
 
 PLAIN_CLIPPING = "--trainer.gradient_clip_val null"
 

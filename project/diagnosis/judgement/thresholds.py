@@ -36,47 +36,13 @@ more."""
 LARGE_UPDATE = 0.03
 """The learning rate is high when update over weight is above this: more than ten times the usual 1e-3 (Hinton 2010,
 section 7, allows a factor of 10 in both directions), with a margin of 3."""
-SMALL_UPDATE = 3e-5
-"""The learning rate is low when update over weight is below this: less than a tenth of the usual 1e-3 (Hinton 2010),
-with a margin of 3."""
-GENERALIZATION_LOSS = 0.05
-"""A network overfits when its validation loss rises above its minimum by more than this, relatively: Prechelt 1998,
-"Early Stopping — But When?", criterion GL_5."""
-ACCURACY_GAP = 0.05
-"""A network overfits when training minus validation accuracy is above this: it has learned its examples by heart."""
-UNDERFIT_GAP = 0.02
-"""A network may underfit when training minus validation accuracy is below this: then nearly all of the error is bias,
-and more capacity would help."""
-UNDERFIT_LOSS_GAP = 0.10
-"""The same for the losses, relative to validation's, where there is no accuracy."""
-UNDERFIT_FALL = 0.03
-"""A curve is level when the training loss falls by less than this per epoch, relatively, in the last third."""
-UNDERFIT_ERROR = 0.05
-"""Nobody would call a network underfitting whose training error (for regression, the loss in units of the target's
-variance) is below this."""
-FLAT_IMPROVEMENT = 0.01
-"""The training loss stands still when it falls by less than this, relatively, over the last third of the epochs."""
 CHANCE_MARGIN = 0.02
 """Nothing was learned when no accuracy is more than this above that of always naming the most frequent class."""
 LOSS_JUMP = 0.10
-"""The training loss jumps when it rises by more than this from one epoch to the next, relatively. After two jumps, or
-with a last loss above the first, the learning rate is too high."""
-VALIDATION_SPIKE = 0.25
-"""A spike is a relative rise of the validation loss by more than this in one epoch, of which the next takes back at
-least LOSS_JUMP: overfitting does not turn back, steps that are too large do."""
-CRAWL = 0.01
-"""A network that is still worse than guessing learns too slowly when its training loss changes by less than this per
-epoch, relatively."""
-CRAWL_EXCESS = 0.02
-"""For that the loss must be above that of guessing by more than this, relatively: a network that cannot learn still
-finds the frequencies of the classes, and with them the loss of guessing."""
-STEADY_FALL = 0.7
-"""The loss falls on a straight line when its fall in the last epoch is more than this share of the average epoch's:
-most of the way is still to go."""
+"""The training loss jumps when it rises by more than this from one epoch to the next, relatively. Such jumps
+are a sign of steps that are too large."""
 LATE_IMPROVEMENT = 0.01
 """More epochs would help when the validation loss falls by more than this in the last epoch, relatively."""
-WASTED_EPOCHS = 0.5
-"""Training was too long when at least this share of the epochs came after the best one."""
 CONSTANT_FEATURES = 0.25
 """Constant features are reported when their share is above this. MNIST's empty border is 9 % and harms nothing."""
 CLASS_IMBALANCE = 10.0
@@ -85,8 +51,6 @@ CLASS_IMBALANCE = 10.0
 INPUT_SCALE = 10.0
 """Inputs are not normalized when their root mean square is above this: initializations expect 1 (LeCun et al. 1998,
 "Efficient BackProp", section 4.3)."""
-MIN_EPOCHS = 5
-"""A curve has a shape that can be judged from this many epochs on; of fewer, only the plainest is reported."""
 
 RATE_FACTOR = 5.0
 """A learning rate is far from what suits its optimizer when it is this many times larger or smaller."""
@@ -163,3 +127,5 @@ MANY_EPOCHS = 15
 """Epochs that a training on all examples needs at most: the default's number."""
 DEEP = 10
 """With more hidden layers than this, the usual initialization alone may not do: a norm is proposed as well."""
+ONE_ANSWER = 0.9
+"""A classifier gives one answer to all when it puts more than this share of the examples into one class."""

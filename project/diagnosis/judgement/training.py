@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from project.diagnosis.judgement import thresholds
 from project.diagnosis.judgement.data import judge_data
-from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.findings import Finding, Severity, by_severity
 from project.diagnosis.judgement.fit import suspect_fit
 from project.diagnosis.judgement.network import note_units, suspect_network
 from project.diagnosis.judgement.optimization import suspect_optimization
+from project.diagnosis.measurement.evidence import Evidence
 
 
 def judge(e: Evidence) -> list[Finding]:
@@ -63,6 +63,9 @@ def harm_of(e: Evidence) -> float:
 
 def _unexplained(e: Evidence, lost: bool) -> Finding:
     what = "Nothing was learned" if lost else "The network learned less than these data allow"
+    share = max(e.decided_classes, default=0.0)
+    if lost and share > thresholds.ONE_ANSWER:
+        what += f", and {share:.0%} of the examples get the same answer"
     sentence = (
         f"{what}: its error is {_error(e, e.error)}, that of a least-squares fit on random features "
         f"{_error(e, e.reference_error)}. No setting stands out as the cause; --explain tries what would help."

@@ -15,9 +15,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from project.diagnosis.examples import evaluating, layer_tags, spread_examples
+from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
+from project.diagnosis.measurement.probe import linear_layers
 from project.diagnosis.monitor import DiagnosticsCallback, datamodule_of
-from project.diagnosis.probe import linear_layers
 from project.diagnosis.tensorboard import pictures, tabs
 from project.network.layer_table import layer_table_markdown
 from project.task import probabilities

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from project.data.augmentation import Batch
-from project.diagnosis.probe import linear_layers
+from project.diagnosis.measurement.probe import linear_layers
 from project.task import target_name
 from project.training.module import ImageModule
 

@@ -11,8 +11,8 @@ import yaml
 from torch import Tensor, nn
 
 from project.data.datamodule import ImageDataModule
-from project.diagnosis.examples import evaluating, layer_tags, spread_examples
 from project.diagnosis.judgement.findings import Finding, combined_remedy
+from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
 from project.network.mlp import HiddenLayer
 from project.task import decide, score_name, target_name
 from project.training.internals import event_file_writer

@@ -13,8 +13,8 @@ import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from project.data.datamodule import ImageDataModule
-from project.diagnosis.examples import probe_examples
-from project.diagnosis.probe import Probe, probe
+from project.diagnosis.measurement.examples import probe_examples
+from project.diagnosis.measurement.probe import Probe, probe
 from project.errors import DivergenceError
 from project.runs.build import build_run
 from project.runs.parser import settings_of

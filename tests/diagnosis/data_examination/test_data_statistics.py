@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional
 
 from project.data.sources.load import ImageSplit
-from project.diagnosis.data_examination.alignment import centred
-from project.diagnosis.data_examination.classifier import judge_out_of_fold
 from project.diagnosis.data_examination.duplicates import find_copies
+from project.diagnosis.data_examination.features.alignment import centred
+from project.diagnosis.data_examination.features.classifier import judge_out_of_fold
+from project.diagnosis.data_examination.features.transformations import blurred, moved
 from project.diagnosis.data_examination.labels import agreement, estimate_noise
 from project.diagnosis.data_examination.shift import two_sample_test
 from project.diagnosis.data_examination.shortcuts import isolated, measure_information
-from project.diagnosis.data_examination.transformations import blurred, moved
 from project.diagnosis.data_examination.values import constant_pixels, is_frame
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from project.diagnosis.forces import Forces
 from project.diagnosis.judgement.data import DataSummary
-from project.diagnosis.judgement.evidence import Evidence
 from project.diagnosis.judgement.training import harm_of, is_lost, judge
-from project.diagnosis.probe import Probe, probe
+from project.diagnosis.measurement.evidence import Evidence
+from project.diagnosis.measurement.forces import Forces
+from project.diagnosis.measurement.probe import Probe, probe
 from project.network.mlp import MLP
 from project.network.optimization.schedules import learning_rate_factor
 from project.settings import flatten
@@ -76,10 +76,8 @@ def evidence(model: dict[str, Any] | None = None, other: dict[str, Any] | None =
         "num_classes": 10,
         "first": measured(),
         "last": measured(),
-        "gradient_ratios": [1.2],
         "forces": forces(),
         "train_error": 0.088,
-        "train_loss": 0.25,
         "reference_error": 0.163,
         "chance_error": 0.9,
         "chance_loss": 2.303,

@@ -20,7 +20,7 @@ from project.diagnosis.judgement.data import DataSummary, judge_data, summarise_
 from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.judgement.network import judge_network
 from project.diagnosis.judgement.remedies import usual_init
-from project.diagnosis.probe import probe
+from project.diagnosis.measurement.probe import probe
 from project.network.activations import ACTIVATIONS
 from project.network.mlp import MLP
 from project.training.settings import ModelSettings

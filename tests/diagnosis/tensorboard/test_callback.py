@@ -20,7 +20,7 @@ from tensorboard.util import tensor_util
 from torch.utils.tensorboard import SummaryWriter
 
 from project.data.augmentation import Batch
-from project.diagnosis.probe import linear_layers
+from project.diagnosis.measurement.probe import linear_layers
 from project.diagnosis.tensorboard import pictures, tabs
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from project.diagnosis.data_examination.pictures import chunks, reduced
+from project.diagnosis.data_examination.features.pictures import chunks, reduced
 
 NUM_FEATURES = 1024
 NUM_FOLDS = 5

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from project.diagnosis.data_examination.pictures import chunks, spread_indices
+from project.diagnosis.data_examination.features.pictures import chunks, spread_indices
 
 SIDE = 14
 DIMENSIONS = 32

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from statistics import fmean, median
 from typing import Any
 
-from project.diagnosis.forces import Forces
 from project.diagnosis.judgement.data import DataSummary
-from project.diagnosis.probe import LayerProbe, Probe
+from project.diagnosis.measurement.forces import Forces
+from project.diagnosis.measurement.probe import LayerProbe, Probe
 from project.network.norms import is_normed
 from project.network.optimization.optimizers import OPTIMIZERS, Optimizer, suited_learning_rate
 from project.network.optimization.schedules import learning_rate_factor
@@ -37,10 +37,8 @@ class Evidence:
         num_classes: Number of classes; 0 for regression.
         first: The probe of the network before its first step; None if it was not taken.
         last: The probe of the network after its last step.
-        gradient_ratios: `Probe.gradient_ratio` of every probe, in order.
         forces: What acted on the weights at the sampled steps.
         train_error: The error on training examples after the last step.
-        train_loss: The loss on them.
         reference_error: What `reference.reference_error` found.
         chance_error: The error of always naming the most frequent class; for regression 1.
         chance_loss: The loss of uniform guesses, for cross-entropies; None for other losses.
@@ -61,10 +59,8 @@ class Evidence:
     num_classes: int
     first: Probe | None
     last: Probe
-    gradient_ratios: Sequence[float | None]
     forces: Sequence[Forces]
     train_error: float
-    train_loss: float
     reference_error: float
     chance_error: float
     chance_loss: float | None
@@ -126,11 +122,6 @@ class Evidence:
         return rate * (1 - row.momentum) / (1 - float(self.settings["model.momentum"]))
 
     @property
-    def schedule_mean(self) -> float:
-        """The mean over the training of the actual learning rate over the one that was set."""
-        return fmean(forces.learning_rate for forces in self.forces) / self.learning_rate if self.forces else 1.0
-
-    @property
     def kept_fraction(self) -> float:
         """The share of the gradient that clipping left, a geometric mean over the steps; 1 where steps are adaptive."""
         if self.row.adaptive or not self.forces:
@@ -183,8 +174,10 @@ class Evidence:
     @staticmethod
     def from_dict(state: Mapping[str, Any]) -> "Evidence":
         """The reverse of `to_dict`, also after JSON, which has null in place of numbers that are not finite."""
-        state = {**state, "history": [_numbers(record) for record in state["history"]]}
-        for name in ("train_error", "train_loss", "reference_error"):
+        known = {each.name for each in fields(Evidence)}  # what another version measured beside it is left out
+        state = {name: value for name, value in state.items() if name in known}
+        state["history"] = [_numbers(record) for record in state["history"]]
+        for name in ("train_error", "reference_error"):
             state[name] = math.nan if state[name] is None else state[name]
         return Evidence(
             **{

@@ -9,7 +9,7 @@ from conftest import make_idx_folder
 from project.data.datamodule import ImageDataModule
 from project.data.settings import DataSettings
 from project.diagnosis.before_training import judge_rate
-from project.diagnosis.range_test import RateRange, range_test, read_range
+from project.diagnosis.measurement.range_test import RateRange, range_test, read_range
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 

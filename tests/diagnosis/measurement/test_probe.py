@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from project.diagnosis.probe import (
+from project.diagnosis.measurement.probe import (
     PERCENTILES,
     Probe,
     dead_unit_fraction,

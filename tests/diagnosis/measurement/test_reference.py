@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from project.diagnosis.reference import reference_error
+from project.diagnosis.measurement.reference import reference_error
 
 
 def blobs(num: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

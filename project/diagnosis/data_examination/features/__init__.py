@@ -1,0 +1,1 @@
+"""How pictures become numbers that an examination compares."""
