@@ -71,8 +71,9 @@ class Candidate:
 
 
 def key(changes: Settings) -> str:
-    """The same text for the same changes."""
-    return json.dumps(changes, sort_keys=True)
+    """The same text for the same changes; 0 and 0.0 are the same."""
+    same = {name: float(value) if type(value) is int else value for name, value in changes.items()}
+    return json.dumps(same, sort_keys=True)
 
 
 def keeps_network(changes: Settings) -> bool:

@@ -130,3 +130,10 @@ def test_the_loss_of_another_task_is_never_a_candidate() -> None:
     found = [c.changes for c in candidates(settings, [], 100)]
     assert {"model.huber_delta": 1.0} in found
     assert {"model.loss": "auto"} in found
+
+
+def test_the_same_number_is_the_same_change() -> None:
+    assert key({"model.weight_decay": 0, "model.norm": "batch"}) == key(
+        {"model.norm": "batch", "model.weight_decay": 0.0}
+    )
+    assert key({"model.compile": True}) != key({"model.compile": 1})
