@@ -1,11 +1,15 @@
-"""How pages are written: Markdown tables, and Jinja2 templates that lie beside the module that fills them."""
+"""How pages are written: Markdown tables, pictures, and Jinja2 templates that lie beside the module that fills them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from project.errors import InputError
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from matplotlib.figure import Figure
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()) -> str:
@@ -42,3 +46,18 @@ def template(package: str, path: str) -> "Template":
     )
     environment.globals["markdown_table"] = markdown_table
     return environment.get_template(path)
+
+
+def save_picture(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, and make its folder where needed.
+
+    Raises:
+        InputError: If it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise InputError(
+            f"the figure cannot be written to {path}: {error.strerror}", "type --figure FILE.png"
+        ) from None

@@ -46,7 +46,8 @@ def main() -> None:
     if config.examine_data:
         examine_the_data(console, settings, config.figure)
         return
-    from project.diagnosis.before_training import examine, layer_diagnosis_table, save_figure, theory_lines
+    from project.diagnosis.before_training import diagnosis_figure, examine, layer_diagnosis_table, theory_lines
+    from project.pages import save_picture
 
     examined = examine(settings.model, settings.data, settings.seed_everything)
     console.print(layer_diagnosis_table(examined))
@@ -57,7 +58,7 @@ def main() -> None:
     if not findings:
         console.print("Nothing is wrong with this network before it trains.", style="bold green")
     if examined.diagnosis.probe.hidden:
-        save_figure(examined, config.figure)
+        save_picture(diagnosis_figure(examined), config.figure)
         console.print(f"picture      {config.figure}", soft_wrap=True)
     if not given.explain:
         return
@@ -129,7 +130,8 @@ def examine_the_data(console: "Console", settings: RunSettings, path: Path) -> N
     """Print what is found in the data, and save the pictures that show it."""
     from project.data.datamodule import ImageDataModule
     from project.diagnosis.data_examination.examination import examine_data
-    from project.diagnosis.data_examination.figure import save_contact_sheet
+    from project.diagnosis.data_examination.figure import contact_sheet
+    from project.pages import save_picture
 
     datamodule = ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
     examined = examine_data(datamodule)
@@ -137,9 +139,9 @@ def examine_the_data(console: "Console", settings: RunSettings, path: Path) -> N
     console.print(f"{settings.data.dataset}: {counts} pictures, examined in {examined.seconds:.1f} s")
     print_findings(console, (shown.finding for shown in examined.findings))
     if all(shown.finding.severity == "note" for shown in examined.findings):
-        console.print("Nothing is wrong with these data.", style="bold green")
+        console.print("No warning about these data.", style="bold green")
     if any(shown.examples for shown in examined.findings):
-        save_contact_sheet(examined.findings, path)
+        save_picture(contact_sheet(examined.findings), path)
         console.print(f"picture      {path}", soft_wrap=True)
 
 

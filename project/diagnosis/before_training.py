@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich import box
@@ -19,7 +18,6 @@ from project.diagnosis.judgement.remedies import norm_remedy_flags
 from project.diagnosis.measurement.examples import chance_loss, probe_examples
 from project.diagnosis.measurement.probe import LayerProbe, Probe, probe
 from project.diagnosis.measurement.range_test import RateRange, range_test
-from project.errors import InputError
 from project.network.mlp import MLP, HiddenLayer
 from project.network.norms import is_normed
 from project.network.optimization.optimizers import suited_learning_rate
@@ -168,10 +166,11 @@ def layer_diagnosis_table(examined: Examined) -> Table:
         title="Layer by layer: pre-activation z, activation a, and the gradient at z over the last hidden layer's",
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
     )
-    headings = ("layer", "shape", "parameters", "z sd", "theory", "a mean", "a sd")
-    for heading in (*headings, "saturated", "dead", "gradient", "theory"):
+    # long headings have two lines: the table fits into 80 columns
+    headings = ("layer", "shape", "param-\neters", "z sd", "theory", "a mean", "a sd")
+    for heading in (*headings, "satur-\nated", "dead", "gradi-\nent", "theory"):
         table.add_column(heading, justify="left" if heading in ("layer", "shape") else "right", no_wrap=True)
 
     def size(layer: LayerProbe) -> list[str]:
@@ -247,18 +246,3 @@ def diagnosis_figure(examined: Examined) -> "Figure":
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     return figure
-
-
-def save_figure(examined: Examined, path: Path) -> None:
-    """Write the figure as PNG.
-
-    Raises:
-        InputError: If it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        diagnosis_figure(examined).savefig(path, format="png")
-    except OSError as error:
-        raise InputError(
-            f"the figure cannot be written to {path}: {error.strerror}", "type --figure FILE.png"
-        ) from None

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from project.data.datamodule import ImageDataModule
-from project.diagnosis.data_examination.examination import explain_shift
 from project.diagnosis.judgement.data import summarise_data
 from project.diagnosis.judgement.findings import Finding, by_severity
 from project.diagnosis.judgement.training import judge
 from project.diagnosis.measurement.evidence import Evidence, probe_from
-from project.diagnosis.measurement.examples import chance_loss, evaluating, layer_tags, probe_examples, spread_examples
+from project.diagnosis.measurement.examples import evaluating, layer_tags, probe_examples, spread_examples
 from project.diagnosis.measurement.forces import ForceMeter, Forces, is_sampled
 from project.diagnosis.measurement.probe import Probe, linear_layers, probe, update_to_weight_ratio
 from project.diagnosis.measurement.reference import MAX_EXAMPLES, reference_error
@@ -131,26 +130,28 @@ class DiagnosticsCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self.evidence = self._collect(trainer, cast(ImageModule, pl_module))
-            self.findings = judge(self.evidence)
+            self._conclude(self._collect(trainer, cast(ImageModule, pl_module)))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, DivergenceError) and trainer.is_global_zero and self._examples is not None:
-            self.evidence = replace(self._collect(trainer, cast(ImageModule, pl_module)), status="diverged")
-            self.findings = judge(self.evidence)
+            self._conclude(replace(self._collect(trainer, cast(ImageModule, pl_module)), status="diverged"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.evidence is not None and trainer.state.fn == TrainerFn.VALIDATING:  # after the training
-            error = _error(cast(ImageModule, pl_module))
-            self.evidence = replace(self.evidence, validation_error=error)
-            self.findings = judge(self.evidence)
+            self._conclude(replace(self.evidence, validation_error=_error(cast(ImageModule, pl_module))))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.evidence is not None:
-            self.evidence = replace(self.evidence, test_error=_error(cast(ImageModule, pl_module)))
-            self.findings = judge(self.evidence)
-            if any(finding.code == "test_differs" for finding in self.findings):
-                self.findings = by_severity([*self.findings, *explain_shift(datamodule_of(trainer))])
+        if self.evidence is None:
+            return
+        self._conclude(replace(self.evidence, test_error=_error(cast(ImageModule, pl_module))))
+        if any(finding.code == "test_differs" for finding in self.findings):
+            # imported late: hardly any training needs what examines the data
+            from project.diagnosis.data_examination.examination import explain_shift
+
+            self.findings = by_severity([*self.findings, *explain_shift(datamodule_of(trainer))])
+
+    def _conclude(self, evidence: Evidence) -> None:
+        self.evidence, self.findings = evidence, judge(evidence)
 
     def examples(self, module: ImageModule) -> tuple[Tensor, Tensor]:
         """Inputs, normalized and of the weights' type, and targets that every probe of this run looks at."""
@@ -198,7 +199,6 @@ class DiagnosticsCallback(Callback):
             train_error=train_error,
             reference_error=reference_error(inputs, known_targets, held_inputs, held_targets, task),
             chance_error=1.0 if counts is None else 1 - max(shares),
-            chance_loss=chance_loss(self.settings, spec),
             decided_classes=[]
             if counts is None
             else (decided.bincount(minlength=len(spec.class_names)) / len(decided)).tolist(),

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import time
 import warnings
 from collections import deque
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from project.settings import Settings
+from project.studies.running.worker import end_with_parent_process
 
 QUIET = {"trainer.logger": False, "trainer.enable_progress_bar": False}
 """What a trial leaves out: nobody reads its curves."""
@@ -111,14 +111,7 @@ def run_trials(trials: Sequence[Settings], workers: int) -> Iterator[tuple[int, 
 def _work(connection: "Connection[Any, Any]", threads: int) -> None:
     """Train what comes through the connection, until it is closed or the parent process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, but its parent ends it
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent_process()
     _prepare(threads)
     while True:
         try:

@@ -177,14 +177,14 @@ def _judge_noise(data: ExaminedData, split: ImageSplit, scores: Tensor, name: st
         severity = "severe" if pair.share > SEVERE_NOISE else "warning"
         sentence = (
             f"About {pair.share:.0%} of the pictures of {name} that look like {like} are labelled {labelled}, also the "
-            "plainest ones. Look at them."
+            "clearest ones. Look at them."
         )
         own = disputed[(decided[disputed] == pair.looks_like) & (split.labels[disputed] == pair.labelled)]
         found.append(Illustrated(Finding("pair_noise", severity, sentence), shown(own)))
     if not found and len(disputed):
         sentence = (
             f"{len(disputed):,} labels of {name} ({len(disputed) / len(split.labels):.2%}) contradict a confident "
-            "judgement. Few of them need be wrong; the first are the likeliest."
+            "judgement. Not all of them must be wrong; the first ones are the most likely to be."
         )
         found.append(Illustrated(Finding("disputed_labels", "note", sentence), shown(disputed)))
     return found

@@ -1,13 +1,11 @@
 """One sheet of pictures: a row for each finding, with its code and severity above it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from project.diagnosis.data_examination.features.pictures import Illustrated
-from project.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,18 +53,3 @@ def contact_sheet(findings: Sequence[Illustrated]) -> "Figure":
 def _frame(extent: tuple[float, float, float, float]) -> tuple[list[float], list[float]]:
     left, right, bottom, top = extent
     return [left, right, right, left, left], [bottom, bottom, top, top, bottom]
-
-
-def save_contact_sheet(findings: Sequence[Illustrated], path: Path) -> None:
-    """Write the sheet as PNG.
-
-    Raises:
-        InputError: If it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(findings).savefig(path, format="png")
-    except OSError as error:
-        raise InputError(
-            f"the figure cannot be written to {path}: {error.strerror}", "type --figure FILE.png"
-        ) from None

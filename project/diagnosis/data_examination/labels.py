@@ -15,8 +15,9 @@ from torch import Tensor
 SHARES = (0.1, 0.25, 0.5)
 """The most confident shares of each decided class that are compared with their labels."""
 PLATEAU = 0.7
-"""Wrong labels are as frequent among the surest judgements as among others; honest confusions become rare there. So
-the rate in the surest tenth must not be certainly below this share of the rate in the surer half."""
+"""Wrong labels are as frequent among the most confident judgements as among others; real confusions become rare there.
+So the rate in the most confident tenth must not be certainly below this share of the rate in the more confident
+half."""
 CERTAINTY = 1e-3
 """One-sided error probability of the bounds; for class pairs it is divided by their number (Bonferroni)."""
 MIN_SYMMETRIC = 0.005
@@ -45,7 +46,8 @@ class LabelNoise:
         symmetric: Estimated share of labels that are replaced by another class, whatever the class.
         symmetric_certain: The share of which one can be certain; 0 if confusions explain it as well.
         pairs: Class pairs with certainly more than their share of wrong labels, the worst first.
-        disputed: Indices of the examples whose label a confident judgement contradicts, the surest first.
+        disputed: Indices of the examples whose label a confident judgement contradicts, the most
+            confident first.
         classes: The number of classes.
     """
 

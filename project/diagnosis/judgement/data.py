@@ -1,7 +1,7 @@
 """Findings about the data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,11 @@ class DataSummary:
     input_sd: float
     class_fractions: Sequence[float] = ()  # share of every class; empty for regression
     class_names: Sequence[str] = ()  # in the order of the class indices; without them the classes have numbers
+
+    @property
+    def input_size(self) -> float:
+        """Root mean square of the inputs."""
+        return math.hypot(self.input_mean, self.input_sd)
 
 
 def summarise_data(
@@ -57,10 +62,7 @@ def judge_data(summary: DataSummary) -> list[Finding]:
     elif share > thresholds.CONSTANT_FEATURES:
         sentence = f"{share:.0%} of the features never change: their weights cannot learn anything."
         findings.append(Finding("constant_features", "warning", sentence))
-    size = math.hypot(summary.input_mean, summary.input_sd)
-    if size > thresholds.INPUT_SCALE:
-        sentence = f"The inputs are not normalized: their root mean square is {size:.0f}, but should be about 1."
-        findings.append(Finding("inputs_not_normalized", "warning", sentence, NORMALIZED_INPUTS))
+    findings += judge_inputs(summary)
     shares = summary.class_fractions
     names = summary.class_names or [str(i) for i in range(len(shares))]
     present = [(fraction, name) for name, fraction in zip(names, shares, strict=True) if fraction > 0]
@@ -77,3 +79,12 @@ def judge_data(summary: DataSummary) -> list[Finding]:
             )
             findings.append(Finding("class_imbalance", "warning", sentence))
     return by_severity(findings)
+
+
+def judge_inputs(summary: DataSummary) -> Iterator[Finding]:
+    """Judge the size of what the network gets."""
+    if summary.input_size > thresholds.INPUT_SCALE:
+        sentence = (
+            f"The inputs are not normalized: their root mean square is {summary.input_size:.0f}, but should be about 1."
+        )
+        yield Finding("inputs_not_normalized", "warning", sentence, NORMALIZED_INPUTS)

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator
 
 from project.diagnosis.judgement import thresholds
+from project.diagnosis.judgement.data import judge_inputs
 from project.diagnosis.judgement.findings import Finding, Suspect
-from project.diagnosis.judgement.remedies import NORMALIZED_INPUTS, activation_of, norm_of
+from project.diagnosis.judgement.remedies import activation_of, norm_of
 from project.diagnosis.measurement.evidence import Evidence
 from project.network.losses import LOSSES
 
@@ -111,11 +112,8 @@ def _loss(e: Evidence) -> Iterator[Suspect]:
 
 
 def _inputs(e: Evidence) -> Iterator[Suspect]:
-    size = math.hypot(e.data.input_mean, e.data.input_sd)
-    if size > thresholds.INPUT_SCALE:
-        sentence = f"The inputs are not normalized: their root mean square is {size:.0f}, but should be about 1."
-        strength = math.log10(size)
-        yield Suspect(strength, Finding("inputs_not_normalized", "warning", sentence, NORMALIZED_INPUTS))
+    for finding in judge_inputs(e.data):
+        yield Suspect(math.log10(e.data.input_size), finding)
 
 
 def _batch(e: Evidence) -> Iterator[Suspect]:
@@ -128,14 +126,13 @@ def _batch(e: Evidence) -> Iterator[Suspect]:
 
 
 def _examples(e: Evidence) -> Iterator[Suspect]:
-    error = e.error
     per_class = e.num_train / max(e.num_classes, 1)
     if "data.num_train" not in e.settings or e.settings["data.num_train"] is None:
         return
-    if per_class < thresholds.FEW_EXAMPLES and e.train_error < 0.5 * error:
+    if per_class < thresholds.FEW_EXAMPLES and e.train_error < 0.5 * e.error:
         sentence = (
             f"There are only {e.num_train:,} training examples, which the network knows by heart (training error "
-            f"{e.train_error:.1%}, validation {error:.1%})."
+            f"{e.train_error:.1%}, validation {e.error:.1%})."
         )
         strength = math.log10(thresholds.FEW_EXAMPLES / per_class) + 1
         remedy = ["--data.num_train null"]

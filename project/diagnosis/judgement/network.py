@@ -241,7 +241,7 @@ def _suspect_signals(e: Evidence, first: Probe) -> Iterator[Suspect]:
         (finding, *_) = _judge_silence(first, e.settings, trained=False, odds=0.0)
         yield Suspect(5.0, finding)
         return
-    size = math.hypot(e.data.input_mean, e.data.input_sd)
+    size = e.data.input_size
     inputs = size if size > thresholds.INPUT_SCALE else 1.0  # their size is a suspect of its own
     scale = float(e.settings.get("model.init_scale") or 1)
     weights = f"init_scale {scale:g}" if scale != 1 else f"init {e.settings.get('model.init')}"

@@ -41,7 +41,6 @@ class Evidence:
         train_error: The error on training examples after the last step.
         reference_error: What `reference.reference_error` found.
         chance_error: The error of always naming the most frequent class; for regression 1.
-        chance_loss: The loss of uniform guesses, for cross-entropies; None for other losses.
         decided_classes: The share of the examples that the network puts into each class; empty for regression.
         data: What the training split looks like.
         validation_error: The error on validation of the weights of the best epoch; None before it is known.
@@ -63,7 +62,6 @@ class Evidence:
     train_error: float
     reference_error: float
     chance_error: float
-    chance_loss: float | None
     decided_classes: Sequence[float] = field(default_factory=list)
     data: DataSummary
     validation_error: float | None = None
@@ -93,12 +91,7 @@ class Evidence:
     @property
     def steps_of_an_epoch(self) -> int:
         """Optimizer steps that an epoch really had, the Trainer's limits included."""
-        return round(self.num_steps_done / max(len(self.history), 1))
-
-    @property
-    def num_steps_done(self) -> int:
-        """Optimizer steps that were done."""
-        return int(self.history[-1]["steps"]) if self.history else 0
+        return round(self.history[-1]["steps"] / len(self.history)) if self.history else 0
 
     @property
     def learning_rate(self) -> float:
@@ -135,7 +128,7 @@ class Evidence:
 
     @property
     def path(self) -> float:
-        """How far the weights went in all, in units of their own size, as the crow does not fly."""
+        """How far the weights moved: the sum over all steps of ‖change‖/‖weights‖."""
         ratios = [f.update_norm / f.weight_norm for f in self.forces if f.weight_norm > 0]
         return fmean(ratios) * self.num_steps if ratios else 0.0
 
@@ -163,7 +156,7 @@ class Evidence:
 
     @property
     def shrinkage(self) -> float:
-        """By which power of e decoupled weight decay alone would have made the weights smaller."""
+        """The power of e by which decoupled weight decay alone would have made the weights smaller."""
         decay = float(self.settings["model.weight_decay"])
         return decay * fmean(f.learning_rate for f in self.forces) * self.num_steps if self.forces else 0.0
 

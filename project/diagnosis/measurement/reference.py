@@ -11,8 +11,10 @@ from torch.nn import functional
 from project.task import TaskName
 
 NUM_FEATURES = 1024
+"""Random features: twice as many lower the error by about one point, with 10,000 examples of FashionMNIST or MNIST, and
+make the matrix of their products four times as large."""
 MAX_EXAMPLES = 5000
-"""Examples from which the reference learns: more would make it better, but it shall cost a fraction of a second."""
+"""Examples from which the reference learns: more would make it better, but it may cost only a fraction of a second."""
 RIDGE = 0.01
 """The ridge penalty, as a share of the mean square of a feature. From 0.001 to 0.1 the accuracy on FashionMNIST and on
 MNIST changes by less than a point with 10,000 examples."""

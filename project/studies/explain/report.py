@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from project.pages import markdown_table
 from project.settings import Settings
 from project.studies.explain.candidates import key
 from project.studies.explain.effects import Effect
@@ -33,7 +34,7 @@ def explanation(search: Search, seconds: float, typed: str) -> dict[str, Any]:
     longer_helping = [advice for advice in longer if advice["helps"]]
     flags: list[str] = (helping or longer_helping or [{"flags": []}])[0]["flags"]
     return {
-        "sentence": _sentence(search, chosen, longer),
+        "sentence": _sentence(search, chosen, longer, effects),
         "flags": flags,
         "command": " ".join([typed, *flags]) if flags else "",
         "only_longer_helps": not helping and bool(longer_helping),
@@ -95,14 +96,25 @@ def effects_table(explained: dict[str, Any]) -> Table:
 
 def explanation_markdown(explained: dict[str, Any]) -> str:
     """The advice and all effects for TensorBoard's Text tab."""
-    lines = [explained["sentence"], "", "| change | points | 95 % interval | seeds |", "| --- | --- | --- | --- |"]
-    for row in explained["effects"]:
-        interval = "–" if row["low"] is None else f"{row['low']:.1f} to {row['high']:.1f}"
-        lines.append(f"| `{' '.join(row['flags'])}` | {row['points']:+.1f} | {interval} | {row['seeds']} |")
-    return "\n".join(lines)
+    rows = [
+        (
+            f"`{' '.join(row['flags'])}`",
+            f"{row['points']:+.1f}",
+            "–" if row["low"] is None else f"{row['low']:.1f} to {row['high']:.1f}",
+            row["seeds"],
+        )
+        for row in explained["effects"]
+    ]
+    table = markdown_table(["change", "points", "95 % interval", "seeds"], rows)
+    return f"{explained['sentence']}\n\n{table}"
 
 
-def _sentence(search: Search, chosen: Sequence[dict[str, Any]], longer: Sequence[dict[str, Any]]) -> str:
+def _sentence(
+    search: Search,
+    chosen: Sequence[dict[str, Any]],
+    longer: Sequence[dict[str, Any]],
+    effects: Sequence[dict[str, Any]],
+) -> str:
     count = len({key(trial.changes) for trial in search.bench.trials if trial.changes})
     if not count:
         return "There was no time to try anything: give it more --explain_seconds."
@@ -116,7 +128,7 @@ def _sentence(search: Search, chosen: Sequence[dict[str, Any]], longer: Sequence
         sentences.append(f"None of the {count} changes that were tried helps beyond noise.{least}")
     singles = [
         f"{change_words(search.bench.settings, row['changes'])}: {effect_words(_effect_of(row))}"
-        for row in (_effect_record(search, changes, size) for changes, size in _compared(search))
+        for row in effects
         if row["points"] >= 0.1
         and len(row["changes"]) == 1
         and all(row["changes"] != advice["changes"] for advice in [*helping, *longer])

@@ -9,7 +9,6 @@ import functools
 import logging
 import multiprocessing
 import os
-import threading
 import time
 import traceback
 import uuid
@@ -30,6 +29,7 @@ from project.studies.running.database import HEARTBEAT_S
 from project.studies.running.progress import Progress
 from project.studies.running.storage import MAX_DEATHS, StudyStorage
 from project.studies.running.study_run import EpochReport, check_settings, execute
+from project.studies.running.worker import end_with_parent_process
 from project.studies.study import FIRST_TUNING_SEED, Cell, RunRecord, Search, Study
 
 log = logging.getLogger("project")
@@ -139,14 +139,7 @@ def _worker_process(open_storage: Callable[[], StudyStorage], local: Settings, n
     """Work as one of several workers: with an equal share of the cores and the next GPU, until the parent ends."""
     import torch
 
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent_process()
     setup_console()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))

@@ -1,8 +1,10 @@
 """Which process works on a run, and whether it still exists."""
 
 import contextlib
+import multiprocessing
 import os
 import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,3 +36,15 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]
+
+
+def end_with_parent_process() -> None:
+    """Let this process, which multiprocessing started, end as soon as the one that started it does."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

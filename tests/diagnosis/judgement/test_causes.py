@@ -80,7 +80,6 @@ def evidence(model: dict[str, Any] | None = None, other: dict[str, Any] | None =
         "train_error": 0.088,
         "reference_error": 0.163,
         "chance_error": 0.9,
-        "chance_loss": 2.303,
         "decided_classes": [0.1] * 10,
         "data": DataSummary(0.08, 0.0, 1.0, [0.1] * 10),
         "validation_error": 0.134,
