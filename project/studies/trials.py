@@ -1,5 +1,6 @@
 """Run these settings, and give me each result: short trainings in worker processes that leave nothing behind."""
 
+import contextlib
 import logging
 import math
 import multiprocessing
@@ -81,7 +82,8 @@ class TrialWorkers:
                 for connection in self._workers.keys() - busy.keys():
                     if waiting and time.monotonic() < until:
                         busy[connection], settings = waiting.popleft()
-                        connection.send(settings)
+                        with contextlib.suppress(OSError):  # of a process that has ended: it is noticed below
+                            connection.send(settings)
                 if not busy:
                     return
                 left = None if self._limit == math.inf else max(self._limit - time.monotonic(), 0.0)

@@ -149,7 +149,7 @@ def test_workers_keep_to_the_limit_and_survive_a_killed_one(idx_folder: Path, tm
         found = dict(workers.run([settings, settings]))
         assert [found[number]["status"] for number in (0, 1)] == ["failed", "completed"]
         assert list(workers.run([settings], until=time.monotonic())) == []
-    endless = settings | {"trainer.max_epochs": 100_000}
+    endless = settings | {"trainer.max_epochs": 100_000, "patience": 0}
     started = time.monotonic()
     with TrialWorkers(1, limit=started + 10) as workers:
         assert list(workers.run([endless])) == []
