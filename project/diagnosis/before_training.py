@@ -96,7 +96,7 @@ def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
 def judge_rate(rates: RateRange, model: ModelSettings) -> list[Finding]:
     """Judge the learning rate by what a range test found."""
     rate = float(model.learning_rate)
-    usual = suited_learning_rate(model.optimizer, is_normed(model.norm, model.depth))
+    usual = suited_learning_rate(model.optimizer, model.loss, model.task, is_normed(model.norm, model.depth))
     if rates.slowest is None:
         sentence = "No learning rate makes this network's loss fall in the first steps."
         return [Finding("no_rate_works", "severe", sentence)]

@@ -39,11 +39,14 @@ class Loss:
         probabilities: The tasks in which it trains the class probabilities that the network returns, so that guessing
             costs log(classes).
         smoothing: The tasks in which it can spread a share of the target over all classes.
+        rate_factors: What the optimizer's usual learning rate is multiplied by for each task, first for an adaptive
+            optimizer, then for gradient descent; 1 where it is missing. docs/optimizers.md shows how it was measured.
     """
 
     functions: "Mapping[TaskName, Callable[[Any, Tensor, Tensor, float, float], Tensor]]"
     probabilities: "frozenset[TaskName]"
     smoothing: "frozenset[TaskName]"
+    rate_factors: "Mapping[TaskName, tuple[float, float]]"
 
 
 def _one_hot(f: Any, labels: "Tensor", logits: "Tensor") -> Any:
@@ -66,11 +69,12 @@ def _binary_cross_entropy(f: Any, logits: "Tensor", labels: "Tensor", smoothing:
     return f.binary_cross_entropy_with_logits(logits[:, 0], targets)
 
 
-def _distance(terms: "Callable[[Any, Tensor, Tensor, float], Tensor]") -> Loss:
-    """A loss on the raw outputs against real targets, from its terms for each output.
+def _distance(terms: "Callable[[Any, Tensor, Tensor, float], Tensor]", descent: float) -> Loss:
+    """A loss on the raw outputs against real targets, from its terms for each output and gradient descent's factor.
 
     For classification the targets are one-hot, summed over the classes (Hui & Belkin 2021, arXiv:2006.07322), and ±1
-    for one output.
+    for one output. Before it learns anything else, a network with several outputs must unlearn the noise that these
+    have at first, which is larger than the targets: so adaptive optimizers need larger steps here.
     """
     return Loss(
         functions={
@@ -80,32 +84,40 @@ def _distance(terms: "Callable[[Any, Tensor, Tensor, float], Tensor]") -> Loss:
         },
         probabilities=_NOWHERE,
         smoothing=_NOWHERE,
+        rate_factors={"multiclass": (8.0, descent), "binary": (1.0, descent), "regression": (1.0, descent)},
     )
 
 
 # fmt: off
 _NAMED = {
     # −log softmax(logits)[label], from logits, so that log 0 never occurs
-    "cross_entropy": Loss(probabilities=_WITH_CLASSES, smoothing=_WITH_CLASSES, functions={
+    "cross_entropy": Loss(probabilities=_WITH_CLASSES, smoothing=_WITH_CLASSES, rate_factors={}, functions={
         "multiclass": lambda f, z, labels, smoothing, _: f.cross_entropy(z, labels, label_smoothing=smoothing),
         "binary": _binary_cross_entropy}),
-    "binary_cross_entropy": Loss(probabilities=frozenset({"binary"}), smoothing=_WITH_CLASSES, functions={
+    "binary_cross_entropy": Loss(probabilities=frozenset({"binary"}), smoothing=_WITH_CLASSES,
+        rate_factors={}, functions={
         "multiclass": _one_against_rest,
         "binary": _binary_cross_entropy}),
     # Σ_{j≠label} max(0, 1 − ŷ_label + ŷ_j) (Weston & Watkins 1999), where torch divides the sum by the classes; for one
     # output max(0, 1 − y·ŷ) with y = ±1 (Cortes & Vapnik 1995)
-    "hinge": Loss(probabilities=_NOWHERE, smoothing=_NOWHERE, functions={
+    "hinge": Loss(probabilities=_NOWHERE, smoothing=_NOWHERE, rate_factors={}, functions={
         "multiclass": lambda f, z, labels, *_: f.multi_margin_loss(z, labels) * z.shape[1],
         "binary": lambda _f, z, labels, *_: (1 - _signs(labels, z) * z[:, 0]).relu().mean()}),
-    "mse": _distance(lambda _f, outputs, targets, _: (outputs - targets).square()),
-    "mae": _distance(lambda _f, outputs, targets, _: (outputs - targets).abs()),
-    "huber": _distance(lambda f, z, targets, delta: f.huber_loss(z, targets, reduction="none", delta=delta)),
+    # the square's curvature grows with the width and never fades: gradient descent diverges at 1024 units from 0.01 on
+    "mse": _distance(lambda _f, outputs, targets, _: (outputs - targets).square(), descent=0.02),
+    "mae": _distance(lambda _f, outputs, targets, _: (outputs - targets).abs(), descent=0.1),
+    "huber": _distance(lambda f, z, targets, delta: f.huber_loss(z, targets, reduction="none", delta=delta), descent=1),
 }
 # fmt: on
 _AUTO = Loss(
     functions={task: _NAMED[name].functions[task] for task, name in DEFAULT_LOSS.items()},
     probabilities=frozenset(task for task, name in DEFAULT_LOSS.items() if task in _NAMED[name].probabilities),
     smoothing=frozenset(task for task, name in DEFAULT_LOSS.items() if task in _NAMED[name].smoothing),
+    rate_factors={
+        task: factors
+        for task, name in DEFAULT_LOSS.items()
+        if (factors := _NAMED[name].rate_factors.get(task)) is not None
+    },
 )
 LOSSES: dict[str, Loss] = {"auto": _AUTO, **_NAMED}
 

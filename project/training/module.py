@@ -55,8 +55,6 @@ class ImageModule(FastAttributes, LightningModule):
                 "make one of the two smaller",
             ) from error
         self.loss = build_loss(settings.loss, settings.task, settings.label_smoothing, settings.huber_delta)
-        # a torch without Muon refuses it now, before the training starts
-        self.build_optimizer(fused=False)
         if settings.compile:
             self.mlp.compile()
         self.epochs = EpochRecord()

@@ -59,7 +59,8 @@ class ModelSettings:
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
         huber_delta: Distance from which Huber's loss is linear, for regression in sd of the target.
         optimizer: Optimizer of all weights; muon is for the hidden weights, with adamw for the rest.
-        learning_rate: The highest learning rate of the schedule; auto suits the optimizer, for adamw 0.004.
+        learning_rate: The highest learning rate of the schedule; auto suits the optimizer and the loss, for adamw with
+            cross-entropy 0.004.
         momentum: Momentum of momentum, nesterov, rmsprop and muon; first beta of the Adam family; auto suits the
             optimizer, for adamw 0.9.
         weight_decay: Weight decay of the weights; biases and norm parameters have none; auto suits the optimizer, for
@@ -116,4 +117,6 @@ class ModelSettings:
     def optimizer_numbers(self) -> tuple[float, float, float]:
         """Learning rate, momentum and weight decay."""
         numbers = (self.learning_rate, self.momentum, self.weight_decay)
-        return resolved_numbers(self.optimizer, *numbers, normed=is_normed(self.norm, self.depth))
+        return resolved_numbers(
+            self.optimizer, *numbers, loss=self.loss, task=self.task, normed=is_normed(self.norm, self.depth)
+        )

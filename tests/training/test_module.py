@@ -245,8 +245,6 @@ def test_other_precisions_train(small_run: list[str], precision: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_with_every_schedule(small_run: list[str], optimizer: str, schedule: str) -> None:
-    if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-        pytest.skip("this torch has no Muon")
     run = built(small_run, f"--model.optimizer={optimizer}", f"--model.schedule={schedule}", "--trainer.fast_dev_run=4")
     before = [p.detach().clone() for p in run.module.parameters()]
     run.trainer.fit(run.module, datamodule=run.datamodule)

@@ -84,9 +84,10 @@ class Evidence:
 
     @property
     def suited_rate(self) -> float:
-        """The learning rate that suits the optimizer and this network."""
+        """The learning rate that suits the optimizer, the loss and this network."""
         s = self.settings
-        return suited_learning_rate(s["model.optimizer"], is_normed(s["model.norm"], s["model.depth"]))
+        normed = is_normed(s["model.norm"], s["model.depth"])
+        return suited_learning_rate(s["model.optimizer"], s["model.loss"], s["model.task"], normed)
 
     @property
     def steps_of_an_epoch(self) -> int:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from project.errors import InputError
+from project.network.losses import LOSSES
 from project.network.ranges import check_numbers
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from project.task import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +55,8 @@ def _adagrad(optim: Any, groups: list[dict[str, Any]], rate: float, _: float, fu
     return optimizer
 
 
-def _muon(optim: Any, groups: list[dict[str, Any]], rate: float, momentum: float, _: bool) -> "torch.optim.Optimizer":
-    import torch
-
+def _muon(_: Any, groups: list[dict[str, Any]], rate: float, momentum: float, _f: bool) -> "torch.optim.Optimizer":
     from project.network.optimization.muon import MuonWithAdamW
-
-    if not hasattr(optim, "Muon"):
-        raise InputError(
-            f"optimizer muon needs torch 2.9 or newer, but this is {torch.__version__}",
-            "choose --model.optimizer adamw, or install a newer torch",
-        )
 
     return MuonWithAdamW(groups[0], groups[1:], rate, momentum)
 
@@ -110,16 +105,21 @@ OPTIMIZERS: dict[str, Optimizer] = {
 # fmt: on
 
 
-def suited_learning_rate(name: str, normed: bool) -> float:
-    """The learning rate that suits an optimizer, for hidden layers with or without norm."""
-    return OPTIMIZERS[name].learning_rate if normed else OPTIMIZERS[name].bare_learning_rate
+def suited_learning_rate(name: str, loss: str, task: "TaskName", normed: bool) -> float:
+    """The learning rate that suits an optimizer, with a loss, for hidden layers with or without norm."""
+    row = OPTIMIZERS[name]
+    adaptive, descent = LOSSES[loss].rate_factors.get(task, (1.0, 1.0))
+    return (adaptive if row.adaptive else descent) * (row.learning_rate if normed else row.bare_learning_rate)
 
 
 def resolved_numbers(
     name: str,
-    learning_rate: 'float | Literal["auto"]',
-    momentum: 'float | Literal["auto"]',
-    weight_decay: 'float | Literal["auto"]',
+    learning_rate: 'float | Literal["auto"]' = "auto",
+    momentum: 'float | Literal["auto"]' = "auto",
+    weight_decay: 'float | Literal["auto"]' = "auto",
+    *,
+    loss: str = "auto",
+    task: "TaskName" = "multiclass",
     normed: bool = True,
 ) -> tuple[float, float, float]:
     """The three numbers, in this order; each `auto` is replaced by what the optimizer's row names.
@@ -129,11 +129,13 @@ def resolved_numbers(
         learning_rate: The learning rate or auto.
         momentum: The momentum or auto.
         weight_decay: The weight decay or auto.
+        loss: A key of `LOSSES`.
+        task: What the outputs mean.
         normed: Whether the network's hidden layers have a norm.
     """
     row = OPTIMIZERS[name]
     return (
-        suited_learning_rate(name, normed) if learning_rate == "auto" else learning_rate,
+        suited_learning_rate(name, loss, task, normed) if learning_rate == "auto" else learning_rate,
         row.momentum if momentum == "auto" else momentum,
         row.weight_decay if weight_decay == "auto" else weight_decay,
     )

@@ -88,9 +88,11 @@ def num_changes(changes: Settings) -> int:
 
 
 def suited_numbers(settings: Settings) -> Settings:
-    """Learning rate, momentum and weight decay that suit the run's own optimizer."""
+    """Learning rate, momentum and weight decay that suit the run's own optimizer and loss."""
     normed = is_normed(settings["model.norm"], settings["model.depth"])
-    numbers = resolved_numbers(settings["model.optimizer"], "auto", "auto", "auto", normed)
+    numbers = resolved_numbers(
+        settings["model.optimizer"], loss=settings["model.loss"], task=settings["model.task"], normed=normed
+    )
     return dict(zip(OPTIMIZER_NUMBERS, numbers, strict=True))
 
 
