@@ -17,8 +17,8 @@ from typing import Any
 
 from project.network.activations import ACTIVATIONS
 from project.network.initializers import INITIALIZERS
-from project.network.losses import LOSSES
 from project.network.norms import NORMS
+from project.network.optimization.losses import LOSSES
 from project.network.optimization.optimizers import OPTIMIZERS
 from project.network.optimization.schedules import SCHEDULES
 from project.runs.command import setup_console
@@ -297,9 +297,9 @@ quarter of it and four times of it were tried.
 {alone}
 
 `--model.init zeros` cannot learn, which is a lesson. For `mse`, `huber` and `mae`, `auto` also looks at the loss
-(`rate_factors` in `project/network/losses.py`): with several outputs and an adaptive optimizer it is 8 times the
-optimizer's own rate, and gradient descent with `mse` gets 0.02 times its own, as the square's curvature grows with the
-width. [The lesson on losses](lessons/losses/README.md) says why `mae` stays behind.
+(`rate_factors` in `project/network/optimization/losses.py`): with several outputs and an adaptive optimizer it is 8
+times the optimizer's own rate, and gradient descent with `mse` gets 0.02 times its own, as the square's curvature grows
+with the width. [The lesson on losses](lessons/losses/README.md) says why `mae` stays behind.
 
 ## What this does not show
 

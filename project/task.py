@@ -32,6 +32,11 @@ class DataSpec:
     target_mean: float = 0.0
     target_sd: float = 1.0
 
+    @property
+    def num_features(self) -> int:
+        """The size of one flattened input."""
+        return self.height * self.width
+
     def in_target_unit(self, outputs: Number) -> Number:
         """What a regression's outputs mean, in the target's unit."""
         return outputs * self.target_sd + self.target_mean

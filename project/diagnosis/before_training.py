@@ -1,12 +1,12 @@
 """Judge a network before it trains: what is measured and what theory expects, layer by layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from rich import box
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from project.data.datamodule import ImageDataModule
 from project.data.settings import DataSettings
@@ -18,7 +18,7 @@ from project.diagnosis.judgement.remedies import norm_remedy_flags
 from project.diagnosis.measurement.examples import chance_loss, probe_examples
 from project.diagnosis.measurement.probe import LayerProbe, Probe, probe
 from project.diagnosis.measurement.range_test import RateRange, range_test
-from project.network.mlp import MLP, HiddenLayer
+from project.network.layers import Network
 from project.network.norms import is_normed
 from project.network.optimization.optimizers import suited_learning_rate
 from project.settings import flatten
@@ -37,10 +37,11 @@ class Diagnosis:
 
     Attributes:
         probe: What was measured.
-        predictions: What theory expects of each hidden layer, in order.
-        depth_scale: How deep signals reach; None with fewer than two hidden layers or with a norm.
+        predictions: What theory expects of each hidden layer, in order; empty for a network that is not plain.
+        depth_scale: How deep signals reach; None with fewer than two hidden layers, with a norm, or for a network that
+            is not plain.
         born_dead_probability: Share of networks of this shape without norm that are born dead; None for
-            an activation whose units cannot die.
+            an activation whose units cannot die, or for a network that is not plain.
         findings: The findings, the most severe first.
     """
 
@@ -87,7 +88,7 @@ def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
     inputs, targets = probe_examples(module, datamodule)
     settings = flatten({"model": asdict(model), "data": asdict(data)})
     loss_of_guessing = chance_loss(settings, module.spec)
-    found = diagnose(module.mlp, inputs, targets, module.loss, settings, loss_of_guessing)
+    found = diagnose(module.network, inputs, targets, module.loss, settings, loss_of_guessing)
     rates = range_test(module, datamodule.train_dataloader())
     about_rate = [] if found.findings and found.findings[0].severity == "severe" else judge_rate(rates, model)
     return Examined(found, loss_of_guessing, rates, by_severity([*found.findings, *about_rate]))
@@ -112,7 +113,7 @@ def judge_rate(rates: RateRange, model: ModelSettings) -> list[Finding]:
 
 
 def diagnose(
-    mlp: MLP,
+    network: Network,
     inputs: Tensor,
     targets: Tensor,
     loss_fn: Callable[[Tensor, Tensor], Tensor],
@@ -122,23 +123,26 @@ def diagnose(
     """Probe a network before training, compare it with theory, and judge it.
 
     Args:
-        mlp: The network as it was initialized.
+        network: The network as it was initialized.
         inputs: The examples that `probe` takes.
         targets: The targets that `probe` takes.
         loss_fn: The loss that `probe` takes.
         settings: The run's settings by their flags' names, such as `model.activation`.
         chance_loss: The loss that uniform guesses have, for cross-entropies; else None.
     """
-    measured = probe(mlp, inputs, targets, loss_fn)
-    blocks = [cast(HiddenLayer, block) for block in mlp.hidden]
-    normed = any(block.norm_row.over is not None for block in blocks)
+    measured = probe(network, inputs, targets, loss_fn)
+    predictions: list[theory.LayerPrediction] = []
     ratio_without_norm = scale = born_dead = None
-    if normed:
-        ratio_without_norm = theory.predict(mlp, measured.input_second_moment, ignore_norm=True)[0].gradient_ratio
-    elif len(blocks) > 1:
-        scale = theory.depth_scale(blocks[-1].activation, *theory.variances(blocks[-1].linear))
-    if blocks and all(block.activation_row.can_die for block in blocks):
-        widths = [block.linear.out_features for block in blocks]
+    # theory knows nothing of the layers of any other network
+    hidden = network.layers()[:-1] if network.is_plain else []
+    if hidden:
+        predictions = theory.predict(network, measured.input_second_moment)
+    if any(layer.norm_row.over is not None for layer in hidden):
+        ratio_without_norm = theory.predict(network, measured.input_second_moment, ignore_norm=True)[0].gradient_ratio
+    elif len(hidden) > 1:
+        scale = theory.depth_scale(cast(nn.Module, hidden[-1].activation), *theory.variances(hidden[-1]))
+    if hidden and all(layer.activation_row.can_die for layer in hidden):
+        widths = [layer.num_units for layer in hidden]
         born_dead = theory.born_dead_bound(widths)
         if born_dead > thresholds.BORN_DEAD_PROBABILITY / 5:  # else even the bound is too small to be reported
             born_dead = theory.born_dead_fraction(inputs[:_BORN_DEAD_EXAMPLES], widths)
@@ -150,13 +154,13 @@ def diagnose(
         ratio_without_norm=ratio_without_norm,
     )
     reach = scale.trainable_depth if scale is not None else None
-    if reach is not None and reach < len(blocks) and all(finding.severity != "severe" for finding in findings):
+    if reach is not None and reach < len(hidden) and all(finding.severity != "severe" for finding in findings):
         sentence = (
             f"Theory expects signals to reach through about {reach:.0f} hidden layers, and this network has "
-            f"{len(blocks)}: it may train slowly."
+            f"{len(hidden)}: it may train slowly."
         )
         findings = [*findings, Finding("deeper_than_reach", "note", sentence, norm_remedy_flags(settings))]
-    return Diagnosis(measured, theory.predict(mlp, measured.input_second_moment), scale, born_dead, findings)
+    return Diagnosis(measured, predictions, scale, born_dead, findings)
 
 
 def layer_diagnosis_table(examined: Examined) -> Table:
@@ -169,8 +173,9 @@ def layer_diagnosis_table(examined: Examined) -> Table:
         padding=0,
     )
     # long headings have two lines: the table fits into 80 columns
-    headings = ("layer", "shape", "param-\neters", "z sd", "theory", "a mean", "a sd")
-    for heading in (*headings, "satur-\nated", "dead", "gradi-\nent", "theory"):
+    theory_column = ["theory"] if diagnosis.predictions else []
+    headings = ("layer", "shape", "param-\neters", "z sd", *theory_column, "a mean", "a sd")
+    for heading in (*headings, "satur-\nated", "dead", "gradi-\nent", *theory_column):
         table.add_column(heading, justify="left" if heading in ("layer", "shape") else "right", no_wrap=True)
 
     def size(layer: LayerProbe) -> list[str]:
@@ -178,18 +183,20 @@ def layer_diagnosis_table(examined: Examined) -> Table:
         return [name, f"(B, {layer.n_out})", f"{parameters:,}", f"{layer.pre_activation_sd:.2g}"]
 
     *ratios, of_output = diagnosis.gradient_ratios
-    for layer, expected, ratio in zip(diagnosis.probe.hidden, diagnosis.predictions, ratios, strict=True):
+    expectations: Sequence[theory.LayerPrediction | None] = diagnosis.predictions or [None] * len(ratios)
+    for layer, expected, ratio in zip(diagnosis.probe.hidden, expectations, ratios, strict=True):
         table.add_row(
             *size(layer),
-            f"[dim]{expected.pre_activation_sd:.2g}[/dim]",
+            *([f"[dim]{expected.pre_activation_sd:.2g}[/dim]"] if expected else []),
             f"{layer.activation_mean:.2g}",
             f"{layer.activation_sd:.2g}",
             _coloured(f"{layer.saturated_fraction:.0%}", layer.saturated_fraction >= thresholds.SATURATED_FRACTION),
             _coloured(f"{layer.dead_fraction:.0%}", layer.dead_fraction >= thresholds.DEAD_FRACTION),
             _coloured(f"{ratio:.1g}", not thresholds.VANISHING_RATIO < ratio < thresholds.EXPLODING_RATIO),
-            f"[dim]{expected.gradient_ratio:.1g}[/dim]",
+            *([f"[dim]{expected.gradient_ratio:.1g}[/dim]"] if expected else []),
         )
-    table.add_row(*size(diagnosis.probe.output), *[""] * 5, f"{of_output:.1g}" if of_output > 0 else "")
+    empty = [""] * (5 if theory_column else 4)
+    table.add_row(*size(diagnosis.probe.output), *empty, f"{of_output:.1g}" if of_output > 0 else "")
     return table
 
 
@@ -202,6 +209,8 @@ def theory_lines(examined: Examined) -> list[str]:
     found, lines = examined.diagnosis, []
     if examined.chance_loss is not None:
         lines.append(f"The loss is {found.probe.loss:.3f}; uniform guesses have {examined.chance_loss:.3f}.")
+    if not found.predictions and found.probe.hidden:
+        lines.append("Theory has no formula for this network: what it would expect is left out.")
     if found.depth_scale is not None:
         chi, reach = found.depth_scale.chi, found.depth_scale.trainable_depth
         depth = "any depth" if reach is None else f"about {reach:.0f} hidden layers"
@@ -231,7 +240,8 @@ def diagnosis_figure(examined: Examined) -> "Figure":
     }
     for axis, (name, (measured, expected)) in zip(axes, panels.items(), strict=False):
         axis.plot(numbers, measured, "o-", label="measured")
-        axis.plot(numbers, expected, "--", color="gray", label="theory")
+        if expected:
+            axis.plot(numbers, expected, "--", color="gray", label="theory")
         if min(measured, default=0) > 0:
             axis.set_yscale("log")
             if max(measured) < 10 * min(measured):  # a log axis needs some room to be readable

@@ -16,10 +16,9 @@ from project.diagnosis.judgement.training import judge
 from project.diagnosis.measurement.evidence import Evidence, probe_from
 from project.diagnosis.measurement.examples import evaluating, layer_tags, probe_examples, spread_examples
 from project.diagnosis.measurement.forces import ForceMeter, Forces, is_sampled
-from project.diagnosis.measurement.probe import Probe, linear_layers, probe, update_to_weight_ratio
+from project.diagnosis.measurement.probe import Probe, probe, update_to_weight_ratio
 from project.diagnosis.measurement.reference import MAX_EXAMPLES, reference_error
 from project.errors import DivergenceError
-from project.network.mlp import HiddenLayer
 from project.settings import flatten
 from project.task import decide
 from project.training.callbacks import stopped_early
@@ -86,7 +85,7 @@ class DiagnosticsCallback(Callback):
         if not trainer.is_global_zero or batch_idx % trainer.accumulate_grad_batches:
             return
         if is_sampled(step, self._num_steps) and step not in {forces.step for forces in self.forces[-1:]}:
-            weights = [linear.weight for linear in linear_layers(module.mlp)]
+            weights = [layer.weight for layer in module.network.layers()]
             by_value = trainer.gradient_clip_algorithm == "value"
             self._meter = ForceMeter(weights, cast("float | None", trainer.gradient_clip_val), by_value)
         if step % self.every_n_steps or step in self.steps[-1:]:
@@ -95,7 +94,7 @@ class DiagnosticsCallback(Callback):
         self._first = self._first or measured
         self._remember(measured, step)
         _log(trainer, scalars(measured, module), step)
-        self._before = [linear.weight.detach().clone() for linear in linear_layers(module.mlp)]
+        self._before = [layer.weight.detach().clone() for layer in module.network.layers()]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self._meter is not None:
@@ -109,7 +108,7 @@ class DiagnosticsCallback(Callback):
             self._meter = None
         if not self._before or trainer.global_step == self.steps[-1]:
             return
-        after = [linear.weight for linear in linear_layers(cast(ImageModule, pl_module).mlp)]
+        after = [layer.weight for layer in cast(ImageModule, pl_module).network.layers()]
         ratios = update_to_weight_ratio(self._before, after)
         self._before = []
         tagged = zip(layer_tags(len(ratios) - 1), ratios, strict=True)
@@ -157,11 +156,11 @@ class DiagnosticsCallback(Callback):
         """Inputs, normalized and of the weights' type, and targets that every probe of this run looks at."""
         assert self._examples is not None
         inputs, targets = self._examples
-        return inputs.to(module.mlp.output.weight.dtype), targets
+        return inputs.to(module.network.output.weight.dtype), targets
 
     def probe(self, module: ImageModule, with_effective_rank: bool = False) -> Probe:
         """Probe the network as it is, on the examples that every probe of this run looks at."""
-        return probe(module.mlp, *self.examples(module), module.loss, with_effective_rank=with_effective_rank)
+        return probe(module.network, *self.examples(module), module.loss, with_effective_rank=with_effective_rank)
 
     def _collect(self, trainer: Trainer, module: ImageModule) -> Evidence:
         """Measure what is left to measure of the network as it is now."""
@@ -219,7 +218,8 @@ def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
         "diagnostics/probe_loss": measured.loss,
         "diagnostics/gradient_ratio": measured.gradient_ratio,
     }
-    for index, (layer, tag) in enumerate(zip(measured.layers, layer_tags(len(measured.hidden)), strict=True)):
+    tags = layer_tags(len(measured.hidden))
+    for layer, tag, described in zip(measured.layers, tags, module.network.layers(), strict=True):
         values |= {
             f"layer_pre_activation_sd/{tag}": layer.pre_activation_sd,
             f"layer_gradient_norm/{tag}": layer.pre_activation_gradient_norm,
@@ -227,9 +227,8 @@ def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
             f"layer_weight_norm/{tag}": layer.weight_norm,
             f"layer_effective_rank/{tag}": layer.effective_rank,
         }
-        if index < len(measured.hidden):
-            row = cast(HiddenLayer, module.mlp.hidden[index]).activation_row
-            share = "dead_fraction" if row.saturation is None else "saturated_fraction"
+        if described.activation is not None:
+            share = "dead_fraction" if described.activation_row.saturation is None else "saturated_fraction"
             for quantity in ("activation_mean", "activation_sd", share):
                 values[f"layer_{quantity}/{tag}"] = getattr(layer, quantity)
     return {tag: value for tag, value in values.items() if value is not None}

@@ -21,7 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from project.network.mlp import MLP, HiddenLayer
+from project.network.layers import Layer, Network
 
 TRAINABLE_DEPTH_SCALES = 6
 """A network trains only while it is not much deeper than this many ξ_c (Schoenholz et al. 2017, section 5)."""
@@ -95,14 +95,15 @@ class LayerPrediction:
     gradient_ratio: float  # this layer's pre-activation gradient norm over the last hidden layer's
 
 
-def variances(linear: nn.Linear) -> tuple[float, float]:
+def variances(layer: Layer) -> tuple[float, float]:
     """σ_w² and σ_b² of a layer as it is: n_in times the mean square of its weights, and that of its biases."""
-    weight, bias = linear.weight.detach().double().cpu(), linear.bias.detach().double().cpu()
-    return linear.in_features * weight.square().mean().item(), bias.square().mean().item()
+    weight = layer.weight.detach().double().cpu()
+    bias = torch.zeros(1) if layer.bias is None else layer.bias.detach().double().cpu()
+    return layer.fan_in * weight.square().mean().item(), bias.square().mean().item()
 
 
-def predict(mlp: MLP, input_second_moment: float, ignore_norm: bool = False) -> list[LayerPrediction]:
-    """Signal and gradient of every hidden layer of a freshly initialized network.
+def predict(network: Network, input_second_moment: float, ignore_norm: bool = False) -> list[LayerPrediction]:
+    """Signal and gradient of every hidden layer of a freshly initialized network that is plain.
 
     Layer norm sets q to 1 and divides the gradient by the same factor: χ = σ_w² E f'² / q', where q' is the variance
     before the norm. Batch norm does so unit by unit, and divides only by what differs between examples:
@@ -110,7 +111,7 @@ def predict(mlp: MLP, input_second_moment: float, ignore_norm: bool = False) -> 
     arXiv:1902.08129).
 
     Args:
-        mlp: The network, of which only the size of the weights and biases counts.
+        network: The network, of which only the size of the weights and biases counts.
         input_second_moment: The mean square that the input features have, as in `probe.Probe`.
         ignore_norm: Whether to leave out the norm layers, for what the network would be without them.
 
@@ -120,9 +121,9 @@ def predict(mlp: MLP, input_second_moment: float, ignore_norm: bool = False) -> 
     layers: list[tuple[float, Moments]] = []  # q and what the activation makes of it
     gains: list[float] = []  # gains[l]: χ from layer l + 1 back to layer l
     second = input_second_moment
-    for block in (cast(HiddenLayer, block) for block in mlp.hidden):
-        over = None if ignore_norm else block.norm_row.over
-        weight_variance, bias_variance = variances(block.linear)
+    for layer in network.layers()[:-1]:
+        over = None if ignore_norm else layer.norm_row.over
+        weight_variance, bias_variance = variances(layer)
         q = weight_variance * second + bias_variance
         if layers:
             below = layers[-1][1]
@@ -133,7 +134,7 @@ def predict(mlp: MLP, input_second_moment: float, ignore_norm: bool = False) -> 
             gains.append(gain / divisor if divisor > 0 else 0.0)
         if over is not None and q > 0:
             q = 1.0
-        layers.append((q, gaussian_moments(block.activation, q)))
+        layers.append((q, gaussian_moments(cast(nn.Module, layer.activation), q)))
         second = layers[-1][1].second
     return [
         LayerPrediction(

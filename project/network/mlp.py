@@ -7,18 +7,15 @@ from typing import cast
 from torch import Tensor, nn
 
 from project.errors import InputError
-from project.network.activations import ACTIVATIONS, Activation, build_activation, check_activation, negative_slope
+from project.network.activations import build_activation, check_activation, negative_slope
 from project.network.initializers import init_for_activation, initialize_weight
-from project.network.norms import NORMS, Norm
-from project.network.ranges import check_numbers, check_width
+from project.network.layers import Layer, Network
+from project.network.norms import NORMS
+from project.settings import check_numbers, check_width
 
 
 class HiddenLayer(nn.Module):
-    """Linear map, norm, activation, dropout, in this order: (batch, n_in) to (batch, n_out).
-
-    It keeps the names of its activation and its norm, and looks up their rows when needed: the rows hold functions,
-    which cannot be pickled.
-    """
+    """Linear map, norm, activation, dropout, in this order: (batch, n_in) to (batch, n_out)."""
 
     def __init__(
         self, n_in: int, n_out: int, activation: str, activation_parameter: float | None, norm: str, dropout: float
@@ -30,19 +27,14 @@ class HiddenLayer(nn.Module):
         self.activation = build_activation(activation, activation_parameter)
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
 
-    @property
-    def activation_row(self) -> Activation:
-        return ACTIVATIONS[self.activation_name]
-
-    @property
-    def norm_row(self) -> Norm:
-        return NORMS[self.norm_name]
-
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.dropout(self.activation(self.norm(self.linear(x)))))
+        return self.after_linear(self.linear(x))
+
+    def after_linear(self, z: Tensor) -> Tensor:
+        return cast(Tensor, self.dropout(self.activation(self.norm(z))))
 
 
-class MLP(nn.Module):
+class MLP(Network):
     """A multilayer perceptron from (batch, …) inputs to (batch, out_features) logits.
 
     The keyword arguments are the run's model settings, by the same names and with the same defaults. Hidden layers are
@@ -92,12 +84,26 @@ class MLP(nn.Module):
         initialize_weight(self.output.weight, resolved, 1.0, init_scale)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.output(self.representation(x)))
-
     def representation(self, x: Tensor) -> Tensor:
         """The last hidden layer's output, (batch, width); the flattened input where there is no hidden layer."""
         x = x.flatten(1)
         for layer in self.hidden:
             x = layer(x)
         return x
+
+    def layers(self) -> list[Layer]:
+        layers = []
+        for number, module in enumerate(self.hidden, 1):
+            hidden = cast(HiddenLayer, module)
+            layers.append(
+                Layer(
+                    name=f"hidden {number}",
+                    linear=hidden.linear,
+                    activation=hidden.activation,
+                    activation_name=hidden.activation_name,
+                    norm=None if hidden.norm_name == "none" else hidden.norm,
+                    norm_name=hidden.norm_name,
+                    dropout=None if isinstance(hidden.dropout, nn.Identity) else hidden.dropout,
+                )
+            )
+        return [*layers, Layer(name="output", linear=self.output)]

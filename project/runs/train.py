@@ -48,7 +48,7 @@ def train(run: Run) -> dict[str, Any]:
     stop_signals.last_words = leave
     try:
         if folder is not None:
-            start_run_folder(folder, run.settings, run.datamodule, run.module.mlp, run.resumption)
+            start_run_folder(folder, run.settings, run.datamodule, run.module.network, run.resumption)
         with log_file(folder):
             _fit(run)
             metrics = _evaluate(run)

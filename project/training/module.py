@@ -1,6 +1,8 @@
 """The LightningModule: a network with its loss, its optimizer and the normalization of its data."""
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -15,8 +17,8 @@ from project.data.datamodule import ImageDataModule
 from project.data.loaders import EvaluationLoader
 from project.data.normalization import Normalization
 from project.errors import InputError
-from project.network.losses import build_loss
-from project.network.mlp import MLP, HiddenLayer
+from project.network.networks import NETWORKS
+from project.network.optimization.losses import build_loss
 from project.network.optimization.optimizers import build_optimizer
 from project.network.optimization.schedules import learning_rate_factor
 from project.task import DataSpec, decide, score_name
@@ -45,8 +47,8 @@ class ImageModule(FastAttributes, LightningModule):
         self.settings = settings = settings or ModelSettings()
         self.task = settings.task
         try:
-            network = {name: getattr(settings, name) for name in NETWORK_SETTINGS}
-            self.mlp = MLP(spec.height * spec.width, spec.num_outputs, **network)
+            described = {name: getattr(settings, name) for name in NETWORK_SETTINGS}
+            self.network = NETWORKS[settings.network].build(spec, described)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
@@ -56,7 +58,7 @@ class ImageModule(FastAttributes, LightningModule):
             ) from error
         self.loss = build_loss(settings.loss, settings.task, settings.label_smoothing, settings.huber_delta)
         if settings.compile:
-            self.mlp.compile()
+            self.network.compile()
         self.epochs = EpochRecord()
         self._scores = SplitScores(spec)
         self.evaluated: tuple[Tensor, Tensor] | None = None
@@ -69,7 +71,7 @@ class ImageModule(FastAttributes, LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Gray levels 0–255, (batch, height, width), to logits (batch, outputs) in float32."""
-        return cast(Tensor, self.mlp(self.normalization(images))).float()
+        return cast(Tensor, self.network(self.normalization(images))).float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, score = self.loss_and_score(batch)
@@ -156,9 +158,9 @@ class ImageModule(FastAttributes, LightningModule):
 
     def build_optimizer(self, fused: bool) -> torch.optim.Optimizer:
         """The optimizer that the settings describe, over all parameters, at its highest learning rate."""
-        hidden_weights = [cast(HiddenLayer, layer).linear.weight for layer in self.mlp.hidden]
+        hidden_weights = [layer.weight for layer in self.network.layers()[:-1]]
         settings = self.settings
-        return build_optimizer(settings.optimizer, self.mlp, hidden_weights, *settings.optimizer_numbers, fused)
+        return build_optimizer(settings.optimizer, self.network, hidden_weights, *settings.optimizer_numbers, fused)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # under float16 the scaler must unscale before it clips, but a fused step unscales after that
@@ -195,6 +197,11 @@ class ImageModule(FastAttributes, LightningModule):
         if max_steps > 0 and max_epochs and max_epochs > 0:
             num_steps = min(max_steps, steps_per_epoch * max_epochs)
         return steps_per_epoch, num_steps
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights and buffers by name, also from an older checkpoint, where the network's name is `mlp`."""
+        renamed = {re.sub(r"^mlp\.", "network.", name): value for name, value in state_dict.items()}
+        return super().load_state_dict(renamed, strict, assign)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add only plain data: the spec that rebuilds the network, the history, and an unfinished epoch's sums."""

@@ -7,7 +7,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from project.data.loaders import EvaluationLoader
-from project.network.losses import LossFunction
+from project.network.optimization.losses import LossFunction
 from project.task import DataSpec
 
 

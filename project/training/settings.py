@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 from project.errors import InputError
 from project.network.activations import ACTIVATIONS, check_activation
 from project.network.initializers import INITIALIZERS
-from project.network.losses import LOSSES, check_loss
+from project.network.networks import NETWORKS, check_equal_widths
 from project.network.norms import NORMS, is_normed
+from project.network.optimization.losses import LOSSES, check_loss
 from project.network.optimization.optimizers import OPTIMIZERS, check_optimizer, resolved_numbers
 from project.network.optimization.schedules import SCHEDULES
-from project.network.ranges import check_numbers, check_width
-from project.settings import check_choices
+from project.settings import check_choices, check_numbers, check_width
 from project.task import TaskName
 
 MAX_UNITS = 10_000_000
@@ -21,9 +21,10 @@ NETWORK_SETTINGS = (
     "depth", "width", "activation", "activation_parameter", "init", "init_scale", "init_bias", "norm", "dropout",
 )
 # fmt: on
-"""The settings of the network itself, by the names that `MLP` gives its arguments."""
+"""The settings of the network itself, which its row in `NETWORKS` gets by these names."""
 
 if TYPE_CHECKING:  # a type checker cannot read the names from a table
+    NetworkName = str
     ActivationName = str
     InitName = str
     NormName = str
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # a type checker cannot read the names from a table
     OptimizerName = str
     ScheduleName = str
 else:
+    NetworkName = Literal[tuple(NETWORKS)]
     ActivationName = Literal[tuple(ACTIVATIONS)]
     InitName = Literal[tuple(INITIALIZERS)]
     NormName = Literal[tuple(NORMS)]
@@ -46,6 +48,7 @@ class ModelSettings:
     Args:
         task: What the network learns. multiclass; binary (one output, needs data.classes); regression (one output, see
             data.target).
+        network: mlp; residual_mlp (each hidden layer after the first adds to the sum of those before).
         depth: Number of hidden layers; 0 is softmax (logistic, linear) regression.
         width: Units per hidden layer: one number, or a list with one for each layer.
         activation: Activation of the hidden layers.
@@ -77,6 +80,7 @@ class ModelSettings:
     """
 
     task: TaskName = "multiclass"
+    network: NetworkName = "mlp"
     depth: int = 2
     width: int | list[int] = 512
     activation: ActivationName = "relu"
@@ -106,6 +110,7 @@ class ModelSettings:
             )
         check_numbers(depth=self.depth, init_scale=self.init_scale, init_bias=self.init_bias, dropout=self.dropout)
         check_width(self.width, self.depth)
+        check_equal_widths(self.network, self.width)
         check_activation(self.activation, self.activation_parameter)
         check_loss(self.loss, self.task, self.label_smoothing, self.huber_delta)
         for name, number in zip(("learning_rate", "momentum", "weight_decay"), self.optimizer_numbers, strict=True):

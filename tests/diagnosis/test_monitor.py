@@ -20,7 +20,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from project.diagnosis.measurement.examples import chance_loss, layer_tags, probe_examples, spread
-from project.diagnosis.measurement.probe import linear_layers
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
 from project.task import DataSpec
@@ -40,7 +39,7 @@ class Weights(Callback):
         self.before: list[torch.Tensor] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.before.append(linear_layers(pl_module.mlp)[0].weight.detach().clone())
+        self.before.append(pl_module.network.layers()[0].weight.detach().clone())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_train_batch_start(trainer, pl_module, None, 0)
@@ -64,7 +63,7 @@ def test_probes_every_n_steps_and_at_epoch_ends(idx_folder: Path, tmp_path: Path
 def test_first_probe_is_of_the_initial_network(idx_folder: Path, tmp_path: Path) -> None:
     run = build(idx_folder, tmp_path / "run", model={"norm": "none", "activation": "tanh"})
     inputs, labels = probe_examples(run.module, run.datamodule)
-    first, second, output = (*(layer.linear for layer in run.module.mlp.hidden), run.module.mlp.output)
+    first, second, output = (*(layer.linear for layer in run.module.network.hidden), run.module.network.output)
     with torch.no_grad():
         z1 = inputs @ first.weight.T + first.bias
         z2 = z1.tanh() @ second.weight.T + second.bias

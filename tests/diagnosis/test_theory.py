@@ -20,6 +20,7 @@ from project.diagnosis.theory import (
     variances,
 )
 from project.network.activations import build_activation
+from project.network.layers import Layer
 from project.network.mlp import MLP
 
 SMOOTH = ["sigmoid", "tanh", "gelu", "swish", "softplus", "mish"]
@@ -78,11 +79,12 @@ def test_moments_of_small_signals() -> None:
 def test_variances_are_those_of_the_initialization() -> None:
     torch.manual_seed(0)
     linear = nn.Linear(400, 300)
+    layer = Layer(name="hidden 1", linear=linear)
     nn.init.kaiming_normal_(linear.weight)
     nn.init.constant_(linear.bias, 0.5)
-    assert variances(linear) == (pytest.approx(2, rel=0.02), pytest.approx(0.25))
+    assert variances(layer) == (pytest.approx(2, rel=0.02), pytest.approx(0.25))
     nn.init.xavier_uniform_(linear.weight)
-    assert variances(linear)[0] == pytest.approx(2 * 400 / 700, rel=0.02)
+    assert variances(layer)[0] == pytest.approx(2 * 400 / 700, rel=0.02)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])

@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn_metrics
 from torch import Tensor, nn
 
 from project.errors import InputError
-from project.network.losses import DEFAULT_LOSS, LOSSES, build_loss
+from project.network.optimization.losses import DEFAULT_LOSS, LOSSES, build_loss
 from project.task import TaskName, decide
 
 NAMED = [name for name in LOSSES if name != "auto"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from project.errors import InputError
 from project.network.activations import ACTIVATIONS
-from project.network.layer_table import layer_table
+from project.network.layers import layer_table
 from project.network.mlp import MLP
 from project.network.norms import NORMS
 
@@ -180,12 +180,13 @@ def test_a_name_that_is_in_no_table(name: str) -> None:
 
 def test_a_layer_knows_its_rows_and_can_be_pickled() -> None:
     for activation, norm in itertools.product(ACTIVATIONS, NORMS):
-        layer = MLP(3, 2, depth=1, width=4, activation=activation, norm=norm).hidden[0]
+        mlp = MLP(3, 2, depth=1, width=4, activation=activation, norm=norm)
+        layer = mlp.layers()[0]
         assert layer.activation_row is ACTIVATIONS[activation]
         assert layer.norm_row is NORMS[norm]
-        again = pickle.loads(pickle.dumps(layer))  # noqa: S301 - made here
+        again = pickle.loads(pickle.dumps(mlp))  # noqa: S301 - made here
         x = torch.randn(5, 3)
-        assert torch.equal(again.eval()(x), layer.eval()(x))
+        assert torch.equal(again.eval()(x), mlp.eval()(x))
 
 
 def test_what_a_norm_takes_its_mean_over() -> None:
@@ -203,11 +204,11 @@ def test_the_tables_and_checks_come_without_torch() -> None:
 import sys
 from project.network.activations import ACTIVATIONS, check_activation
 from project.network.initializers import INITIALIZERS, init_for_activation
-from project.network.losses import DEFAULT_LOSS, LOSSES, check_loss
+from project.network.optimization.losses import DEFAULT_LOSS, LOSSES, check_loss
 from project.network.norms import NORMS
 from project.network.optimization.optimizers import OPTIMIZERS, check_optimizer
 from project.network.optimization.schedules import SCHEDULES, learning_rate_factor
-from project.network.ranges import check_numbers, check_width
+from project.settings import check_numbers, check_width
 from project.training.settings import ModelSettings
 for activation in ACTIVATIONS:
     for init in INITIALIZERS:

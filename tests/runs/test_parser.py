@@ -57,9 +57,11 @@ def test_settings_reach_what_they_describe(quick_run: list[str]) -> None:
     cli = build_run(parse_settings([*quick_run, *flags, *more, "--trainer.gradient_clip_val=0.5"]))
     torch.manual_seed(4)
     expected = MLP(72, 3, depth=3, width=[7, 6, 5], activation="elu", activation_parameter=0.5, norm="layer")
-    assert repr(cli.module.mlp) == repr(expected)
-    assert cli.module.mlp.state_dict().keys() == expected.state_dict().keys()
-    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in cli.module.mlp.state_dict().items())
+    assert repr(cli.module.network) == repr(expected)
+    assert cli.module.network.state_dict().keys() == expected.state_dict().keys()
+    assert all(
+        torch.equal(value, expected.state_dict()[name]) for name, value in cli.module.network.state_dict().items()
+    )
     assert len(cli.datamodule.splits["train"]) == 96
     assert cli.datamodule.seed == 4
     assert cli.trainer.gradient_clip_val == 0.5

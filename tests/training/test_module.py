@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from project.data.normalization import Normalization
 from project.errors import InputError
-from project.network.losses import LOSSES
+from project.network.optimization.losses import LOSSES
 from project.network.optimization.optimizers import OPTIMIZERS
 from project.network.optimization.schedules import SCHEDULES
 from project.runs.build import Run, build_run
@@ -58,7 +58,7 @@ class BareLoop:
         for n_in, n_out in itertools.pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), nn.Dropout(0.2)]
         self.net = nn.Sequential(*layers[:-3])
-        ours = [value for name, value in module.state_dict().items() if name.startswith("mlp.")]
+        ours = [value for name, value in module.state_dict().items() if name.startswith("network.")]
         names = self.net.state_dict()
         self.net.load_state_dict(dict(zip(names, map(torch.clone, ours), strict=True)))
         self.shift, self.scale = module.normalization.shift.clone(), module.normalization.scale.clone()
@@ -165,7 +165,7 @@ def test_a_whole_training_is_a_bare_pytorch_loop(
     bare = BareLoop(run, **options)
     run.trainer.fit(run.module, datamodule=run.datamodule)
     bare.run()
-    ours = [value for name, value in run.module.state_dict().items() if name.startswith("mlp.")]
+    ours = [value for name, value in run.module.state_dict().items() if name.startswith("network.")]
     for theirs, value in zip(bare.net.state_dict().values(), ours, strict=True):
         assert torch.equal(value, theirs)
 
@@ -292,7 +292,7 @@ def test_checkpoints_are_plain_data(small_run: list[str]) -> None:
         checkpoint = torch.load(path, weights_only=True)
         names = {kind.__name__ for kind in kinds(checkpoint)}
         assert names <= {"dict", "OrderedDict", "list", "tuple", "str", "int", "float", "bool", "NoneType", "Tensor"}
-        assert {"mlp.output.weight", "normalization.shift"} <= set(checkpoint["state_dict"])
+        assert {"network.output.weight", "normalization.shift"} <= set(checkpoint["state_dict"])
 
 
 def small_module(**settings: Any) -> ImageModule:
@@ -306,7 +306,7 @@ def test_logits_are_the_normalized_pictures_through_the_network() -> None:
     module = small_module(norm="none", dropout=0.0).eval()
     images = torch.randint(0, 256, (5, 2, 3), dtype=torch.uint8)
     x = (images.double().reshape(5, 6) - 127.5) * 0.01
-    state = {name: value.double() for name, value in module.mlp.state_dict().items()}
+    state = {name: value.double() for name, value in module.network.state_dict().items()}
     for i in range(2):
         x = (x @ state[f"hidden.{i}.linear.weight"].T + state[f"hidden.{i}.linear.bias"]).clamp(min=0)
     expected = x @ state["output.weight"].T + state["output.bias"]
@@ -364,3 +364,11 @@ def test_a_compiled_network_gives_the_same_logits() -> None:
     images = torch.randint(0, 256, (9, 2, 3), dtype=torch.uint8)
     torch.testing.assert_close(compiled.eval()(images), plain.eval()(images))
     assert plain.state_dict().keys() == compiled.state_dict().keys()
+
+
+def test_weights_of_a_checkpoint_from_before_the_network_had_its_name(small_run: list[str]) -> None:
+    old, new = built(small_run, "--seed_everything=1").module, built(small_run, "--seed_everything=2").module
+    state = {name.replace("network.", "mlp."): value for name, value in old.state_dict().items()}
+    assert "mlp.output.weight" in state
+    new.load_state_dict(state)
+    assert all(torch.equal(value, old.state_dict()[name]) for name, value in new.state_dict().items())

@@ -253,7 +253,7 @@ def test_a_checkpoint_names_no_other_file(run_folder: Path, tmp_path: Path) -> N
         {"loops": {}},
         {"callbacks": []},
         {"optimizer_states": [{}]},
-        {"state_dict": {"mlp.output.weight": torch.zeros(2)}},
+        {"state_dict": {"network.output.weight": torch.zeros(2)}},
         {"epoch_sums": "none"},
     ],
     ids=lambda change: next(iter(change)),

@@ -8,7 +8,7 @@ from project.diagnosis.judgement.data import judge_inputs
 from project.diagnosis.judgement.findings import Finding, Suspect
 from project.diagnosis.judgement.remedies import activation_of, norm_of
 from project.diagnosis.measurement.evidence import Evidence
-from project.network.losses import LOSSES
+from project.network.optimization.losses import LOSSES
 
 
 def suspect_fit(e: Evidence) -> Iterator[Suspect]:

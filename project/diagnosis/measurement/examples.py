@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from project.data.augmentation import Batch, rotate
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import EvaluationLoader
-from project.network.losses import LOSSES
+from project.network.optimization.losses import LOSSES
 from project.task import DataSpec
 from project.training.module import ImageModule
 

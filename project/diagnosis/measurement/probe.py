@@ -1,8 +1,8 @@
 """What a network looks like inside: signals, gradients, saturated and dead units, layer by layer.
 
-`probe(mlp, inputs, targets, loss_fn)` runs one forward and one backward pass and returns plain numbers. It leaves the
-network as it found it. `project.diagnosis.theory` predicts the same numbers, and `project.diagnosis.judgement` turns
-both into findings.
+`probe(network, inputs, targets, loss_fn)` runs one forward and one backward pass and returns plain numbers. It leaves
+the network as it found it. `project.diagnosis.theory` predicts the same numbers, and `project.diagnosis.judgement`
+turns both into findings.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from project.network.mlp import MLP, HiddenLayer
+from project.network.layers import Layer, Network, recorded_signals
 from project.settings import finite
 
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -87,7 +87,7 @@ class Probe:
 
 
 def probe(
-    mlp: MLP,
+    network: Network,
     inputs: Tensor,
     targets: Tensor,
     loss_fn: Callable[[Tensor, Tensor], Tensor],
@@ -103,7 +103,7 @@ def probe(
     with effective ranks once more per layer, since their eigenvalues are checked.
 
     Args:
-        mlp: The network, which must not be wrapped in DDP.
+        network: The network, which must not be wrapped in DDP.
         inputs: The normalized examples, (examples, …), on the network's device. They come from the validation split
             and are always the same, so that probes can be compared.
         targets: What `loss_fn` expects beside the logits, (examples, …).
@@ -115,58 +115,61 @@ def probe(
     """
     if len(inputs) < 2:
         raise ValueError(f"a probe needs at least 2 examples, but got {len(inputs)}")
-    blocks = [cast(HiddenLayer, block) for block in mlp.hidden]
-    linears = linear_layers(mlp)
-    signals: list[tuple[Tensor, Tensor]] = []  # each layer's pre-activations and activations
-
-    def capture(_: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-        signals.append((args[0], output))
-
+    layers = network.layers()
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
         # tensors from inference mode cannot take part in a backward pass
         x, y = (tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in (inputs, targets))
-        with _evaluating_by_batch(mlp):
-            handles = [block.activation.register_forward_hook(capture) for block in blocks]
-            try:
-                # not mlp(x): a network that was compiled in place would be compiled again, hooks and all
-                logits = mlp.forward(x)
-            finally:
-                for handle in handles:
-                    handle.remove()
+        with _evaluating_by_batch(network):
+            with recorded_signals(network) as signals:
+                logits = network.forward(x)
             signals.append((logits, logits))
             loss = loss_fn(logits, y)
-            sources = ([z for z, _ in signals], [linear.weight for linear in linears], [each.bias for each in linears])
-            gradients = torch.autograd.grad(loss, [tensor for group in sources for tensor in group])
+            biases = [layer.bias for layer in layers if layer.bias is not None]
+            sources = [*(z for z, _ in signals), *(layer.weight for layer in layers), *biases]
+            gradients = torch.autograd.grad(loss, sources)
 
-        num = len(linears)
+        num = len(layers)
+        of_biases = iter(gradients[2 * num :])
         measured: list[dict[str, Tensor]] = [{"loss": loss, "input_second_moment": x.float().square().mean()}]
         with torch.no_grad():
-            for i, (z, a) in enumerate(signals):
-                layer = _signal_numbers("pre_activation", z) | _signal_numbers("activation", a)
-                if i < len(blocks):
-                    layer["saturated_fraction"] = saturated_fraction(z, blocks[i].activation_row.saturation)
-                    layer["dead_fraction"] = dead_unit_fraction(a)
-                    layer["identical_unit_fraction"] = identical_unit_fraction(linears[i].weight, linears[i + 1].weight)
-                layer["weight_norm"] = norm(linears[i].weight)
-                layer["weight_gradient_norm"] = norm(gradients[num + i])
-                layer["bias_gradient_norm"] = norm(gradients[2 * num + i])
+            for i, (layer, signal) in enumerate(zip(layers, signals, strict=True)):
+                z, a = map(by_unit, signal)
+                numbers = _signal_numbers("pre_activation", z) | _signal_numbers("activation", a)
+                if i < num - 1:
+                    numbers["saturated_fraction"] = saturated_fraction(z, layer.activation_row.saturation)
+                    numbers["dead_fraction"] = dead_unit_fraction(a)
+                    numbers["identical_unit_fraction"] = _identical_units(layer, layers[i + 1])
+                numbers["weight_norm"] = norm(layer.weight)
+                numbers["weight_gradient_norm"] = norm(gradients[num + i])
+                numbers["bias_gradient_norm"] = z.new_zeros(()) if layer.bias is None else norm(next(of_biases))
                 # the loss is a mean: one example's own gradient is `examples` times its row
-                layer["pre_activation_gradient_norm"] = norm(gradients[i]) * math.sqrt(len(z))
+                numbers["pre_activation_gradient_norm"] = norm(gradients[i]) * math.sqrt(len(x))
                 if with_effective_rank:
-                    layer["effective_rank"] = effective_rank(a)
-                measured.append(layer)
-    whole, *layers = _to_host(measured)
-    names = [*(f"hidden {i}" for i in range(1, num)), "output"]
+                    numbers["effective_rank"] = effective_rank(a)
+                measured.append(numbers)
+    whole, *of_layers = _to_host(measured)
     *hidden, output = (
-        LayerProbe(name=name, n_in=linear.in_features, n_out=linear.out_features, **numbers)
-        for name, linear, numbers in zip(names, linears, layers, strict=True)
+        LayerProbe(name=layer.name, n_in=layer.fan_in, n_out=layer.num_units, **numbers)
+        for layer, numbers in zip(layers, of_layers, strict=True)
     )
     return Probe(**whole, num_examples=len(inputs), hidden=hidden, output=output)
 
 
-def linear_layers(mlp: MLP) -> list[nn.Linear]:
-    """The linear maps of all layers in order, the output layer last."""
-    return [*(cast(HiddenLayer, block).linear for block in mlp.hidden), mlp.output]
+def by_unit(signal: Tensor) -> Tensor:
+    """A layer's signal as (examples, units): every place of a channel counts as an example of one unit."""
+    return signal.movedim(1, -1).flatten(0, -2)
+
+
+def _identical_units(layer: Layer, after: Layer) -> Tensor:
+    """`identical_unit_fraction` of a layer, given the next one.
+
+    It is 0 where other layers add to the units or take from them: then these weights alone do not decide.
+    """
+    if layer.skips or after.skips or after.fan_in % layer.num_units:
+        return layer.weight.new_zeros(())
+    # for each unit its weights in all units of the next layer, which for channels are those of all places
+    outgoing = after.weight.reshape(after.num_units, layer.num_units, -1).movedim(1, 2).flatten(0, 1)
+    return identical_unit_fraction(layer.weight.flatten(1), outgoing)
 
 
 def _signal_numbers(name: str, values: Tensor) -> dict[str, Tensor]:
@@ -186,12 +189,12 @@ def _to_host(measured: list[dict[str, Tensor]]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _evaluating_by_batch(mlp: nn.Module) -> Iterator[None]:
+def _evaluating_by_batch(network: nn.Module) -> Iterator[None]:
     """Evaluation mode, but with batch norm on the batch's own statistics; every flag is put back."""
-    training = [(module, module.training) for module in mlp.modules()]
-    tracking = [(m, m.track_running_stats) for m in mlp.modules() if isinstance(m, nn.BatchNorm1d)]
+    training = [(module, module.training) for module in network.modules()]
+    tracking = [(m, m.track_running_stats) for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     try:
-        mlp.eval()
+        network.eval()
         for batch_norm, _ in tracking:
             batch_norm.training = True
             batch_norm.track_running_stats = False  # so that the running statistics are neither used nor updated

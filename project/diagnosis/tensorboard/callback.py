@@ -16,10 +16,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
-from project.diagnosis.measurement.probe import linear_layers
 from project.diagnosis.monitor import DiagnosticsCallback, datamodule_of
 from project.diagnosis.tensorboard import pictures, tabs
-from project.network.layer_table import layer_table_markdown
+from project.network.layers import layer_table_markdown, recorded_signals
 from project.task import probabilities
 from project.training.metrics import confusion_matrix
 from project.training.module import ImageModule
@@ -63,7 +62,7 @@ class TensorBoardCallback(Callback):
         if writer is None or self._introduced:
             return
         module = cast(ImageModule, pl_module)
-        writer.add_text("2_network", layer_table_markdown(module.mlp))
+        writer.add_text("2_network", layer_table_markdown(module.network))
         writer.add_text("3_settings", tabs.settings_markdown(self.settings))
         origin = _run_folder(trainer) / "provenance.json"
         if origin.is_file():
@@ -91,16 +90,18 @@ class TensorBoardCallback(Callback):
             writer.add_image("pictures/first_layer_weights", tiles, step, dataformats="HWC")
 
     def _add_histograms(self, writer: "SummaryWriter", module: ImageModule, step: int) -> None:
-        names = layer_tags(len(module.mlp.hidden))
+        layers = module.network.layers()
+        names = layer_tags(len(layers) - 1)
         values: dict[str, Tensor] = {}
-        for name, linear in zip(names, linear_layers(module.mlp), strict=True):
-            values[f"weights/{name}"] = linear.weight.detach()
-            if linear.weight.grad is not None:  # of the epoch's last step
-                values[f"gradients/{name}"] = linear.weight.grad
-        with evaluating(module):
-            signal, _ = self.diagnostics.examples(module)
-            for name, layer in zip(names, (*module.mlp.hidden, module.mlp.output), strict=True):
-                signal = values[f"activations/{name}"] = layer(signal)
+        for name, layer in zip(names, layers, strict=True):
+            values[f"weights/{name}"] = layer.weight.detach()
+            if layer.weight.grad is not None:  # of the epoch's last step
+                values[f"gradients/{name}"] = layer.weight.grad
+        inputs, _ = self.diagnostics.examples(module)
+        with evaluating(module), recorded_signals(module.network) as signals:
+            logits = module.network.forward(inputs)
+        for name, (_, activations) in zip(names, [*signals, (logits, logits)], strict=True):
+            values[f"activations/{name}"] = activations
         for tag, tensor in values.items():
             tabs.add_histogram(writer, tag, tensor, step)
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from project.data.augmentation import Batch
-from project.diagnosis.measurement.probe import linear_layers
 from project.task import target_name
 from project.training.module import ImageModule
 
@@ -203,7 +202,7 @@ def first_layer_tiles(module: ImageModule) -> Picture:
     The darkest colour is the largest weight among those drawn. Every tile has the input's shape, with a gray frame.
     """
     height, width = module.spec.height, module.spec.width
-    weight = linear_layers(module.mlp)[0].weight.detach()[:MAX_UNITS].float().cpu()
+    weight = module.network.layers()[0].weight.detach()[:MAX_UNITS].float().cpu()
     weight = torch.nan_to_num(weight).view(-1, height, width)
     share = weight / weight.abs().max().clamp_min(1e-12)  # in [−1, 1]
     fade = 255 * (1 - share.abs())

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
-from project.network.mlp import HiddenLayer
 from project.task import decide, score_name, target_name
 from project.training.internals import event_file_writer
 from project.training.module import ImageModule
@@ -92,7 +91,7 @@ def chart_layout(module: ImageModule) -> dict[str, dict[str, list[Any]]]:
         score: [f"^train/{score}$", f"^validation/{score}$"],
         "learning rate": ["^learning_rate(/pg1)?$"],
     }
-    bounded = [cast(HiddenLayer, layer).activation_row.saturation is not None for layer in module.mlp.hidden]
+    bounded = [layer.activation_row.saturation is not None for layer in module.network.layers()[:-1]]
     absent = ("dead_fraction" if all(bounded) else "", "" if any(bounded) else "saturated_fraction")
     layers = {
         title: [f"^layer_{quantity}/"]
@@ -114,17 +113,20 @@ def add_graph(writer: "SummaryWriter", module: ImageModule, loss: str) -> None:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
     from tensorboard.compat.proto.versions_pb2 import VersionDef
 
-    spec, mlp = module.spec, module.mlp
+    spec, layers = module.spec, module.network.layers()
     nodes = [
         _node("images", "Input", [], [-1, spec.height, spec.width]),
         _node("normalization", "Normalization", ["images"], [-1, spec.height * spec.width]),
     ]
-    last = "normalization"
-    for tag, layer in zip(layer_tags(len(mlp.hidden)), (*mlp.hidden, None), strict=True):
-        parts = {"linear": mlp.output} if layer is None else dict(layer.named_children())
-        for name, part in parts.items():
-            if name in ("linear", "activation") or not isinstance(part, nn.Identity):
-                last = _add_part(nodes, f"{tag}/{name}", part, last, cast(nn.Linear, parts["linear"]).out_features)
+    last = total = "normalization"
+    for tag, layer in zip(layer_tags(len(layers) - 1), layers, strict=True):
+        for name, part in layer.parts.items():
+            last = _add_part(nodes, f"{tag}/{name}", part, last, layer.num_units)
+            if name == "linear":
+                if layer.skips:
+                    nodes.append(_node(f"{tag}/sum", "Add", [last, total], [-1, layer.num_units]))
+                    last = f"{tag}/sum"
+                total = last
     nodes += [_node("targets", "Input", [], [-1]), _node("loss", loss, [last, "targets"], [])]
     graph = GraphDef(node=nodes, versions=VersionDef(producer=22))
     event_file_writer(writer).add_event(Event(graph_def=graph.SerializeToString()))
@@ -179,8 +181,8 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
 
     batch = spread_examples(datamodule.test_dataloader(), MAX_PROJECTED_EXAMPLES)
     with evaluating(module):
-        signal = module.mlp.representation(module.normalization(batch.images))
-        decided = decide(module.mlp.output(signal).float(), module.task).cpu()
+        signal = module.network.representation(module.normalization(batch.images))
+        decided = decide(module.network.output(signal).float(), module.task).cpu()
     home = folder / "projector"
     home.mkdir(exist_ok=True)
     points = principal_components(signal.float().cpu(), MAX_COMPONENTS)
@@ -195,7 +197,8 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
         (home / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = ProjectorConfig()
     embedding = config.embeddings.add()
-    embedding.tensor_name = "last hidden layer, test pictures" if len(module.mlp.hidden) else "inputs, test pictures"
+    has_hidden = len(module.network.layers()) > 1
+    embedding.tensor_name = f"{'last hidden layer' if has_hidden else 'inputs'}, test pictures"
     embedding.tensor_path, embedding.metadata_path = "projector/tensors.tsv", "projector/metadata.tsv"
     images = batch.images.float().cpu().clamp(0, 255).to(torch.uint8)
     num, height, width = images.shape

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from project.errors import InputError
-from project.network.losses import LOSSES
-from project.network.ranges import check_numbers
+from project.network.optimization.losses import LOSSES
+from project.settings import check_numbers
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from project.network.ranges import check_numbers
+from project.settings import check_numbers
 
 FINAL_EXPONENTIAL = 0.01
 """The share of the learning rate at which the exponential schedule ends."""

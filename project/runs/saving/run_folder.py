@@ -12,8 +12,7 @@ from pathlib import Path
 
 from project.data.datamodule import ImageDataModule
 from project.errors import InputError
-from project.network.layer_table import format_layer_table
-from project.network.mlp import MLP
+from project.network.layers import Network, format_layer_table
 from project.runs.command import is_first_process
 from project.runs.saving.files import read_json, write_json, write_text
 from project.runs.saving.platform_differences import try_to_lock
@@ -153,7 +152,7 @@ def log_file(folder: Path | None) -> Iterator[None]:
 
 
 def start_run_folder(
-    folder: Path, settings: RunSettings, datamodule: ImageDataModule, mlp: MLP, resumption: Resumption | None
+    folder: Path, settings: RunSettings, datamodule: ImageDataModule, network: Network, resumption: Resumption | None
 ) -> None:
     """Write down settings, origin and network before anything can go wrong, or that the run goes on."""
     metrics = resumption.metrics if resumption else {}
@@ -171,5 +170,5 @@ def start_run_folder(
         now = {name: origin[name] for name in ("command", "started", "git_commit", "versions", "hardware")}
         origin = first | {"resumed": [*first.get("resumed", []), now]}
     write_json(folder / "provenance.json", origin)
-    write_text(folder / "model.txt", format_layer_table(mlp))
+    write_text(folder / "model.txt", format_layer_table(network))
     write_text(folder / "config.yaml", settings.as_yaml())  # the last: a folder that has it is a run

@@ -66,8 +66,8 @@ class Contender:
     def description(self) -> str:
         """One line: the layers' sizes and, if it is known for these weights, the score on the test set."""
         module, spec = self.run.module, self.run.module.spec
-        sizes = [spec.height * spec.width, *(layer.linear.out_features for layer in [*module.mlp.hidden])]
-        line = " → ".join(map(str, [*sizes, spec.num_outputs]))
+        sizes = [spec.num_features, *(layer.num_units for layer in module.network.layers())]
+        line = " → ".join(map(str, sizes))
         metrics = scored_metrics(self.run)
         if isinstance(accuracy := metrics.get("test/accuracy"), float):
             return f"{line}, test accuracy {100 * accuracy:.1f} %"

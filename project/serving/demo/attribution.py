@@ -8,6 +8,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from project.network.layers import recorded_signals
 from project.serving.packages import require
 from project.training.module import ImageModule
 
@@ -28,12 +29,9 @@ def layer_outputs(module: ImageModule, images: Tensor) -> list[Tensor]:
     """
     if module.training:
         raise ValueError("the network is in training mode: call module.eval() first")
-    x = module.normalization(images)
-    outputs = []
-    for layer in [*module.mlp.hidden, module.mlp.output]:  # one by one, as a compiled network shows no layers
-        x = layer(x)
-        outputs.append(x.float())
-    return outputs
+    with recorded_signals(module.network) as signals:
+        logits = module.network.forward(module.normalization(images))
+    return [*(activations.float() for _, activations in signals), logits.float()]
 
 
 def evidence(module: ImageModule, images: Tensor, decision: int) -> Tensor:

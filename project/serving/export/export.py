@@ -50,7 +50,7 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, module: ImageModule) -> None:
         super().__init__()
-        self.spec, self.normalization, self.mlp = module.spec, module.normalization, module.mlp
+        self.spec, self.normalization, self.network = module.spec, module.normalization, module.network
 
     def forward(self, images: Tensor) -> Tensor:
         """Gray levels 0–255, uint8 (batch, height, width), to float32 answers.
@@ -63,7 +63,7 @@ class ExportedNetwork(nn.Module):
 
     def unrounded(self, images: Tensor) -> Tensor:
         """The same answers in the precision of the weights."""
-        return answers(self.mlp(self.normalization(images)), self.spec)
+        return answers(self.network(self.normalization(images)), self.spec)
 
 
 @dataclass(frozen=True)

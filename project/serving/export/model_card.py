@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.table import Table
 
-from project.network.layer_table import layer_table_markdown
-from project.network.losses import LOSSES
+from project.network.layers import layer_table_markdown
+from project.network.optimization.losses import LOSSES
 from project.pages import markdown_table, template
 from project.runs.tables import class_table, results_table
 from project.serving.evaluation import accuracy_interval, scored_metrics
@@ -83,7 +83,7 @@ def model_card(run: RestoredRun, file: str, to: str, metadata: dict[str, str], c
             if len(datamodule.splits[name])
         ],
         files=[(f"`{name}`", f"`{sha256}`") for name, sha256 in described["data"].get("sha256", {}).items()],
-        layers=layer_table_markdown(run.module.mlp),
+        layers=layer_table_markdown(run.module.network),
         setting_rows=(rows | seeds).items(),
         metrics=metrics,
         results=_from_rich(results_table(metrics)),

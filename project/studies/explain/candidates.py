@@ -49,7 +49,7 @@ TOGETHER = {
     "model.depth": ("model.width",),
 }
 """What goes back to its default with a setting, because it suits nothing else; of depth, a list of widths alone."""
-SHAPE = ("model.depth", "model.width", "model.activation", "model.norm")
+SHAPE = ("model.network", "model.depth", "model.width", "model.activation", "model.norm")
 """What makes another network of it: whoever chose one may want to keep it."""
 FEW_STEPS = 1000
 """Optimizer steps below which smaller batches are tried."""

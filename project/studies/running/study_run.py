@@ -143,7 +143,7 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
 
 def _look_inside(module: ImageModule, examples: tuple[Any, Any]) -> Probe:
     inputs, targets = (tensor.to(module.device) for tensor in examples)
-    return probe(module.mlp, inputs, targets, module.loss, with_effective_rank=False)
+    return probe(module.network, inputs, targets, module.loss, with_effective_rank=False)
 
 
 def _layers(measured: Probe) -> list[dict[str, Any]]:

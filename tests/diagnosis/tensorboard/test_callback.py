@@ -20,7 +20,6 @@ from tensorboard.util import tensor_util
 from torch.utils.tensorboard import SummaryWriter
 
 from project.data.augmentation import Batch
-from project.diagnosis.measurement.probe import linear_layers
 from project.diagnosis.tensorboard import pictures, tabs
 
 
@@ -79,7 +78,9 @@ def test_every_chart_of_the_layout_finds_its_scalars(events: EventAccumulator) -
 
 
 def test_histograms_hold_every_value(run: Run, events: EventAccumulator) -> None:
-    for name, linear in zip(("hidden_1", "hidden_2", "output"), linear_layers(run.module.mlp), strict=True):
+    for name, linear in zip(
+        ("hidden_1", "hidden_2", "output"), [layer.linear for layer in run.module.network.layers()], strict=True
+    ):
         for kind in ("weights", "gradients"):
             found = events.Histograms(f"{kind}/{name}")
             assert [event.step for event in found] == [5, 11]
@@ -115,7 +116,7 @@ def test_graph_is_whole_and_holds_every_parameter(run: Run, events: EventAccumul
     assert all(set(node.input) <= nodes.keys() for node in graph.node)
     shapes = [node.attr["_output_shapes"].list.shape[0].dim for node in graph.node if node.op == "Parameter"]
     sizes = [np.prod([dimension.size for dimension in shape]) for shape in shapes]
-    assert sum(sizes) == sum(parameter.numel() for parameter in run.module.mlp.parameters())
+    assert sum(sizes) == sum(parameter.numel() for parameter in run.module.network.parameters())
     # every node but the inputs can be reached from the loss
     reached, open_nodes = set(), ["loss"]
     while open_nodes:
@@ -128,7 +129,7 @@ def test_graph_is_whole_and_holds_every_parameter(run: Run, events: EventAccumul
 
 
 def test_text_shows_network_settings_and_findings(run: Run, events: EventAccumulator) -> None:
-    total = sum(parameter.numel() for parameter in run.module.mlp.parameters())
+    total = sum(parameter.numel() for parameter in run.module.network.parameters())
     assert f"| total | | {total:,} |" in text_of(events, "2_network")
     assert "model.depth: 2" in text_of(events, "3_settings")
     assert text_of(events, "1_judgement") == tabs.judgement_markdown(run.diagnostics.findings)
@@ -193,7 +194,7 @@ def test_projector_files(run: Run) -> None:
     run.module.eval()
     with torch.no_grad():
         images = run.datamodule.data.test.images
-        signal = run.module.mlp.representation(run.module.normalization(images))
+        signal = run.module.network.representation(run.module.normalization(images))
     assert np.allclose(np.linalg.norm(points[3] - points[40]), float((signal[3] - signal[40]).norm()), rtol=1e-3)
     # the sheet's second row starts with picture number `columns`
     sheet = np.asarray(Image.open(run.folder / embedding.sprite.image_path))
@@ -274,7 +275,7 @@ def test_gradient_heat_map() -> None:
 
 
 def test_first_layer_tiles_are_red_for_positive_and_blue_for_negative(run: Run) -> None:
-    weight = run.module.mlp.hidden[0].linear.weight.detach()
+    weight = run.module.network.hidden[0].linear.weight.detach()
     tiles = pictures.first_layer_tiles(run.module)
     assert tiles.shape == (4 * (8 + 1) + 1, 4 * (9 + 1) + 1, 3)
     tile = tiles[1:9, 1:10].astype(int)  # of the first unit, inside its frame

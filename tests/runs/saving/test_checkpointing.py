@@ -246,7 +246,7 @@ def test_weights_that_are_no_numbers_are_never_saved(small_run: list[str], monke
         count += 1
         if count == 6:
             with torch.no_grad():
-                self.mlp.output.weight[0, 0] = math.inf
+                self.network.output.weight[0, 0] = math.inf
 
     monkeypatch.setattr(ImageModule, "optimizer_step", poisoned)
     cli = build_run(parse_settings([*small_run, "--data.num_validation=0", "--run_name=x"]))

@@ -49,7 +49,7 @@ def pictures(num: int = 2) -> Tensor:
 def test_layer_outputs_are_the_forward_pass_step_by_step() -> None:
     module = network(norm="none", depth=2)
     x = (pictures().flatten(1).float() - module.normalization.shift) * module.normalization.scale
-    state = module.mlp.state_dict()
+    state = module.network.state_dict()
     first = F.linear(x, state["hidden.0.linear.weight"], state["hidden.0.linear.bias"]).clamp(min=0)
     second = F.linear(first, state["hidden.1.linear.weight"], state["hidden.1.linear.bias"]).clamp(min=0)
     logits = F.linear(second, state["output.weight"], state["output.bias"])
@@ -67,7 +67,7 @@ def test_the_last_outputs_are_what_the_network_answers(settings: dict[str, Any])
     with torch.no_grad():
         *hidden, logits = layer_outputs(module, pictures())
         assert torch.equal(logits, module(pictures()))
-    assert len(hidden) == len(module.mlp.hidden)
+    assert len(hidden) == len(module.network.hidden)
 
 
 def test_a_network_in_training_is_refused() -> None:
@@ -80,7 +80,7 @@ def test_a_network_in_training_is_refused() -> None:
 def test_without_hidden_layers_a_pixel_adds_its_weight_times_its_gray_level(task: str, method: Any) -> None:
     module = network(task, depth=0, width=[])
     # logit = Σ weight · (x − shift) · scale + bias: a pixel's part that is not there in a black picture is the first
-    slope = module.mlp.output.weight.detach() * module.normalization.scale  # (outputs, pixels)
+    slope = module.network.output.weight.detach() * module.normalization.scale  # (outputs, pixels)
     images = pictures()
     for decision, row in {"multiclass": [(0, 0), (2, 2)], "binary": [(1, 0)], "regression": [(0, 0)]}[task]:
         expected = (slope[row] * images.flatten(1)).view(2, HEIGHT, WIDTH) * (7.0 if task == "regression" else 1.0)
@@ -121,7 +121,7 @@ def test_gradient_times_input_is_the_slope_along_each_pixel() -> None:
             moved = image.clone()
             moved[0, row, column] += sign * step
             with torch.no_grad():
-                ends.append(module.mlp(module.normalization(moved))[0, 0])
+                ends.append(module.network(module.normalization(moved))[0, 0])
         slope = (ends[0] - ends[1]) / (2 * step)
         torch.testing.assert_close(found[row, column].double(), slope * image[0, row, column], rtol=1e-3, atol=1e-4)
 
@@ -143,7 +143,7 @@ def test_black_pixels_do_not_matter(method: Any) -> None:
 
 def test_a_compiled_network_is_asked_without_its_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     module = network()
-    monkeypatch.setattr(module.mlp, "_compiled_call_impl", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(module.network, "_compiled_call_impl", lambda *_: pytest.fail("compiled"))
     pixel_attribution(module, pictures(), 0)
 
 

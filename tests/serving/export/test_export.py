@@ -67,7 +67,7 @@ def expected_answers(run: RestoredRun, images: Tensor) -> Tensor:
     """What the run's own module answers, by torch's functions."""
     module, spec = run.module.eval(), run.module.spec
     with torch.no_grad():
-        logits = module.mlp(module.normalization(images))
+        logits = module.network(module.normalization(images))
     if spec.task == "regression":
         return logits[:, 0] * spec.target_sd + spec.target_mean
     if spec.task == "binary":
@@ -140,11 +140,11 @@ def test_by_hand(idx_folder: Path, tmp_path: Path) -> None:
     x = (images.numpy().reshape(len(images), -1).astype(np.float64) - t["normalization.shift"]) * t[
         "normalization.scale"
     ]
-    z = x @ t["mlp.hidden.0.linear.weight"].T + t["mlp.hidden.0.linear.bias"]
-    variance = t["mlp.hidden.0.norm.running_var"] + 1e-5
-    z = (z - t["mlp.hidden.0.norm.running_mean"]) / np.sqrt(variance) * t["mlp.hidden.0.norm.weight"]
-    a = np.maximum(z + t["mlp.hidden.0.norm.bias"], 0)
-    powers = np.exp(a @ t["mlp.output.weight"].T + t["mlp.output.bias"])
+    z = x @ t["network.hidden.0.linear.weight"].T + t["network.hidden.0.linear.bias"]
+    variance = t["network.hidden.0.norm.running_var"] + 1e-5
+    z = (z - t["network.hidden.0.norm.running_mean"]) / np.sqrt(variance) * t["network.hidden.0.norm.weight"]
+    a = np.maximum(z + t["network.hidden.0.norm.bias"], 0)
+    powers = np.exp(a @ t["network.output.weight"].T + t["network.output.bias"])
     expected = powers / powers.sum(1, keepdims=True)
     for path in (onnx_file, tensors_file):
         with torch.no_grad():
@@ -177,7 +177,9 @@ def test_double_precision_where_rounding_decides(to: FormatName, idx_folder: Pat
     images = run.datamodule.data.test.images
     with torch.no_grad():
         expected = expected_answers(run, images)
-        run.module.mlp.output.bias.add_(10_000.0)  # the same probabilities, from logits with 3 digits after the point
+        run.module.network.output.bias.add_(
+            10_000.0
+        )  # the same probabilities, from logits with 3 digits after the point
     with pytest.raises(RunError, match=to) as caught:
         export(run, to)
     assert "--precision float64" in caught.value.remedy
@@ -372,7 +374,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, to: FormatName, value: float) -> None
 
     def write_wrongly(network: Any, metadata: dict[str, str]) -> bytes:
         with torch.no_grad():
-            network.mlp.output.bias[0] += value
+            network.network.output.bias[0] += value
         return write(network, metadata)
 
     monkeypatch.setitem(exporting.FORMATS, to, exporting.FORMATS[to]._replace(write=write_wrongly))

@@ -142,7 +142,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(small: Small, tmp_path: P
 
 
 def test_an_unforeseen_error_ends_one_run_only(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_run, "train", lambda run: train(run) if run.module.mlp.hidden else 1 / 0)
+    monkeypatch.setattr(study_run, "train", lambda run: train(run) if run.module.network.hidden else 1 / 0)
     records = run_study(small(), tmp_path)
     assert [r.status for r in records] == ["failed", "completed"] * 2
     assert "ZeroDivisionError" in records[0].error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from project.errors import InputError
-from project.network.ranges import check_numbers
+from project.settings import check_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
