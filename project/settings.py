@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -52,13 +52,16 @@ def check_choices(section: str, settings: object) -> None:
 
     Args:
         section: The settings' first name, such as `model`.
-        settings: The dataclass; a field's type lists its choices.
+        settings: The dataclass; a field's type lists its choices, or a table in `CHOICES` does, which may grow.
 
     Raises:
         InputError: With the nearest of the choices.
     """
+    tables: Mapping[str, Mapping[str, Any]] = getattr(settings, "CHOICES", {})
     for name, hint in get_type_hints(type(settings)).items():
-        choices, value = choices_of(hint), getattr(settings, name)
+        if get_origin(hint) is ClassVar:
+            continue
+        choices, value = list(tables.get(name, ())) or choices_of(hint), getattr(settings, name)
         for word in value if isinstance(value, list) else [value]:
             if choices and isinstance(word, str) and word not in choices:
                 raise not_a_choice(f"{section}.{name}", word, choices)

@@ -227,6 +227,7 @@ def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
             f"layer_weight_norm/{tag}": layer.weight_norm,
             f"layer_effective_rank/{tag}": layer.effective_rank,
         }
+        values |= {f"layer_{name}/{tag}": value for name, value in layer.own.items()}
         if described.activation is not None:
             share = "dead_fraction" if described.activation_row.saturation is None else "saturated_fraction"
             for quantity in ("activation_mean", "activation_sd", share):

@@ -137,7 +137,8 @@ def layer_table(network: Network) -> list[LayerRow]:
     for layer in layers:
         # a layer of channels has places too, whose number depends on the input's size
         shape = f"(B, {layer.num_units})" if isinstance(layer.linear, nn.Linear) else f"(B, {layer.num_units}, …)"
-        titles = {"norm": layer.norm_row.title, "activation": layer.activation_name}
+        kind_of_map = "linear" if isinstance(layer.linear, nn.Linear) else type(layer.linear).__name__.lower()
+        titles = {"linear": kind_of_map, "norm": layer.norm_row.title, "activation": layer.activation_name}
         for kind, part in layer.parts.items():
             count = sum(p.numel() for p in part.parameters())
             formula = str(count) if count else ""

@@ -17,13 +17,14 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
 
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
+from project.extensions import load_named_extensions
 from project.runs.saving.files import read_yaml
 from project.runs.settings import RunSettings, settings_from
 from project.settings import choices_of, not_a_choice
@@ -53,6 +54,16 @@ class Parser(ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, default_env=False, **kwargs)
 
+    def parse_args(  # type: ignore[override]  # argparse's is three overloads
+        self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any
+    ) -> Namespace:
+        """Load the files that --extensions names, which may add choices, and read all other arguments."""
+        left = load_named_extensions(sys.argv[1:] if args is None else args)
+        return super().parse_args(left, *others, **kwargs)
+
+    def format_help(self, formatter: Any = None) -> str:
+        return super().format_help(formatter) + f"\n{EXTENSIONS_HELP}\n"
+
     def names(self) -> list[str]:
         """The settings' names as they are typed, without the dashes."""
         return [option.lstrip("-") for action in self._actions for option in action.option_strings]
@@ -79,7 +90,7 @@ class Parser(ArgumentParser):
             if getattr(action, "_typehint", None) is None and any(name.startswith(key + ".") for name in names):
                 return InputError(f"{key} is a group of settings, not a setting", "type for example --model.depth 3")
             if action is not None:
-                choices, kind = describe_type(getattr(action, "_typehint", None))
+                choices, kind = describe_action(action)
                 if choices:
                     return not_a_choice(key, value, choices)
                 shown = example(action, kind)
@@ -89,6 +100,7 @@ class Parser(ArgumentParser):
         return InputError(" ".join(lines)[:500], ASK_HELP)
 
 
+EXTENSIONS_HELP = "--extensions FILE: import your own Python file, which may add choices; may come several times."
 ASK_HELP = "type --help for all settings"
 
 
@@ -142,6 +154,7 @@ class RunParser(Parser):
         lines = [*textwrap.wrap(self.description or "", columns), ""]
         lines += ["usage: " + (self.prog or "train.py") + " [--config FILE] [--SETTING VALUE ...]", ""]
         lines += ["  --config FILE: settings from a YAML file, over the defaults; may come several times, flags win."]
+        lines += textwrap.wrap(f"  {EXTENSIONS_HELP}", columns, subsequent_indent="      ")
         lines += ["  --print_config: show all settings as YAML. --help.trainer: all of the Trainer's settings."]
         for title, prefix in (
             ("The run", ""),
@@ -350,6 +363,13 @@ def describe_type(hint: Any) -> tuple[list[str], str]:
     return choices, "one of " + ", ".join(choices) if choices else words.get(hint, str(getattr(hint, "__name__", hint)))
 
 
+def describe_action(action: argparse.Action) -> tuple[list[str], str]:
+    """The choices of a setting, if it has any, and its type in words."""
+    section, _, name = action.dest.partition(".")
+    table = {"model": ModelSettings.CHOICES}.get(section, {}).get(name)
+    return describe_type(getattr(action, "_typehint", None) if table is None else Literal[tuple(table)])
+
+
 def example(action: argparse.Action, kind: str) -> str | None:
     """A value that the setting accepts, or None where none is short enough to type."""
     if action.default not in (None, argparse.SUPPRESS):
@@ -361,7 +381,7 @@ def example(action: argparse.Action, kind: str) -> str | None:
 
 def describe_setting(action: argparse.Action, columns: int) -> list[str]:
     """A setting's lines in the help: name, default, meaning, choices."""
-    choices, kind = describe_type(getattr(action, "_typehint", None))
+    choices, kind = describe_action(action)
     default = (
         ""
         if action.default in (None, argparse.SUPPRESS)

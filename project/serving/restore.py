@@ -14,6 +14,7 @@ from project.data.loaders import EVALUATION_BATCH
 from project.data.normalization import Normalization
 from project.data.settings import DataSettings
 from project.errors import InputError
+from project.extensions import check_extensions
 from project.runs.parser import model_and_data_parser
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json, read_yaml
@@ -154,6 +155,7 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
     checkpoint_path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if checkpoint_path is None:
         raise InputError(f"{folder} has no checkpoint yet", "train it first, or name another run")
+    check_extensions(folder, read_json(folder / "provenance.json"), exactly=False)
     config = read_yaml(folder / "config.yaml")
     known = {"seed_everything": config.get("seed_everything", 0)}
     for name in ("model", "data"):

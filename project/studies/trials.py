@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from project.extensions import load_inherited_extensions
 from project.settings import Settings
 from project.studies.running.worker import end_with_parent_process
 
@@ -114,6 +115,7 @@ def _work(connection: "Connection[Any, Any]", threads: int) -> None:
     """Train what comes through the connection, until it is closed or the parent process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, but its parent ends it
     end_with_parent_process()
+    load_inherited_extensions()
     _prepare(threads)
     while True:
         try:

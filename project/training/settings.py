@@ -1,7 +1,8 @@
 """The settings of the model: the network, its loss and its optimizer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, ClassVar, Literal
 
 from project.errors import InputError
 from project.network.activations import ACTIVATIONS, check_activation
@@ -22,23 +23,6 @@ NETWORK_SETTINGS = (
 )
 # fmt: on
 """The settings of the network itself, which its row in `NETWORKS` gets by these names."""
-
-if TYPE_CHECKING:  # a type checker cannot read the names from a table
-    NetworkName = str
-    ActivationName = str
-    InitName = str
-    NormName = str
-    LossName = str
-    OptimizerName = str
-    ScheduleName = str
-else:
-    NetworkName = Literal[tuple(NETWORKS)]
-    ActivationName = Literal[tuple(ACTIVATIONS)]
-    InitName = Literal[tuple(INITIALIZERS)]
-    NormName = Literal[tuple(NORMS)]
-    LossName = Literal[tuple(LOSSES)]
-    OptimizerName = Literal[tuple(OPTIMIZERS)]
-    ScheduleName = Literal[tuple(SCHEDULES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,25 +63,36 @@ class ModelSettings:
         InputError: If a name is unknown, a number is out of range, or two settings contradict each other.
     """
 
+    CHOICES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "network": NETWORKS,
+        "activation": ACTIVATIONS,
+        "init": INITIALIZERS,
+        "norm": NORMS,
+        "loss": LOSSES,
+        "optimizer": OPTIMIZERS,
+        "schedule": SCHEDULES,
+    }
+    """The tables whose rows are a setting's choices."""
+
     task: TaskName = "multiclass"
-    network: NetworkName = "mlp"
+    network: str = "mlp"
     depth: int = 2
     width: int | list[int] = 512
-    activation: ActivationName = "relu"
+    activation: str = "relu"
     activation_parameter: float | None = None
-    init: InitName = "auto"
+    init: str = "auto"
     init_scale: float = 1.0
     init_bias: float = 0.0
-    norm: NormName = "batch"
+    norm: str = "batch"
     dropout: float = 0.2
-    loss: LossName = "auto"
+    loss: str = "auto"
     label_smoothing: float = 0.0
     huber_delta: float = 1.0
-    optimizer: OptimizerName = "adamw"
+    optimizer: str = "adamw"
     learning_rate: float | Literal["auto"] = "auto"
     momentum: float | Literal["auto"] = "auto"
     weight_decay: float | Literal["auto"] = "auto"
-    schedule: ScheduleName = "one_cycle"
+    schedule: str = "one_cycle"
     warmup_fraction: float = 0.0
     compile: bool = False
 

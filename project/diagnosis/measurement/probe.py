@@ -8,17 +8,19 @@ turns both into findings.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from project.diagnosis.measurement.quantities import DIAGNOSTICS
 from project.network.layers import Layer, Network, recorded_signals
 from project.settings import finite
 
 PERCENTILES = (5, 25, 50, 75, 95)
 """Which percentiles of pre-activations and activations a probe reports."""
+_OWN = "own "
 PERCENTILE_VALUES = 8192
 """Percentiles are taken from this many values, or up to twice as many: sorting all of them would cost more than the
 forward and the backward pass together."""
@@ -52,6 +54,7 @@ class LayerProbe:
     bias_gradient_norm: float
     pre_activation_gradient_norm: float
     effective_rank: float | None = None  # of the activations; None where the probe did not compute it
+    own: dict[str, float] = field(default_factory=dict)  # of a hidden layer, what `DIAGNOSTICS` names
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def probe(
                     numbers["saturated_fraction"] = saturated_fraction(z, layer.activation_row.saturation)
                     numbers["dead_fraction"] = dead_unit_fraction(a)
                     numbers["identical_unit_fraction"] = _identical_units(layer, layers[i + 1])
+                    numbers |= {_OWN + name: quantity(z, a).detach() for name, quantity in DIAGNOSTICS.items()}
                 numbers["weight_norm"] = norm(layer.weight)
                 numbers["weight_gradient_norm"] = norm(gradients[num + i])
                 numbers["bias_gradient_norm"] = z.new_zeros(()) if layer.bias is None else norm(next(of_biases))
@@ -148,9 +152,10 @@ def probe(
                     numbers["effective_rank"] = effective_rank(a)
                 measured.append(numbers)
     whole, *of_layers = _to_host(measured)
+    own = [{name: numbers.pop(_OWN + name) for name in DIAGNOSTICS if _OWN + name in numbers} for numbers in of_layers]
     *hidden, output = (
-        LayerProbe(name=layer.name, n_in=layer.fan_in, n_out=layer.num_units, **numbers)
-        for layer, numbers in zip(layers, of_layers, strict=True)
+        LayerProbe(name=layer.name, n_in=layer.fan_in, n_out=layer.num_units, own=extra, **numbers)
+        for layer, numbers, extra in zip(layers, of_layers, own, strict=True)
     )
     return Probe(**whole, num_examples=len(inputs), hidden=hidden, output=output)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
+from project.diagnosis.measurement.quantities import DIAGNOSTICS
 from project.task import decide, score_name, target_name
 from project.training.internals import event_file_writer
 from project.training.module import ImageModule
@@ -98,6 +99,7 @@ def chart_layout(module: ImageModule) -> dict[str, dict[str, list[Any]]]:
         for title, quantity in LAYER_CHARTS.items()
         if quantity not in absent and (bounded or not quantity.startswith("activation"))
     }
+    layers |= {name.replace("_", " "): [f"^layer_{name}/"] for name in DIAGNOSTICS}
     layers["gradient of the first over the last hidden layer"] = ["^diagnostics/gradient_ratio$"]
     tab = {"1 Training": training, "2 Layer by layer": layers}
     return {group: {title: ["Multiline", tags] for title, tags in charts.items()} for group, charts in tab.items()}

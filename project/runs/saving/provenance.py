@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from project.extensions import loaded_extensions
+
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
 MAX_DIFF = 1_000_000
 """Number of characters of an uncommitted change that provenance.json keeps."""
@@ -93,6 +95,7 @@ def provenance(seed: int, split_seed: int, data: dict[str, Any]) -> dict[str, An
         "git_diff": diff[:MAX_DIFF],
         "versions": versions(),
         "hardware": hardware(),
+        "extensions": loaded_extensions(),
         "seeds": {"seed_everything": seed, "split_seed": split_seed},
         "data": data,
     }
@@ -108,6 +111,7 @@ def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     diff = provenance.get("git_diff") or ""
     return {
         "commit": provenance.get("git_commit"),
+        "extensions": provenance.get("extensions") or {},
         "uncommitted change": hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None,
         "versions": provenance["versions"],
         "processor": hardware["processor"],

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from project.data.datamodule import ImageDataModule
 from project.errors import InputError
+from project.extensions import check_extensions
 from project.runs.saving.checkpointing import newest_checkpoint
 from project.runs.saving.files import read_json, read_yaml
 
@@ -68,6 +69,7 @@ def find_resumption(folder: Path) -> Resumption:
     Raises:
         InputError: If the run diverged, or has checkpoints but none that can be read.
     """
+    check_extensions(folder, read_json(folder / "provenance.json"), exactly=True)
     metrics = read_json(folder / "metrics.json")
     if metrics.get("status") == "diverged":
         raise InputError(

@@ -21,6 +21,7 @@ import optuna
 from optuna.trial import TrialState
 
 from project.errors import InputError, RunError
+from project.extensions import load_inherited_extensions
 from project.runs.command import setup_console
 from project.runs.saving.files import read_json, write_json
 from project.runs.saving.signals import Interrupted
@@ -140,6 +141,7 @@ def _worker_process(open_storage: Callable[[], StudyStorage], local: Settings, n
     import torch
 
     end_with_parent_process()
+    load_inherited_extensions()
     setup_console()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
