@@ -46,7 +46,7 @@ class ImageModule(FastAttributes, LightningModule):
         self.task = settings.task
         try:
             network = {name: getattr(settings, name) for name in NETWORK_SETTINGS}
-            self.mlp = MLP(spec.height * spec.width, spec.num_outputs, **network)
+            self.mlp = MLP(spec.num_features, spec.num_outputs, **network)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise

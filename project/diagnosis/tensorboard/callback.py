@@ -137,7 +137,7 @@ class TensorBoardCallback(Callback):
             mistakes = pictures.mistakes_figure(images, shares, targets, names)
         _add_picture(writer, "pictures/most_confident_mistakes", mistakes, step)
         tabs.write_projector(_run_folder(trainer), module, datamodule)
-        tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.num_validation > 0)
+        tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.is_validated)
         writer.flush()
 
 
