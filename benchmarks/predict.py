@@ -33,7 +33,9 @@ def one_by_one(run: RestoredRun, files: list[str]) -> list[int]:
 
 def together(run: RestoredRun, files: list[str], num_threads: int | None) -> list[int]:
     """Predict as scripts/predict.py does."""
-    reader = PictureReader(run.module.spec.height, run.module.spec.width, run.polarity)
+    reader = PictureReader(
+        run.module.spec.height, run.module.spec.width, run.polarity, channels=run.module.spec.channels
+    )
     answered = predict_files(run, files, reader, num_threads=num_threads)
     return [prediction.top[0].index for predictions, _ in answered for prediction in predictions]
 

@@ -67,7 +67,7 @@ def measure(cases: list[Case], root: Path) -> list[Outcome]:
     outcomes, full = [], {}
     for case in cases:
         if case.dataset not in full:
-            loaded = load_dataset(case.dataset, root, download=False)  # type: ignore[arg-type]
+            loaded = load_dataset(case.dataset, root, download=False)
             parts = [part for split in (loaded.train, loaded.test) for part in (split.images, split.labels)]
             full[case.dataset] = Arrays(*(np.asarray(part) for part in parts))
         start = time.perf_counter()

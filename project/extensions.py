@@ -33,6 +33,7 @@ TABLES = {
     "LOSSES": "project.network.optimization.losses",
     "OPTIMIZERS": "project.network.optimization.optimizers",
     "SCHEDULES": "project.network.optimization.schedules",
+    "SOURCES": "project.data.sources.table",
     "DIAGNOSTICS": "project.diagnosis.measurement.quantities",
 }
 """Each table's name, and the module that it is in; none of them imports torch."""

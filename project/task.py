@@ -22,6 +22,7 @@ class DataSpec:
         class_names: The classes' names in the order of their indices; empty for regression.
         target_mean: Subtracted from a regression target before the loss.
         target_sd: A regression target is divided by it before the loss, in units of the target.
+        channels: Of one picture: 1 for gray, 3 for red, green and blue, or any other number.
     """
 
     height: int
@@ -31,11 +32,17 @@ class DataSpec:
     class_names: tuple[str, ...]
     target_mean: float = 0.0
     target_sd: float = 1.0
+    channels: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one picture: (height, width) for one channel, (height, width, channels) for more."""
+        return (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
 
     @property
     def num_features(self) -> int:
-        """The size of one flattened input."""
-        return self.height * self.width
+        """The size of one flattened picture, in which the channel changes fastest."""
+        return self.height * self.width * self.channels
 
     def in_target_unit(self, outputs: Number) -> Number:
         """What a regression's outputs mean, in the target's unit."""

@@ -23,7 +23,7 @@ def main() -> int:
         "--polarity",
         type=Polarity,
         default="auto",
-        help="auto inverts pictures that are dark on light, if the run's data are MNIST or FashionMNIST; as_is inverts "
+        help="auto inverts pictures that are dark on light, if the run's data are MNIST or one like it; as_is inverts "
         "no picture; invert inverts every picture.",
     )
     parser.add_argument("--center", action="store_true", help="Scale and center the ink, as was done for MNIST.")
@@ -46,7 +46,8 @@ def main() -> int:
     files = find_files(arguments.images)
     run = restore(arguments.run)
     polarity = run.polarity if arguments.polarity == "auto" else arguments.polarity
-    reader = PictureReader(run.module.spec.height, run.module.spec.width, polarity, arguments.center, sys.stdin.buffer)
+    spec = run.module.spec
+    reader = PictureReader(spec.height, spec.width, polarity, arguments.center, sys.stdin.buffer, spec.channels)
     batches = predict_files(run, files, reader, arguments.top, arguments.batch_size, arguments.num_threads)
     console = Console(stderr=True, highlight=False)
     if arguments.polarity == "auto" and polarity == "as_is":

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from project.data.settings import DatasetName
 from project.data.sources.load import ImageDataset, load_dataset
 from project.errors import InputError
 
@@ -26,14 +25,14 @@ REAL = {"fashion_mnist": "real_data", "mnist": "real_mnist"}
 class RealSet(NamedTuple):
     """A real data set, and the folder from which the project loads it."""
 
-    name: DatasetName
+    name: str
     root: Path
 
     def load(self) -> ImageDataset:
         return load_dataset(self.name, self.root, download=False)
 
 
-def folder_with(name: DatasetName) -> Path:
+def folder_with(name: str) -> Path:
     """The folder from which the project loads a real data set: MLP_TEST_DATA, or `data`, into which it is fetched.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import hashlib
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +13,14 @@ from project.data.augmentation import Batch, build_augmentation, rotate
 from project.data.loaders import EvaluationLoader, TrainLoader, mix_seed
 from project.data.normalization import Normalization, fit_normalization
 from project.data.settings import DataSettings, SplitName
-from project.data.sources.load import ImageDataset, ImageSplit, load_dataset
-from project.data.splits import stratified_split
+from project.data.sources.load import ImageDataset, ImageSplit
+from project.data.sources.table import SOURCES
+from project.data.splits import redraw_labels, stratified_split
 from project.errors import InputError
 from project.task import DataSpec, TaskName
 
+MAX_AUTO_VALIDATION = 5000
+"""The largest number of validation examples that `num_validation: auto` takes."""
 MAX_TARGET_DEGREES = 45.0
 """Target `rotation`: each picture is turned by an angle drawn evenly from ±45°."""
 
@@ -55,21 +57,41 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def data(self) -> ImageDataset:
         """The whole data set, loaded and verified once."""
-        return load_dataset(self.settings.dataset, Path(self.settings.root), self.settings.download)
+        data: ImageDataset = SOURCES[self.settings.dataset].load(self.settings)
+        if self.task != "regression" and data.train.labels.is_floating_point():
+            raise InputError(
+                f"the targets of {data.source} are real numbers, but model.task is {self.task}",
+                "type --model.task regression, or save the targets as integers if they are classes",
+            )
+        if self.task != "regression" and len(data.class_names) < 2:
+            raise InputError(
+                f"{data.source} have one class, but a classification needs two or more",
+                "add examples of another class, or type --model.task regression to learn a number",
+            )
+        return data
+
+    @property
+    def num_validation(self) -> int:
+        """Validation examples; `auto` is a tenth of the training set, at least 1 and at most MAX_AUTO_VALIDATION."""
+        asked = self.settings.num_validation
+        if asked != "auto":
+            return asked
+        num_available = len(self._of_chosen_classes(self.data.train.labels.numpy()))
+        return min(max(num_available // 10, 1), MAX_AUTO_VALIDATION)
 
     @cached_property
     def splits(self) -> dict[SplitName, Tensor]:
         """Indices into the official training set (train, validation) or test set (test), int64, ascending."""
         settings, labels = self.settings, self.data.train.labels.numpy()
-        available = self._of_chosen_classes(labels)
-        if settings.num_validation + (settings.num_train or 1) > len(available):
-            asked = (
-                f"data.num_validation {settings.num_validation} and data.num_train {settings.num_train or 'at least 1'}"
-            )
+        available, num_validation = self._of_chosen_classes(labels), self.num_validation
+        if num_validation + (settings.num_train or 1) > len(available):
+            asked = f"data.num_validation {num_validation} and data.num_train {settings.num_train or 'at least 1'}"
             there = f"the {len(available)} training examples that there are"
-            raise InputError(f"{asked} need more than {there}", "make one of the two smaller")
+            raise InputError(f"{asked} need more than {there}", self._fitting_sizes(len(available)))
+        if self.data.train.labels.is_floating_point():
+            labels = np.zeros_like(labels)  # numbers have no classes to stratify by
         generator = np.random.Generator(np.random.PCG64(settings.split_seed))
-        validation, train = stratified_split(labels, available, settings.num_validation, generator)
+        validation, train = stratified_split(labels, available, num_validation, generator)
         if settings.num_train is not None:
             train, _ = stratified_split(labels, train, settings.num_train, generator)
         test = self._of_chosen_classes(self.data.test.labels.numpy())
@@ -78,10 +100,23 @@ class ImageDataModule(LightningDataModule):
         found: dict[SplitName, np.ndarray[Any, Any]] = {"train": train, "validation": validation, "test": test}
         return {name: torch.from_numpy(indices) for name, indices in found.items()}
 
+    def _fitting_sizes(self, available: int) -> str:
+        """What to type where validation and training set together are larger than what is available."""
+        if self.num_validation < available:
+            return f"type --data.num_train {available - self.num_validation} or less"
+        if (num_train := self.settings.num_train) and num_train < available:
+            return f"type --data.num_validation {available - num_train} or less"
+        return "type --data.num_validation auto, and leave --data.num_train out"
+
     def _of_chosen_classes(self, labels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         classes, known = self.settings.classes, len(self.data.class_names)
         if classes is None:
             return np.arange(len(labels))
+        if not known:
+            raise InputError(
+                f"data.classes is {classes}, but the targets are real numbers and have no classes",
+                "leave --data.classes out",
+            )
         if not all(0 <= c < known for c in classes):
             raise InputError(
                 f"data.classes is {classes}, but the classes of {self.settings.dataset} are 0 to {known - 1}",
@@ -103,19 +138,21 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def spec(self) -> DataSpec:
         """What the model must know."""
-        height, width = self.data.train.images.shape[1:]
+        height, width, *several = self.data.train.images.shape[1:]
+        channels = several[0] if several else 1
         train = self.splits["train"]  # this checks the classes
         if self.task != "regression":
             names = self.data.class_names
             if self.settings.classes is not None:
                 names = tuple(names[c] for c in self.settings.classes)
-            return DataSpec(height, width, 1 if self.task == "binary" else len(names), self.task, names)
+            num_outputs = 1 if self.task == "binary" else len(names)
+            return DataSpec(height, width, num_outputs, self.task, names, channels=channels)
         if self.settings.target == "rotation":
             mean, sd = 0.0, MAX_TARGET_DEGREES / 3**0.5  # of the even distribution
         else:
             targets = self.targets("train")[train].double()
             mean, sd = targets.mean().item(), targets.std(correction=0).item() or 1.0
-        return DataSpec(height, width, 1, self.task, (), mean, sd)
+        return DataSpec(height, width, 1, self.task, (), mean, sd, channels)
 
     def source(self, split: SplitName) -> ImageSplit:
         """The official set that a split is cut from."""
@@ -124,16 +161,22 @@ class ImageDataModule(LightningDataModule):
     def targets(self, split: SplitName) -> Tensor:
         """Targets of the whole official set behind a split, (n,): class indices int64, or float32 for regression.
 
-        Where only some classes are used, theirs are numbered in the order of `classes` and all others are −1.
+        Where only some classes are used, theirs are numbered in the order of `classes` and all others are −1. The
+        training split's have the label noise that the settings ask for; those of validation and test have none.
         """
-        labels = self.source(split).labels
+        labels, classes = self.source(split).labels, self.settings.classes
         if self.task == "regression":
             return labels.float()
-        if self.settings.classes is None:
+        if classes is not None:
+            renumber = torch.full((len(self.data.class_names),), -1)
+            renumber[torch.tensor(classes)] = torch.arange(len(classes))
+            labels = renumber[labels]
+        if split == "test" or not self.settings.label_noise:
             return labels
-        renumber = torch.full((len(self.data.class_names),), -1)
-        renumber[torch.tensor(self.settings.classes)] = torch.arange(len(self.settings.classes))
-        return renumber[labels]
+        num_classes = len(self.data.class_names if classes is None else classes)
+        return redraw_labels(
+            labels, self.splits["train"], self.settings.label_noise, num_classes, self.settings.split_seed
+        )
 
     def prepare_data(self) -> None:
         """Fetch the data before any process needs them."""
@@ -192,7 +235,7 @@ class ImageDataModule(LightningDataModule):
         return EvaluationLoader(images, degrees.to(device), indices, rank, world_size, degrees)
 
     def val_dataloader(self) -> EvaluationLoader | list[Any]:
-        return self.evaluation_loader("validation") if self.settings.num_validation else []
+        return self.evaluation_loader("validation") if self.settings.is_validated else []
 
     def test_dataloader(self) -> EvaluationLoader:
         return self.evaluation_loader(self.scored_split)

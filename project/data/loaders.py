@@ -43,7 +43,7 @@ class TrainLoader:
     rank, epoch, batch), so that augmentation and dropout do not depend on what ran before.
 
     Args:
-        images: The images on the device, uint8 (n, height, width).
+        images: The images on the device, uint8 (n, height, width) or (n, height, width, channels).
         targets: Their targets on the device, (n,).
         indices: The training split, int64 (m,).
         batch_size: The examples in one optimizer step, over all processes and accumulated parts.
@@ -109,7 +109,7 @@ class EvaluationLoader:
     Rank r scores the chunks r, r + world_size, …: no example is scored twice, and none is left out.
 
     Args:
-        images: The images on the device, uint8 (n, height, width).
+        images: The images on the device, uint8 (n, height, width) or (n, height, width, channels).
         targets: One target on the device for each of `indices`, (m,).
         indices: The split, int64 (m,).
         rank: The number of this process among `world_size`.

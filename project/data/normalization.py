@@ -41,8 +41,9 @@ def fit_normalization(mode: NormalizationName, images: Tensor, indices: Tensor) 
 
     Args:
         mode: none keeps 0–255; unit maps to [0, 1]; symmetric to [−1, 1]; standardize to mean 0 and sd 1 over all
-            pixels; feature_standardize to mean 0 and sd 1 for each pixel, with constant pixels mapped to 0.
-        images: All images, uint8 (n, height, width).
+            pixels and channels; feature_standardize to mean 0 and sd 1 for each of them, with constant ones mapped to
+            0.
+        images: All images, uint8 (n, height, width) or (n, height, width, channels).
         indices: The training split, int64 (m,).
 
     Raises:

@@ -1,14 +1,14 @@
 """The settings of the data: what they are, how they are split, and what a batch of them is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+from project.data.sources.table import SOURCES
 from project.errors import InputError, check_at_least
 from project.settings import check_choices
 from project.task import TaskName
 
-DatasetName = Literal["mnist", "fashion_mnist", "idx"]
 NormalizationName = Literal["none", "unit", "symmetric", "standardize", "feature_standardize"]
 AugmentationName = Literal["shift", "affine", "erase", "mixup", "cutmix"]
 TargetName = Literal["label", "rotation"]
@@ -20,15 +20,21 @@ class DataSettings:
     """Which data a run uses, and how.
 
     Args:
-        dataset: The data set; idx means your own four IDX files directly in the folder `root`.
-        root: Folder of the data; missing data are fetched into it.
+        dataset: The data set; your own are idx (four IDX files), folder (one subfolder of pictures per class, in train/
+            and test/ or together) and arrays (an .npz file, or .npy files), in the folder `root`.
+        root: Folder of the data, or the .npz file; missing data are fetched into it.
         download: Whether missing data may be fetched.
+        size: Side in pixels to which the pictures of dataset folder are scaled.
         normalization: none keeps gray levels 0–255; unit maps them to [0, 1], symmetric to [−1, 1], standardize to mean
             0 and sd 1, feature_standardize to the same for each pixel. It is fitted on the training split alone.
         augmentation: Random changes to the training pictures, one or a list.
         num_train: Number of training examples, stratified by class; null uses all that validation leaves.
-        num_validation: Number of examples that are cut from the training set for validation; 0 trains without.
-        split_seed: Seed that decides which examples are used for validation; the training seed is another one.
+        num_validation: Number of examples that are cut from the training set for validation; auto is a tenth, at most
+            5,000; 0 trains without.
+        label_noise: Share of the training split's labels that are drawn anew, evenly from all classes, so that a drawn
+            label is right by chance once in so many classes; split_seed decides which. Validation and test keep theirs.
+        split_seed: Seed that decides which examples are used for validation, and for testing where a pool has no test
+            set of its own; the training seed is another one.
         batch_size: Examples in one optimizer step, over all devices and accumulated parts.
         classes: The classes to use, by index; the binary task needs two.
         target: What a regression learns: label, the class index as a number, or rotation, the angle in degrees (up to
@@ -38,13 +44,18 @@ class DataSettings:
         InputError: If a name is unknown, a number is out of range, or two settings contradict each other.
     """
 
-    dataset: DatasetName = "fashion_mnist"
+    CHOICES: ClassVar[Mapping[str, Mapping[str, Any]]] = {"dataset": SOURCES}
+    """The table whose rows are the choices of `dataset`."""
+
+    dataset: str = "fashion_mnist"
     root: str = "data"
     download: bool = True
+    size: int = 28
     normalization: NormalizationName = "standardize"
     augmentation: AugmentationName | list[AugmentationName] | None = None
     num_train: int | None = None
-    num_validation: int = 5000
+    num_validation: int | Literal["auto"] = "auto"
+    label_noise: float = 0.0
     split_seed: int = 0
     batch_size: int = 256
     classes: list[int] | None = None
@@ -53,7 +64,14 @@ class DataSettings:
     def __post_init__(self) -> None:
         check_choices("data", self)
         check_at_least("data.batch_size", self.batch_size, 1, "128")
-        check_at_least("data.num_validation", self.num_validation, 0, "5000")
+        check_at_least("data.size", self.size, 1, "28")
+        if self.num_validation != "auto":
+            check_at_least("data.num_validation", self.num_validation, 0, "5000")
+        if not 0 <= self.label_noise <= 1:
+            raise InputError(
+                f"data.label_noise is {self.label_noise:g}, but must be a share from 0 to 1",
+                "type for example --data.label_noise 0.2",
+            )
         check_at_least("data.split_seed", self.split_seed, 0, "1")
         check_at_least("data.num_train", self.num_train, 1, "10000")
         if self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
@@ -78,8 +96,21 @@ class DataSettings:
         """The augmentations as a list, which is empty for none."""
         return [self.augmentation] if isinstance(self.augmentation, str) else self.augmentation or []
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether a part of the training set is kept for validation."""
+        return self.num_validation != 0
+
+    @property
+    def source_key(self) -> tuple[Any, ...]:
+        """What decides which data are loaded: settings with the same key load the same."""
+        return tuple(getattr(self, name) for name in SOURCES[self.dataset].decided_by)
+
     def check_task(self, task: TaskName) -> None:
-        """Raise an `InputError` if binary has not two classes, or a task with classes has numbers as targets."""
+        """Raise an `InputError` if the settings do not suit the task.
+
+        binary needs two classes, a task with classes needs classes as targets, and label noise needs classes too.
+        """
         if task == "binary" and (self.classes is None or len(set(self.classes)) != 2):
             raise InputError(
                 f"model.task is binary, which needs two different classes, but data.classes is {self.classes}",
@@ -88,4 +119,9 @@ class DataSettings:
         if task != "regression" and self.target != "label":
             raise InputError(
                 f"data.target {self.target} is a number, but model.task is {task}", "type --model.task regression"
+            )
+        if task == "regression" and self.label_noise:
+            raise InputError(
+                f"data.label_noise is {self.label_noise:g}, but a regression has no classes to draw labels from",
+                "type --data.label_noise 0, or leave --model.task out",
             )

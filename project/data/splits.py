@@ -1,8 +1,15 @@
-"""How the training set is cut, stratified by class."""
+"""How the training set is cut, stratified by class, and how some of its labels are made wrong on purpose."""
 
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from project.data.loaders import mix_seed
+
+_NOISE_STREAM = 0x6E6F697365
+"""It parts the draws of label noise from others with the same seed."""
 
 
 def stratified_split(
@@ -24,3 +31,24 @@ def stratified_split(
     ]
     selected = np.sort(np.concatenate(chosen)) if chosen else indices[:0]
     return selected, np.setdiff1d(indices, selected, assume_unique=True)
+
+
+def redraw_labels(labels: Tensor, indices: Tensor, share: float, num_classes: int, seed: int) -> Tensor:
+    """Draw a share of the labels anew, evenly from all classes, among which is the one that was there.
+
+    Args:
+        labels: All labels, int64 (n,); they are not changed.
+        indices: The examples among which `share` is taken, int64 (m,).
+        share: So much of `indices`, rounded to whole examples, in [0, 1].
+        num_classes: Labels are drawn from 0 to one less than this.
+        seed: It decides which labels are redrawn, and what they become.
+
+    Returns:
+        A copy of all labels with the new ones in it, (n,).
+    """
+    generator = torch.Generator().manual_seed(mix_seed(seed, _NOISE_STREAM))
+    num = round(share * len(indices))
+    chosen = indices[torch.randperm(len(indices), generator=generator)[:num]]
+    noisy = labels.clone()
+    noisy[chosen] = torch.randint(num_classes, (num,), generator=generator)
+    return noisy

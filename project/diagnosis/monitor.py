@@ -169,7 +169,7 @@ class DiagnosticsCallback(Callback):
         targets = datamodule.targets("train")[indices]
         counts = targets.bincount(minlength=len(spec.class_names)) if spec.class_names else None
         shares = [] if counts is None else (counts / len(targets)).tolist()
-        validated = datamodule.settings.num_validation > 0
+        validated = datamodule.settings.is_validated
         known = spread_examples(datamodule.evaluation_loader("train"), MAX_EXAMPLES)
         held = spread_examples(datamodule.evaluation_loader("validation" if validated else "test"), MAX_EXAMPLES)
         with evaluating(module):
@@ -188,7 +188,7 @@ class DiagnosticsCallback(Callback):
             history=module.history,
             num_steps=module.num_steps,
             num_train=len(indices),
-            num_validation=datamodule.settings.num_validation,
+            num_validation=datamodule.num_validation,
             num_test=len(datamodule.splits["test"]),
             steps_per_epoch=datamodule.num_steps_per_epoch,
             num_classes=len(spec.class_names),

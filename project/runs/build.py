@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,9 +80,11 @@ def build_run(
     quieten_lightning()
     seed_everything(settings.seed_everything, workers=True, verbose=False)
     datamodule = datamodule or ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
+    # a number in place of auto: what is saved says what was done
+    settings = replace(settings, data=replace(settings.data, num_validation=datamodule.num_validation))
     run = Run(settings, datamodule, ImageModule(datamodule.spec, datamodule.normalization, settings.model))
     arguments = trainer_arguments(settings)
-    check_trainer_settings(arguments, validated=settings.data.num_validation > 0)
+    check_trainer_settings(arguments, validated=settings.data.is_validated)
     batch_norm = NORMS[settings.model.norm].over == "examples"
     datamodule.check_batches(batch_norm=batch_norm)
     check_limits(arguments, datamodule)
@@ -113,7 +115,7 @@ def build_run(
 def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:
     """Make the callbacks and the logger that the settings ask for; the Trainer's arguments get what belongs to them."""
     settings, monitor = run.settings, run.settings.watched
-    if not settings.data.num_validation:
+    if not settings.data.is_validated:
         arguments["limit_val_batches"] = 0
         if monitor != settings.monitor:
             log.warning("data.num_validation is 0: no validation, so %s decides the best epoch", monitor)

@@ -366,7 +366,7 @@ def describe_type(hint: Any) -> tuple[list[str], str]:
 def describe_action(action: argparse.Action) -> tuple[list[str], str]:
     """The choices of a setting, if it has any, and its type in words."""
     section, _, name = action.dest.partition(".")
-    table = {"model": ModelSettings.CHOICES}.get(section, {}).get(name)
+    table = {"model": ModelSettings.CHOICES, "data": DataSettings.CHOICES}.get(section, {}).get(name)
     return describe_type(getattr(action, "_typehint", None) if table is None else Literal[tuple(table)])
 
 

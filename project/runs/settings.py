@@ -86,7 +86,7 @@ class RunSettings:
     def watched(self) -> str:
         """The value that decides the best epoch: `monitor`, or the same of train/ where there is no validation."""
         assert self.monitor is not None
-        return self.monitor if self.data.num_validation else self.monitor.replace("validation/", "train/")
+        return self.monitor if self.data.is_validated else self.monitor.replace("validation/", "train/")
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as nested plain data, section by section."""

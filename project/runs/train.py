@@ -89,7 +89,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     trainer, module, results = run.trainer, run.module, {}
     splits = {"validation": trainer.validate, "test": trainer.test}
     for split, score in splits.items():
-        if split == "test" or run.settings.data.num_validation:
+        if split == "test" or run.settings.data.is_validated:
             score(module, datamodule=run.datamodule, verbose=False)
             results[f"{split}/loss"] = float(trainer.callback_metrics[f"{split}/loss"])
             results |= {f"{split}/{name}": value for name, value in module.metrics().items()}

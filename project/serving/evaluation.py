@@ -26,7 +26,7 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
     Raises:
         InputError: If the run has no such split.
     """
-    if split == "validation" and not run.datamodule.settings.num_validation:
+    if split == "validation" and not run.datamodule.settings.is_validated:
         raise InputError(
             "this run has no validation split: data.num_validation is 0", "type --split test or --split train"
         )

@@ -13,6 +13,8 @@ from project.data.datamodule import ImageDataModule
 from project.data.loaders import EVALUATION_BATCH
 from project.data.normalization import Normalization
 from project.data.settings import DataSettings
+from project.data.sources.picture_files import read_image
+from project.data.sources.table import SOURCES
 from project.errors import InputError
 from project.extensions import check_extensions
 from project.runs.parser import model_and_data_parser
@@ -20,7 +22,7 @@ from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json, read_yaml
 from project.runs.saving.run_folder import find_run_folder
 from project.serving.predict import Polarity
-from project.serving.predict.image_files import fit_image, read_image
+from project.serving.predict.image_files import fit_image
 from project.task import DataSpec, probabilities
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
@@ -46,8 +48,9 @@ class RestoredRun:
 
     @property
     def model(self) -> ImageModule:
-        """The network, ready to use: gray levels 0–255 (batch, height, width), uint8 or float, to (batch, outputs).
+        """The network, ready to use: levels 0–255 (batch, height, width), uint8 or float, to (batch, outputs).
 
+        Pictures of several channels are (batch, height, width, channels).
         Its first step is the training split's normalization, so the pictures need no other preparation.
         """
         return self.module.eval()
@@ -74,10 +77,10 @@ class RestoredRun:
     @property
     def polarity(self) -> Polarity:
         """How other pictures are brought to the polarity of the run's own; unknown for the user's own data: as_is."""
-        return "as_is" if self.datamodule.settings.dataset == "idx" else "auto"
+        return SOURCES[self.datamodule.settings.dataset].polarity
 
     def read(self, source: str | Path | BinaryIO, polarity: Polarity | None = None, center: bool = False) -> Tensor:
-        """Read a picture file as the network takes it, uint8 (height, width).
+        """Read a picture file as the network takes it, uint8 (height, width), or in colour (height, width, 3).
 
         Args:
             source: The file's name, or an open binary file; the picture has any size, in colour or gray.
@@ -85,10 +88,12 @@ class RestoredRun:
             center: Whether the ink is scaled and centered as MNIST's was.
 
         Raises:
-            InputError: If it is not a picture, or is damaged.
+            InputError: If it is not a picture, is damaged, or has another number of channels than the network takes.
         """
         spec = self.module.spec
-        return fit_image(read_image(source), spec.height, spec.width, polarity or self.polarity, center)[0]
+        return fit_image(read_image(source, spec.channels), spec.height, spec.width, polarity or self.polarity, center)[
+            0
+        ]
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
@@ -97,16 +102,17 @@ class RestoredRun:
         They are computed in the precision of the weights, float32, even if the training's was another.
 
         Args:
-            images: Gray levels 0–255, uint8 or float, (n, height, width), or one picture (height, width).
+            images: Levels 0–255, uint8 or float, (n, height, width) or (n, height, width, channels), or one picture.
 
         Raises:
             InputError: If the pictures do not have the network's size.
         """
         spec, model = self.module.spec, self.model
-        batch = images[None] if images.ndim == 2 else images
-        if batch.ndim != 3 or tuple(batch.shape[1:]) != (spec.height, spec.width):
+        batch = images[None] if images.ndim == len(spec.shape) else images
+        if tuple(batch.shape[1:]) != spec.shape:
+            expected = ", ".join(map(str, spec.shape))
             raise InputError(
-                f"the pictures' shape is {tuple(images.shape)}, but the network takes (n, {spec.height}, {spec.width})",
+                f"the pictures' shape is {tuple(images.shape)}, but the network takes (n, {expected})",
                 "read them with the run's read(), or fit them with project.serving.predict.image_files.fit_image",
             )
         parts = [model(part.to(model.device)).cpu() for part in torch.split(batch, EVALUATION_BATCH)]

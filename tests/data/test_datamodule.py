@@ -20,6 +20,7 @@ from project.data.augmentation import Batch, rotate
 from project.data.datamodule import MAX_TARGET_DEGREES, ImageDataModule
 from project.data.loaders import EvaluationLoader, TrainLoader, mix_seed
 from project.data.settings import DataSettings
+from project.data.sources import table
 from project.data.sources.load import ImageDataset, ImageSplit
 from project.errors import InputError
 from project.task import TaskName
@@ -441,11 +442,11 @@ def test_no_validation() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "others"),
     [
-        *((name, -1, {}) for name in ("num_validation", "split_seed")),
+        *((name, -1, {}) for name in ("num_validation", "split_seed", "size", "label_noise")),
         *((name, 0, {}) for name in ("batch_size", "num_train")),
         *(("classes", classes, {}) for classes in ([1], [], [0, 1, 0])),
         *(("classes", classes, {"task": "binary"}) for classes in (None, [1, 1], [0, 1, 2])),
-        *(("dataset", "cifar10", {}), ("normalization", "zscore", {}), ("augmentation", ["shift", "flip"], {})),
+        *(("dataset", "cifar100", {}), ("normalization", "zscore", {}), ("augmentation", ["shift", "flip"], {})),
         *(("augmentation", names, {}) for names in (["shift", "shift"], ["mixup", "cutmix"])),
         ("target", "rotation", {}),
         ("target", "rotation", {"task": "regression", "augmentation": ["affine"]}),
@@ -495,3 +496,61 @@ def test_batches_that_cannot_be_made(batch_size: int, parts: tuple[int, int], ba
 @pytest.mark.parametrize(("batch_size", "parts"), [(160, (1, 1)), (28, (4, 1)), (8, (2, 2)), (2, (1, 1))])
 def test_batches_that_can_be_made(batch_size: int, parts: tuple[int, int]) -> None:
     uneven(batch_size=batch_size).check_batches(*parts, batch_norm=True)
+
+
+@pytest.mark.parametrize(("num", "expected"), [(5, 1), (20, 2), (200, 20), (49_999, 4999), (60_000, 5000)])
+def test_validation_scales_with_the_data(num: int, expected: int) -> None:
+    labels = [i % 2 for i in range(num)]
+    images = torch.zeros(num, 1, 1, dtype=torch.uint8), torch.zeros(2, 1, 1, dtype=torch.uint8)
+    datamodule = in_memory(labels, [0, 1], images, num_validation="auto", batch_size=1)
+    assert datamodule.num_validation == len(datamodule.splits["validation"]) == expected
+
+
+def test_the_automatic_number_is_of_the_chosen_classes() -> None:
+    assert uneven(num_validation="auto", classes=[0, 1]).num_validation == 15  # of 101 + 57
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_label_noise_redraws_its_share_of_the_training_split_alone(share: float) -> None:
+    labels = [i % 5 for i in range(2000)]
+    clean, noisy, other = (
+        in_memory(labels, labels, label_noise=part, split_seed=seed) for part, seed in ((0, 0), (share, 0), (share, 1))
+    )
+    train = clean.splits["train"]
+    changed = clean.targets("train") != noisy.targets("train")
+    drawn = round(share * len(train))
+    # a redrawn label is right by chance in one of five: four standard deviations of that number
+    assert abs(int(changed.sum()) - 0.8 * drawn) <= 4 * (0.16 * drawn) ** 0.5
+    assert int(changed[train].sum()) == int(changed.sum())
+    assert not changed[clean.splits["validation"]].any()
+    assert torch.equal(clean.targets("test"), noisy.targets("test"))
+    assert torch.equal(noisy.targets("train"), noisy.targets("train"))
+    if share == 1:
+        assert not torch.equal(noisy.targets("train")[train], other.targets("train")[other.splits["train"]])
+        counts = noisy.targets("train")[train].bincount()
+        expected = len(train) / 5
+        assert float(((counts - expected) ** 2 / expected).sum()) < 18.5  # chi-square with 4 degrees, p = 0.001
+    batch = next(iter(noisy.train_dataloader()))
+    assert set(batch.targets.tolist()) <= set(range(5))
+
+
+def test_label_noise_is_among_the_chosen_classes() -> None:
+    noisy = uneven(classes=[2, 0], label_noise=1.0)
+    assert set(noisy.targets("train")[noisy.splits["train"]].tolist()) == {0, 1}
+
+
+def test_label_noise_is_for_classes() -> None:
+    with pytest.raises(InputError, match="label_noise"):
+        made("regression", label_noise=0.1)
+
+
+def test_one_class_is_refused() -> None:
+    datamodule = made(num_validation=0)
+    images = torch.zeros(9, 2, 2, dtype=torch.uint8)
+    one = ImageSplit(images, torch.zeros(9, dtype=torch.int64))
+    with pytest.MonkeyPatch.context() as patched:
+        row = table.Source(lambda _: ImageDataset("idx", one, one, ("only",), "memory", {}))
+        patched.setitem(table.SOURCES, "idx", row)
+        with pytest.raises(InputError, match="one class"):
+            _ = datamodule.spec
+        assert made("regression", num_validation=0).spec.num_outputs == 1

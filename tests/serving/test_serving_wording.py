@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from project.data.sources.picture_files import FORMATS, read_image
 from project.errors import InputError
 from project.serving.demo.page import Answer, answer_page
 from project.serving.export.model_card import Check
-from project.serving.predict.image_files import FORMATS, read_image
 
 BLACK = torch.zeros(2, 2, dtype=torch.uint8)
 

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from finished import call, finish, small_flags
+from PIL import Image
 
 from project.data.sources import known_sets
 
@@ -96,6 +98,30 @@ def with_code(folder: Path) -> None:
     torch.save(checkpoint, path)
 
 
+def photos(counts: dict[str, int], spoil: Prepare = lambda _: None) -> Prepare:
+    """Pictures in a folder `photos`, so many in each of its folders; then something wrong with them."""
+
+    def prepare(folder: Path) -> None:
+        for name, count in counts.items():
+            (folder / "photos" / name).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.new("RGB", (8, 9), (number, 2 * number, 255 * (name == "cat")))
+                picture.save(folder / "photos" / name / f"{number}.png")
+        spoil(folder)
+
+    return prepare
+
+
+def arrays(**changed: object) -> Prepare:
+    """An .npz file of good pictures and targets but for what is changed."""
+
+    def prepare(folder: Path) -> None:
+        good = {"x_train": np.zeros((30, 5, 4), np.uint8), "y_train": np.arange(30) % 3}
+        np.savez(folder / "a.npz", **(changed if "a" in changed else good | changed))
+
+    return prepare
+
+
 class Exploit:
     """What a stranger's file may hold."""
 
@@ -111,6 +137,7 @@ def remove(name: str) -> Prepare:
     return prepare
 
 
+TEST_WITH_OWL = {"test/cat": 1, "test/dog": 1, "test/owl": 1}
 NO_GPU = not torch.cuda.is_available()
 TABLE = """
 ## Data
@@ -146,6 +173,36 @@ a folder without data | --data.root {}/nowhere | {}/nowhere does not exist | giv
 a known data set that is not there, without a download | --data.dataset mnist --data.download false |
     MNIST was not found | Add --data.download true
 
+a folder that has no subfolders | --data.dataset folder --data.root {}/photos/cat |
+    {}/photos/cat has no subfolder, but two classes or more are expected | put one subfolder of pictures per class
+a folder of one class | --data.dataset folder --data.root {}/photos |
+    {}/photos has one subfolder, cat, but two classes or more | put one subfolder of pictures per class
+a class without pictures | --data.dataset folder --data.root {}/photos | {}/photos/dog has no picture | add pictures
+a class of one picture, without a test set | --data.dataset folder --data.root {}/photos |
+    class dog has one example, but a test set is cut from the same pool | add examples of it
+a picture that is cut short | --data.dataset folder --data.root {}/photos |
+    1 of 18 pictures cannot be used; {}/photos/dog/0.png cannot be read | remove the file
+a class that test/ lacks | --data.dataset folder --data.root {}/photos |
+    {}/photos/test lacks 1 of the 2 classes of {}/photos/train, the first being dog | add {}/photos/test/dog
+a class that only test/ has | --data.dataset folder --data.root {}/photos |
+    {}/photos/test has the class owl, which {}/photos/train has not | remove {}/photos/test/owl
+pictures scaled to nothing | --data.size 0 | data.size is 0, but must be at least 1 | --data.size 28
+arrays that are not there | --data.dataset arrays --data.root {}/gone.npz | {}/gone.npz does not exist | give an .npz
+arrays by other names | --data.dataset arrays --data.root {}/a.npz |
+    {}/a.npz has a, b; x_train, y_train, x_test, y_test or | save the arrays under these names
+pictures of mixed sizes | --data.dataset arrays --data.root {}/a.npz |
+    {}/a.npz: x_train is an array of Python objects, which could run code | one uint8 array
+an array of floats as pictures | --data.dataset arrays --data.root {}/a.npz |
+    x_train holds float64; levels from 0 to 255 as uint8 are expected | save np.round(255 * x).astype(np.uint8)
+arrays of different lengths | --data.dataset arrays --data.root {}/a.npz |
+    y_train has the shape 29; one target for each of the 30 pictures | one number for each picture
+missing targets | --data.dataset arrays --data.root {}/a.npz --model.task regression |
+    y_train has 1 missing (NaN) or infinite targets, the first at position 3 | remove these examples
+real numbers as classes | --data.dataset arrays --data.root {}/a.npz |
+    are real numbers, but model.task is multiclass | type --model.task regression
+targets of one class | --data.dataset arrays --data.root {}/a.npz |
+    have one class, but a classification needs two or more | --model.task regression
+
 ## Settings
 batch larger than the data | --data.batch_size 201 | there are only 200 training examples | 200 or less
 empty batch | --data.batch_size 0 | data.batch_size is 0, but must be at least 1 | --data.batch_size 128
@@ -157,7 +214,13 @@ batch norm with a batch of 1 | --data.batch_size 1 --model.norm batch |
 a negative validation split | --data.num_validation -1 |
     data.num_validation is -1, but must be at least 0 | --data.num_validation 5000
 a validation split larger than the data | --data.num_validation 240 |
-    need more than the 240 training examples that there are | make one of the two smaller
+    need more than the 240 training examples that there are | type --data.num_validation auto
+a training set larger than the data | --data.num_train 201 |
+    data.num_validation 40 and data.num_train 201 need more than the 240 | type --data.num_train 200 or less
+more wrong labels than labels | --data.label_noise 1.5 |
+    data.label_noise is 1.5, but must be a share from 0 to 1 | --data.label_noise 0.2
+wrong labels for a regression | --data.label_noise 0.1 --model.task regression |
+    a regression has no classes to draw labels from | type --data.label_noise 0
 no training examples | --data.num_train 0 | data.num_train is 0, but must be at least 1 | type for example
 a negative split seed | --data.split_seed -1 | data.split_seed is -1 | --data.split_seed 1
 a negative seed | --seed_everything -1 | must be from 0 to 4294967295 | --seed_everything 1
@@ -298,6 +361,20 @@ PREPARE: dict[str, Prepare] = {
     "one flipped bit in a known data set": flip_a_bit_of_mnist,
     "a gzip bomb: a small file that announces terabytes": gzipped(header(2**32 - 1, 28, 28) + bytes(100_000)),
     "a gzip bomb: a small file that goes on for long after its end": gzipped(header(240, 8, 9) + bytes(5_000_000)),
+    "a folder that has no subfolders": photos({"cat": 2}),
+    "a folder of one class": photos({"cat": 2}),
+    "a class without pictures": photos({"cat": 2, "dog": 0}),
+    "a class of one picture, without a test set": photos({"cat": 2, "dog": 1}),
+    "a picture that is cut short": photos({"cat": 9, "dog": 9}, change("photos/dog/0.png", lambda png: png[:44])),
+    "a class that test/ lacks": photos({"train/cat": 2, "train/dog": 2, "test/cat": 1}),
+    "a class that only test/ has": photos(dict.fromkeys(("train/cat", "train/dog"), 2) | TEST_WITH_OWL),
+    "arrays by other names": arrays(a=[1], b=[2]),
+    "pictures of mixed sizes": arrays(x_train=np.array([np.zeros((2, 2)), np.zeros((3, 3))], dtype=object)),
+    "an array of floats as pictures": arrays(x_train=np.zeros((30, 5, 4))),
+    "arrays of different lengths": arrays(y_train=np.arange(29)),
+    "missing targets": arrays(y_train=np.where(np.arange(30) == 3, np.nan, 1.0)),
+    "real numbers as classes": arrays(y_train=np.arange(30) / 7),
+    "targets of one class": arrays(y_train=np.zeros(30, int)),
     "a settings file that is not YAML": write("a.yaml", b"model: {depth: [\n"),
     "a settings file that is not text": write("a.yaml", b"\xff\xfe\0\x80"),
     "a settings file that holds a list": write("a.yaml", b"- model\n- data\n"),

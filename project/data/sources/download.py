@@ -54,11 +54,11 @@ def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
     socket.setdefaulttimeout(STALL_TIMEOUT_S)
     try:
         # One mirror at a time: torchvision goes on to the next after some errors, but not after a timeout.
-        for mirror in published.mirrors:
-            log.info("Downloading %s (11 to 31 MB) from %s", known.folder, mirror)
+        for mirror in vars(published).get("mirrors") or [published.url]:
+            log.info("Downloading %s from %s", known.folder, mirror)
             from_mirror = type(known.folder, (published,), {"mirrors": [mirror]})
             try:
-                from_mirror(workspace, train=False, download=True)
+                from_mirror(workspace, train=False, download=True, **known.arguments)
             except Exception as error:  # whatever fails there, the reason is reported and the next source is tried
                 reasons.append(f"{mirror} ({last_line(error)})")
             else:
@@ -100,7 +100,7 @@ def fetch_with_apt(known: KnownSet, workspace: Path) -> Path:
     if unpacked.returncode:
         raise RuntimeError(last_line(unpacked.stderr))
     folders = {path.parent for path in (workspace / "unpacked").rglob(f"{FILES[0][0]}*")}
-    if len(folders) != 1 or what_is_missing(*folders):
+    if len(folders) != 1 or what_is_missing(next(iter(folders))):
         raise RuntimeError(f"{packages[0].name} does not hold the four files of {known.folder}")
     return folders.pop()
 

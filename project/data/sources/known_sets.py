@@ -1,6 +1,8 @@
-"""MNIST and FashionMNIST: their files, checksums and class names."""
+"""MNIST and the sets that have its format: their files, checksums and class names."""
 
-from dataclasses import dataclass
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from project.errors import InputError
@@ -22,18 +24,32 @@ class KnownSet:
         folder: The name of its folder under ``root``, as in torchvision, and of torchvision's class.
         class_names: The classes' names in the order of their labels.
         shapes: (n, height, width) of the training and of the test images.
-        sha256: The digest of each uncompressed file, with its header.
+        sha256: The digest of each uncompressed file, with its header. A file without one is checked by torchvision's
+            MD5 of what it downloads, and in any case by its header, its length and its labels.
+        files: The names of image and label file of the training split, then of the test split.
+        arguments: What torchvision's class must be given besides the folder.
+        transposed: Whether the files have rows and columns exchanged.
     """
 
     folder: str
     class_names: tuple[str, ...]
     shapes: tuple[tuple[int, int, int], tuple[int, int, int]]
-    sha256: dict[str, str]
+    sha256: Mapping[str, str]
+    files: tuple[tuple[str, str], tuple[str, str]] = FILES
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    transposed: bool = False
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """The four files' names, in the order of `files`."""
+        return tuple(stem for pair in self.files for stem in pair)
 
 
 # fmt: off
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 # fmt: on
+_BALANCED = (*string.digits, *string.ascii_uppercase, *"abdefghnqrt")
+"""EMNIST's balanced split: the letters whose two cases look alike are one class, under the upper case."""
 KNOWN_SETS: dict[str, KnownSet] = {
     "mnist": KnownSet(
         folder="MNIST",
@@ -57,6 +73,24 @@ KNOWN_SETS: dict[str, KnownSet] = {
             "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         },
     ),
+    "kmnist": KnownSet(
+        folder="KMNIST",
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        shapes=((60_000, 28, 28), (10_000, 28, 28)),
+        sha256={},
+    ),
+    "emnist": KnownSet(
+        folder="EMNIST",
+        class_names=_BALANCED,
+        shapes=((112_800, 28, 28), (18_800, 28, 28)),
+        sha256={},
+        files=(
+            ("emnist-balanced-train-images-idx3-ubyte", "emnist-balanced-train-labels-idx1-ubyte"),
+            ("emnist-balanced-test-images-idx3-ubyte", "emnist-balanced-test-labels-idx1-ubyte"),
+        ),
+        arguments={"split": "balanced"},
+        transposed=True,
+    ),
 }
 
 
@@ -71,9 +105,9 @@ def find_file(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def what_is_missing(folder: Path) -> str:
+def what_is_missing(folder: Path, stems: Sequence[str] = STEMS) -> str:
     """What a folder lacks of the four files, in words; empty if it has them all."""
-    missing = [stem for stem in STEMS if find_file(folder, stem) is None]
+    missing = [stem for stem in stems if find_file(folder, stem) is None]
     if not folder.is_dir():
         return f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist"
     return f"{folder} lacks {', '.join(missing)}" if missing else ""

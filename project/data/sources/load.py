@@ -1,10 +1,10 @@
-"""Where MNIST, FashionMNIST and a user's own IDX files come from; every byte is checked before it is used.
+"""Where MNIST, the sets in its format and a user's own IDX files come from; all bytes are checked before they are used.
 
     load_dataset("fashion_mnist", Path("data")).train.images  # uint8 (60000, 28, 28)
 
-The two known sets are looked for in this order:
+The known sets are looked for in this order:
 
-1. ``root`` in torchvision's layout (``root/MNIST/raw``, ``root/FashionMNIST/raw``), plain or gzipped;
+1. ``root`` in torchvision's layout (``root/MNIST/raw``, ``root/FashionMNIST/raw``, …), plain or gzipped;
 2. FashionMNIST: the folder of Debian's and Ubuntu's package ``dataset-fashion-mnist``;
 3. torchvision's own download;
 4. FashionMNIST: that package, fetched with apt without being root and unpacked under ``root``;
@@ -24,10 +24,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from project.data.settings import DatasetName
 from project.data.sources.download import DEBIAN_PACKAGE, fetch_with_apt, fetch_with_torchvision, locked
 from project.data.sources.idx import idx_header, last_line, own_or_again, read_idx, size_text, write_idx
-from project.data.sources.known_sets import FILE_LIST, FILES, KNOWN_SETS, STEMS, KnownSet, find_file, what_is_missing
+from project.data.sources.known_sets import FILE_LIST, FILES, KNOWN_SETS, KnownSet, find_file, what_is_missing
 from project.errors import InputError
 
 log = logging.getLogger("project")
@@ -40,7 +39,12 @@ HASHED_END_BYTES = 64 << 20
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """Images, uint8 (n, height, width), and their labels, int64 (n,), in the order of the files."""
+    """Images and their labels, in the order of the files.
+
+    Attributes:
+        images: uint8 (n, height, width), or (n, height, width, channels) with two channels or more.
+        labels: Classes, int64 (n,); or numbers that only a regression can learn, float32 (n,).
+    """
 
     images: Tensor
     labels: Tensor
@@ -48,9 +52,18 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """A checked data set. `source` says in words where it is from; `sha256` has a digest by each file's name."""
+    """A checked data set.
 
-    name: DatasetName
+    Attributes:
+        name: The source's name.
+        train: The training set, from which validation is cut.
+        test: The test set.
+        class_names: The names in the order of the labels; empty where the labels are numbers.
+        source: Where it is from, in words.
+        sha256: A digest by each file's name.
+    """
+
+    name: str
     train: ImageSplit
     test: ImageSplit
     class_names: tuple[str, ...]
@@ -58,12 +71,12 @@ class ImageDataset:
     sha256: dict[str, str]
 
 
-def load_dataset(name: DatasetName, root: Path, download: bool = True) -> ImageDataset:
+def load_dataset(name: str, root: Path, download: bool = True) -> ImageDataset:
     """Find, fetch where needed, check and open a data set.
 
     Args:
-        name: ``mnist`` and ``fashion_mnist`` are checked against known digests; ``idx`` means the user's own four
-            files in ``root`` itself (`FILES`), plain or gzipped, with images of any one size and at most 256
+        name: A known set, whose files are checked against digests where these are known; or ``idx``, the user's own
+            four files in ``root`` itself (`FILES`), plain or gzipped, with images of any one size and at most 256
             classes, numbered from 0 to the largest training label.
         root: The folder of the data. Nothing is written to it unless something is fetched.
         download: Whether to fetch the files where they are not on this machine.
@@ -77,8 +90,9 @@ def load_dataset(name: DatasetName, root: Path, download: bool = True) -> ImageD
             remedy = f"Put {FILE_LIST} into one folder, and give it as --data.root."
             raise InputError(f"{missing}, which data.dataset idx reads.", remedy)
         return _load_folder(name, root, f"files in {root}")
-    folder = root / KNOWN_SETS[name].folder / "raw"
-    if not (missing := what_is_missing(folder)):
+    known = KNOWN_SETS[name]
+    folder = root / known.folder / "raw"
+    if not (missing := what_is_missing(folder, known.stems)):
         return _load_folder(name, folder, f"files in {folder}")
     tried = [missing]
     if name == "fashion_mnist":
@@ -91,17 +105,31 @@ def load_dataset(name: DatasetName, root: Path, download: bool = True) -> ImageD
         return _load_folder(name, folder, f"{how}, files in {folder}")
     reasons = "; ".join(f"({i}) {why}" for i, why in enumerate(tried, 1))
     remedy = "Connect this machine to the internet and run again" if download else "Add --data.download true"
-    raise InputError(
-        f"{KNOWN_SETS[name].folder} was not found. {reasons}.", f"{remedy}, or put {FILE_LIST} into {folder}."
-    )
+    files = f"{', '.join(known.stems)} (plain or .gz)"
+    raise InputError(f"{known.folder} was not found. {reasons}.", f"{remedy}, or put {files} into {folder}.")
 
 
-def _load_folder(name: DatasetName, folder: Path, source: str) -> ImageDataset:
+def _load_folder(name: str, folder: Path, source: str) -> ImageDataset:
     """Read and check the four files, all of which are there."""
     known = KNOWN_SETS.get(name)
-    paths = {stem: find_file(folder, stem) or folder / stem for stem in STEMS}
+    arrays, class_names, sha256 = _checked_files(known, folder)
+
+    def split(images: str, labels: str) -> ImageSplit:
+        pictures = arrays[images]
+        if known and known.transposed:
+            pictures = pictures.transpose(1, 2).contiguous()
+        return ImageSplit(pictures, arrays[labels].long())
+
+    train, test = (split(*pair) for pair in (known.files if known else FILES))
+    return ImageDataset(name, train, test, class_names, source, sha256)
+
+
+def _checked_files(known: KnownSet | None, folder: Path) -> tuple[dict[str, Tensor], tuple[str, ...], dict[str, str]]:
+    """The four files' elements by name, the classes' names, and the files' digests."""
+    files = known.files if known else FILES
+    paths = {stem: find_file(folder, stem) or folder / stem for pair in files for stem in pair}
     arrays: dict[str, Tensor] = {}
-    for split, (images, labels) in enumerate(FILES):
+    for split, (images, labels) in enumerate(files):
         shape = known.shapes[split] if known else (None, None, None)
         arrays[images] = read_idx(paths[images], shape)
         arrays[labels] = read_idx(paths[labels], shape[:1])
@@ -109,7 +137,7 @@ def _load_folder(name: DatasetName, folder: Path, source: str) -> ImageDataset:
             what = f"holds {len(arrays[images]):,} images, {paths[labels]} {len(arrays[labels]):,} labels"
             remedy = "Give the two files that were written together."
             raise InputError(f"{paths[images]} {what}; one label for each image is expected.", remedy)
-    (train_images, train_labels), (test_images, test_labels) = FILES
+    (train_images, train_labels), (test_images, test_labels) = files
     size, test_size = arrays[train_images].shape[1:], arrays[test_images].shape[1:]
     if size != test_size:
         what = f"holds images of {size_text(size)} pixels, {paths[test_images]} of {size_text(test_size)}"
@@ -133,11 +161,10 @@ def _load_folder(name: DatasetName, folder: Path, source: str) -> ImageDataset:
     for stem, array in arrays.items():
         label, digest = _digest(stem, array, whole=known is not None)
         sha256[label] = digest
-        if known and digest != known.sha256[stem]:
+        if known and digest != known.sha256.get(stem, digest):
             what = f"is not {known.folder}'s: the SHA-256 of its uncompressed bytes is {digest}"
             raise InputError(f"{paths[stem]} {what}; {known.sha256[stem]} is expected.", own_or_again(paths[stem]))
-    train, test = (ImageSplit(arrays[images], arrays[labels].long()) for images, labels in FILES)
-    return ImageDataset(name, train, test, class_names, source, sha256)
+    return arrays, class_names, sha256
 
 
 def _digest(stem: str, array: Tensor, whole: bool) -> tuple[str, str]:
@@ -152,30 +179,28 @@ def _digest(stem: str, array: Tensor, whole: bool) -> tuple[str, str]:
     return stem, digest.hexdigest()
 
 
-def _fetch(name: DatasetName, folder: Path, tried: list[str]) -> str | None:
+def _fetch(name: str, folder: Path, tried: list[str]) -> str | None:
     """Bring a known set's missing files into ``folder``, uncompressed. Returns in words how; None if nothing worked.
 
     One process fetches while all others wait for it. The reason why something did not work is appended to ``tried``.
     """
+    known = KNOWN_SETS[name]
     fetchers: list[tuple[str, Callable[[KnownSet, Path], Path]]] = [("torchvision's download", fetch_with_torchvision)]
     if name == "fashion_mnist":
         fetchers.append((f"Debian's package {DEBIAN_PACKAGE} fetched with apt", fetch_with_apt))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".fetch.lock"):
-            if not what_is_missing(folder):
+            if not what_is_missing(folder, known.stems):
                 return "fetched by another process"
             workspace = folder / ".fetch"
             for how, fetch in fetchers:
                 shutil.rmtree(workspace, ignore_errors=True)  # also what a killed process left behind
                 workspace.mkdir()
                 try:
-                    fetched = _load_folder(name, fetch(KNOWN_SETS[name], workspace), how)
-                    splits = (fetched.train, fetched.test)
-                    arrays = [array for split in splits for array in (split.images, split.labels)]
-                    for stem, array in zip(STEMS, arrays, strict=True):
+                    for stem, array in _checked_files(known, fetch(known, workspace))[0].items():
                         if find_file(folder, stem) is None:  # a file that is there is checked, but never replaced
-                            write_idx(folder / stem, array.to(torch.uint8))
+                            write_idx(folder / stem, array)
                     return how
                 except InputError as error:
                     tried.append(f"{how}: {error.cause.rstrip('.')}")

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chi2_contingency
 from torch import Tensor
 
-from project.diagnosis.data_examination.features.pictures import ExaminedData, Example, Illustrated
+from project.diagnosis.data_examination.features.pictures import ExaminedData, Example, Illustrated, is_blank
 from project.diagnosis.judgement.findings import Finding, Severity
 
 IMBALANCE, CERTAIN_IMBALANCE = 5.0, 2.5
@@ -83,9 +83,8 @@ def judge_blank(data: ExaminedData) -> list[Illustrated]:
     """Judge pictures of one flat gray."""
     blank, num, examples = 0, 0, []
     for split, part in data.splits.items():
-        flat = part.images.flatten(1)
-        where = (flat.amin(1) == flat.amax(1)).nonzero().flatten()
-        blank, num = blank + len(where), num + len(flat)
+        where = is_blank(part.images).nonzero().flatten()
+        blank, num = blank + len(where), num + len(part.images)
         examples += [Example(part.images[i], f"{split}\n{data.name_of(part.labels[i])}") for i in where[:3]]
     if not blank:
         return []

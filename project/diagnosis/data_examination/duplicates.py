@@ -8,9 +8,17 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from project.data.channels import gray
 from project.data.settings import SplitName
 from project.diagnosis.data_examination.features.alignment import described, usual_distances
-from project.diagnosis.data_examination.features.pictures import SPLITS, ExaminedData, Example, Illustrated, chunks
+from project.diagnosis.data_examination.features.pictures import (
+    SPLITS,
+    ExaminedData,
+    Example,
+    Illustrated,
+    chunks,
+    is_blank,
+)
 from project.diagnosis.judgement.findings import Finding, Severity
 
 NEAR = 0.25
@@ -50,10 +58,11 @@ def find_copies(images: Tensor) -> Copies:
     """Find copies: equal, or alike after a shift, a little noise, brightness, contrast or compression.
 
     Args:
-        images: uint8 (n, height, width). Pictures of one flat gray are no copies of each other.
+        images: uint8 (n, height, width), or (n, height, width, channels), whose near copies are looked for among their
+            gray levels. Pictures of one flat colour are no copies of each other.
     """
     num, flat = len(images), images.flatten(1)
-    blank = flat.amin(1) == flat.amax(1)
+    blank = is_blank(images)
     keys = np.random.default_rng(0).integers(1, 1 << 62, flat.shape[1], dtype=np.int64)
     hashes = np.concatenate([part.numpy().astype(np.int64) @ keys for part in chunks(flat)])  # wraps around
     order = np.argsort(hashes, kind="stable")
@@ -64,7 +73,7 @@ def find_copies(images: Tensor) -> Copies:
     equal = torch.stack([torch.from_numpy(first)[copies], copies], 1)
     kept = ~blank
     kept[copies] = False
-    near = _near_pairs(images, kept.nonzero().flatten())
+    near = _near_pairs(gray(images), kept.nonzero().flatten())
     pairs = torch.cat([equal, near])
     exact = torch.arange(len(pairs)) < len(equal)
     graph = coo_matrix((np.ones(len(pairs)), pairs.T.numpy()), shape=(num, num))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from project.data.channels import drawable
 from project.diagnosis.data_examination.features.pictures import Illustrated
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def contact_sheet(findings: Sequence[Illustrated]) -> "Figure":
         color = COLOURS[one.finding.severity]
         axis.text(0.1, top - heading / 2, title, ha="left", va="center", fontsize=12, weight="bold", color=color)
         for column, example in enumerate(one.examples[:COLUMNS]):
-            image = np.asarray(example.image)
-            scale = cell / max(image.shape)
+            image = np.asarray(drawable(example.image[None])[0])
+            scale = cell / max(image.shape[:2])
             left = 0.1 + column * (cell + 0.12)
             bottom = top - heading - image.shape[0] * scale
             extent = (left, left + image.shape[1] * scale, bottom, top - heading)

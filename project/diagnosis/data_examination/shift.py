@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from project.data.channels import gray
 from project.data.sources.load import ImageSplit
 from project.diagnosis.data_examination.features.classifier import RandomFeatures, judge_out_of_fold
 from project.diagnosis.data_examination.features.pictures import (
@@ -72,11 +73,11 @@ class Features:
 
     @classmethod
     def fitted(cls, images: Tensor) -> "Features":
-        return cls(RandomFeatures.fitted(images, RANDOM_FEATURES), float(background(images)))
+        return cls(RandomFeatures.fitted(images, RANDOM_FEATURES), float(background(gray(images))))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, features)."""
-        x = reduced(images)
+        """(n, features); in colour, only the random part sees the colours."""
+        x = reduced(gray(images))
         flat = x.flatten(1)
         height, width = x.shape[1:]
         points = torch.linspace(0, flat.shape[1] - 1, 9).round().long()
@@ -181,7 +182,7 @@ def judge_shift(one: ImageSplit, other: ImageSplit, names: tuple[str, str]) -> l
         names: What the two are called.
     """
     chosen = matched(one, other)
-    if len(chosen[0]) < 50 or min(one.images.shape[1:]) < 4:  # nothing could be certain
+    if len(chosen[0]) < 50 or min(one.images.shape[1:3]) < 4:  # nothing could be certain
         return []
     images, others = one.images[chosen[0]], other.images[chosen[1]]
     measure = Features.fitted(images)
@@ -189,7 +190,9 @@ def judge_shift(one: ImageSplit, other: ImageSplit, names: tuple[str, str]) -> l
     if not tested.differs:
         return []
     some = spread_indices(len(images), TRIED)
-    found = explain(images[some], others[some], measure)
+    if images.dim() == 4:  # what may have happened is tried on gray levels
+        measure = Features.fitted(gray(images))
+    found = explain(gray(images[some]), gray(others[some]), measure)
     what = f"differ from those of {names[0]}"
     if found is not None:
         what = f"are {found.transformation.words}, compared with those of {names[0]}"

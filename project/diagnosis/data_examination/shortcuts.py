@@ -7,6 +7,7 @@ from scipy.stats import chi2
 from torch import Tensor
 from torch.nn import functional
 
+from project.data.channels import gray
 from project.data.sources.load import ImageSplit
 from project.diagnosis.data_examination.features.pictures import ExaminedData, Example, Illustrated, spread_indices
 from project.diagnosis.judgement.findings import Finding
@@ -163,9 +164,11 @@ def find_shortcut(split: ImageSplit, information: Informative, classes: int) -> 
 def judge_shortcuts(data: ExaminedData) -> list[Illustrated]:
     """Judge whether one pixel gives the label away, in training, in the test set, or in both."""
     classes = len(data.class_names)
-    sets = {"training": data.learning}
+    originals = {"training": data.learning}
     if "test" in data.splits:
-        sets["test"] = data.splits["test"]
+        originals["test"] = data.splits["test"]
+    # a mark in colour shows in the gray levels too
+    sets = {name: ImageSplit(gray(split.images), split.labels) for name, split in originals.items()}
     measured = {name: measure_information(split, classes) for name, split in sets.items()}
     for name, split in sets.items():
         place = find_shortcut(split, measured[name], classes)
@@ -190,7 +193,7 @@ def judge_shortcuts(data: ExaminedData) -> list[Illustrated]:
             f"The pixel at {where} of {name} alone tells {what} ({share:.0%} of that information) while the pixels "
             f"around it do not: a mark that gives the label away. {end}"
         )
-        return [Illustrated(Finding("shortcut", "severe", sentence), _marked(split, data, place, name))]
+        return [Illustrated(Finding("shortcut", "severe", sentence), _marked(originals[name], data, place, name))]
     return []
 
 
@@ -201,6 +204,6 @@ def _marked(split: ImageSplit, data: ExaminedData, place: tuple[int, int], name:
         own = (split.labels == label).nonzero().flatten()
         if len(own):
             index = own[0]
-            value = int(split.images[index][place])
+            value = int(gray(split.images[index][None])[0][place])
             examples.append(Example(split.images[index], f"{data.name_of(label)}\n{name}: {value}"))
     return examples

@@ -71,15 +71,17 @@ def _common_step(used: Tensor) -> int:
 
 
 def constant_pixels(images: Tensor) -> Tensor:
-    """Which pixels have one and the same value in all pictures, bool (height, width)."""
-    return images.amin(0) == images.amax(0)
+    """Which pixels have one and the same value in all pictures, in all channels, bool (height, width)."""
+    same = images.amin(0) == images.amax(0)
+    return same if same.dim() == 2 else same.all(2)
 
 
 def activity(images: Tensor) -> Tensor:
     """Share of a sample of the pictures in which each pixel differs from its own usual value, (height, width)."""
     sample = images[spread_indices(len(images), SAMPLE)]
     usual = images[spread_indices(len(images), 1001)].median(dim=0).values
-    return (sample != usual).float().mean(0)
+    other = sample != usual
+    return (other if other.dim() == 3 else other.any(3)).float().mean(0)
 
 
 def judge_pixels(data: ExaminedData) -> list[Illustrated]:

@@ -46,7 +46,7 @@ def probe_examples(module: ImageModule, datamodule: ImageDataModule) -> tuple[Te
     Returns:
         Normalized inputs, (n, features), and targets as the loss expects them, (n,), on the data's device.
     """
-    loader = datamodule.evaluation_loader("validation" if datamodule.settings.num_validation else "train")
+    loader = datamodule.evaluation_loader("validation" if datamodule.settings.is_validated else "train")
     batch = spread_examples(loader, MAX_PROBE_EXAMPLES)
     with torch.no_grad():
         inputs = module.normalization(batch.images)

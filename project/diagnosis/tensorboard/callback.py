@@ -87,7 +87,8 @@ class TensorBoardCallback(Callback):
             self._add_histograms(writer, module, step)
         if _is_shown(trainer, MAX_TILE_EPOCHS):
             tiles = pictures.first_layer_tiles(module)
-            writer.add_image("pictures/first_layer_weights", tiles, step, dataformats="HWC")
+            if tiles is not None:
+                writer.add_image("pictures/first_layer_weights", tiles, step, dataformats="HWC")
 
     def _add_histograms(self, writer: "SummaryWriter", module: ImageModule, step: int) -> None:
         layers = module.network.layers()
@@ -138,7 +139,7 @@ class TensorBoardCallback(Callback):
             mistakes = pictures.mistakes_figure(images, shares, targets, names)
         _add_picture(writer, "pictures/most_confident_mistakes", mistakes, step)
         tabs.write_projector(_run_folder(trainer), module, datamodule)
-        tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.num_validation > 0)
+        tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.is_validated)
         writer.flush()
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from project.data.augmentation import Batch
+from project.data.channels import drawable
 from project.task import target_name
 from project.training.module import ImageModule
 
@@ -48,7 +49,10 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None =
 
 
 def _grid(images: Tensor, captions: Sequence[str], title: str, limits: tuple[float, float]) -> "Figure":
-    """Gray pictures, (n, height, width), in rows, each with its caption above."""
+    """Pictures, (n, height, width) or (n, height, width, channels), in rows, each with its caption above."""
+    images = drawable(images)
+    if images.dim() == 4:  # colours are drawn from 0 to 1
+        images = ((images - limits[0]) / max(limits[1] - limits[0], 1e-12)).clamp(0, 1)
     columns, rows = GRID_COLUMNS, max(-(-len(images) // GRID_COLUMNS), 1)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
     # in inches: one pair of axes for all pictures is drawn ten times as fast as one for each
@@ -87,14 +91,14 @@ def sample_batch_figure(batch: Batch, module: ImageModule) -> "Figure":
         f"The first batch as the network gets it ({num} of {len(inputs)}):\n"
         f"mean {mean:.2f}, sd {inputs.std():.2f}, from {low:.2f} to {high:.2f}"
     )
-    return _grid(inputs[:num].view(num, spec.height, spec.width), captions, title, (low, high))
+    return _grid(inputs[:num].view(num, *spec.shape), captions, title, (low, high))
 
 
 def mistakes_figure(images: Tensor, shares: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> "Figure":
     """The test pictures with wrong answers of which the network is most sure, the most sure first.
 
     Args:
-        images: The pictures in gray levels 0–255, (n, height, width).
+        images: The pictures in levels 0–255, (n, height, width) or (n, height, width, channels).
         shares: The class probabilities that the network gives, (n, classes).
         targets: The true classes, (n,).
         class_names: The names in the order of the class indices.
@@ -115,7 +119,7 @@ def errors_figure(images: Tensor, outputs: Tensor, targets: Tensor) -> "Figure":
     """The test pictures with the largest errors of a regression, the largest first.
 
     Args:
-        images: The pictures in gray levels 0–255, (n, height, width).
+        images: The pictures in levels 0–255, (n, height, width) or (n, height, width, channels).
         outputs: What the network answers, in the target's unit, (n,).
         targets: The true values in the same unit, (n,).
     """
@@ -196,18 +200,29 @@ def gradient_figure(steps: Sequence[int], norms: Sequence[Sequence[float]]) -> "
     return figure
 
 
-def first_layer_tiles(module: ImageModule) -> Picture:
+def first_layer_tiles(module: ImageModule) -> Picture | None:
     """The weights of the first layer's first units as pictures: red for positive, blue for negative, white for 0.
 
-    The darkest colour is the largest weight among those drawn. Every tile has the input's shape, with a gray frame.
+    The darkest colour is the largest weight among those drawn. Every tile has the input's shape, or that of a
+    convolution's kernel, with a gray frame. The weights of red, green and blue are the three colours of one tile, as
+    deviations from a middle gray; for any other number of channels their mean is drawn. There is no picture of weights
+    that belong to no pixels.
     """
-    height, width = module.spec.height, module.spec.width
-    weight = module.network.layers()[0].weight.detach()[:MAX_UNITS].float().cpu()
-    weight = torch.nan_to_num(weight).view(-1, height, width)
+    weight = torch.nan_to_num(module.network.layers()[0].weight.detach()[:MAX_UNITS].float().cpu())
+    if weight.ndim == 4:  # (units, channels, height, width)
+        weight = drawable(weight.movedim(1, -1))
+    elif weight.ndim == 2 and weight.shape[1] == module.spec.num_features:
+        weight = drawable(weight.view(-1, *module.spec.shape))
+    else:
+        return None
+    height, width = weight.shape[1:3]
     share = weight / weight.abs().max().clamp_min(1e-12)  # in [−1, 1]
-    fade = 255 * (1 - share.abs())
-    full = torch.full_like(fade, 255)
-    colors = torch.stack((torch.where(share < 0, fade, full), fade, torch.where(share > 0, fade, full)), dim=3)
+    if share.dim() == 4:
+        colors = 127.5 * (1 + share)
+    else:
+        fade = 255 * (1 - share.abs())
+        full = torch.full_like(fade, 255)
+        colors = torch.stack((torch.where(share < 0, fade, full), fade, torch.where(share > 0, fade, full)), dim=3)
     columns = max(math.ceil(math.sqrt(len(weight))), 1)
     rows = -(-len(weight) // columns)
     sheet = torch.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), 128.0)

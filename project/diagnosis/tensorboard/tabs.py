@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from project.data.channels import drawable
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
@@ -117,8 +118,8 @@ def add_graph(writer: "SummaryWriter", module: ImageModule, loss: str) -> None:
 
     spec, layers = module.spec, module.network.layers()
     nodes = [
-        _node("images", "Input", [], [-1, spec.height, spec.width]),
-        _node("normalization", "Normalization", ["images"], [-1, spec.height * spec.width]),
+        _node("images", "Input", [], [-1, *spec.shape]),
+        _node("normalization", "Normalization", ["images"], [-1, spec.num_features]),
     ]
     last = total = "normalization"
     for tag, layer in zip(layer_tags(len(layers) - 1), layers, strict=True):
@@ -202,13 +203,14 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
     has_hidden = len(module.network.layers()) > 1
     embedding.tensor_name = f"{'last hidden layer' if has_hidden else 'inputs'}, test pictures"
     embedding.tensor_path, embedding.metadata_path = "projector/tensors.tsv", "projector/metadata.tsv"
-    images = batch.images.float().cpu().clamp(0, 255).to(torch.uint8)
-    num, height, width = images.shape
+    images = drawable(batch.images.float().cpu().clamp(0, 255).to(torch.uint8))
+    num, height, width, *colours = images.shape
     columns = math.ceil(math.sqrt(num))
     if columns * max(height, width) <= MAX_SPRITE_SIDE:
-        sheet = torch.zeros(columns * columns, height, width, dtype=torch.uint8)
+        sheet = torch.zeros(columns * columns, height, width, *colours, dtype=torch.uint8)
         sheet[:num] = images
-        sheet = sheet.view(columns, columns, height, width).transpose(1, 2).reshape(columns * height, columns * width)
+        sheet = sheet.view(columns, columns, height, width, *colours).transpose(1, 2)
+        sheet = sheet.reshape(columns * height, columns * width, *colours)
         Image.fromarray(sheet.numpy()).save(home / "sprite.png")
         embedding.sprite.image_path = "projector/sprite.png"
         embedding.sprite.single_image_dim.extend([width, height])

@@ -26,13 +26,15 @@ import torch
 from torch import Tensor
 
 from project.data.augmentation import rotate
+from project.data.sources.picture_files import read_image
+from project.data.sources.table import SOURCES
 from project.errors import InputError, RunError
 from project.serving.demo.attribution import AttributionName, layer_outputs, pixel_attribution
 from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
 from project.serving.evaluation import scored_metrics
 from project.serving.packages import require
 from project.serving.predict import Polarity
-from project.serving.predict.image_files import fit_image, read_image
+from project.serving.predict.image_files import fit_image
 from project.serving.restore import RestoredRun, answers, restore
 from project.task import decide, target_name
 
@@ -79,13 +81,16 @@ class Contender:
 
         Args:
             drawing: The picture, of any size.
-            center: Whether its ink is moved to where MNIST has its digits; an example of the data set stays as it is.
+            center: Whether its ink is moved to where MNIST has its digits; an example of the data set stays as it is,
+                and so does every picture for a network that takes colours.
             method: How the share of each pixel is computed.
         """
         module, spec = self.run.module, self.run.module.spec
-        center = center and drawing.kind != "example"
+        center = center and drawing.kind != "example" and spec.channels == 1
         polarity = drawing.polarity(self.run.polarity)
-        image, inverted = fit_image(drawing.image, spec.height, spec.width, polarity, center)
+        image, inverted = fit_image(
+            drawing.image if spec.channels == 1 else drawing.colours, spec.height, spec.width, polarity, center
+        )
         with torch.no_grad():
             *hidden, logits = layer_outputs(module, image[None])
         is_class = module.task != "regression"
@@ -105,7 +110,7 @@ class Contender:
         )
 
     def example(self, generator: random.Random) -> tuple[Tensor, str]:
-        """A picture of the test set, uint8 (height, width), and what it shows.
+        """A picture of the test set, uint8 (height, width) or (height, width, 3), and what it shows.
 
         Raises:
             InputError: If the data are no longer where they were.
@@ -129,12 +134,19 @@ class Drawing:
         kind: Whether it was drawn by hand, is a file, or is an example of the test set.
         paper: The colour of the background that it was drawn on.
         truth: What an example shows; otherwise empty.
+        file: The picture's file, from which its colours are read if a network takes them.
     """
 
     image: Tensor
     kind: Literal["drawn", "file", "example"]
     paper: Literal["black", "white"]
     truth: str
+    file: bytes = b""
+
+    @cached_property
+    def colours(self) -> Tensor:
+        """Red, green and blue, uint8 (height, width, 3)."""
+        return read_image(io.BytesIO(self.file), 3)
 
     @classmethod
     def from_page(cls, message: str) -> "Drawing":
@@ -158,6 +170,7 @@ class Drawing:
             kind if kind in ("drawn", "example") else "file",
             "white" if paper == "white" else "black",
             truth,
+            data,
         )
 
     def polarity(self, usual: Polarity) -> Polarity:
@@ -181,7 +194,7 @@ def load_contenders(paths: Sequence[Path], data_root: Path | None = None) -> lis
         data_root: Where their data are now, if they have moved.
 
     Raises:
-        InputError: If a path is no run, or is given twice.
+        InputError: If a path is no run, is given twice, or takes pictures that no page can show.
     """
     contenders: list[Contender] = []
     for path in paths:
@@ -193,6 +206,11 @@ def load_contenders(paths: Sequence[Path], data_root: Path | None = None) -> lis
             name += f" ({run.checkpoint.stem})"
         if any(other.run.checkpoint.resolve() == run.checkpoint.resolve() for other in contenders):
             raise InputError(f"{path} is given twice", "name each run once")
+        if (channels := run.module.spec.channels) not in (1, 3):
+            raise InputError(
+                f"{path} takes pictures of {channels} channels, but the page shows gray and colours",
+                "use scripts/evaluate.py, or load_run(RUN).predict with an array",
+            )
         contenders.append(Contender(run, name))
     return contenders
 
@@ -252,7 +270,7 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
                 canvas = gradio.HTML("", html_template=CANVAS, js_on_load=CANVAS_SCRIPT, **canvas_size)
                 choose = gradio.Button("Show me a picture of the test set", size="sm", elem_id="example")
                 center = gradio.Checkbox(
-                    first.datamodule.settings.dataset == "mnist",
+                    SOURCES[first.datamodule.settings.dataset].centers_ink,
                     label="Centre the ink by its mass",
                     info="As was done to MNIST's digits; other data sets rarely need it.",
                     elem_id="center",

@@ -58,12 +58,13 @@ def pixel_attribution(
 ) -> Tensor:
     """How much each pixel added to the `evidence`, or took from it, float32 (n, height, width).
 
-    A black pixel's share is 0 by both methods, because the picture is compared with an all-black one. The shares of
-    integrated gradients add up to the difference between the two pictures' evidence.
+    The shares of a pixel's channels are added up. A black pixel's share is 0 by both methods, because the picture is
+    compared with an all-black one. The shares of integrated gradients add up to the difference between the two
+    pictures' evidence.
 
     Args:
         module: The network, in evaluation mode.
-        images: Gray levels 0–255, uint8 or float32, (n, height, width).
+        images: Levels 0–255, uint8 or float32, (n, height, width) or (n, height, width, channels).
         decision: The class's index; regression ignores it.
         method: gradient_times_input takes the gradient at the picture alone (Shrikumar et al. 2016, arXiv:1605.01713);
             integrated_gradients takes its mean on the way from black to the picture (Sundararajan et al. 2017,
@@ -84,4 +85,5 @@ def pixel_attribution(
         shares = captum.IntegratedGradients(explained).attribute(
             pictures, torch.zeros_like(pictures), n_steps=NUM_STEPS, method="gausslegendre"
         )
-    return cast(Tensor, shares).detach()
+    shares = cast(Tensor, shares).detach()
+    return shares if shares.ndim == 3 else shares.sum(3)

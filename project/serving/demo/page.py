@@ -47,7 +47,7 @@ class Answer:
         name: The run's name.
         description: One line about the run.
         class_names: The classes' names in the order of their indices; empty for regression.
-        image: What the network sees, uint8 (height, width).
+        image: What the network sees, uint8 (height, width) or (height, width, 3).
         inverted: Whether the picture was inverted for the network.
         centered: Whether its ink was moved and scaled to where MNIST has it.
         answer: The probabilities, (classes,), or for regression one number in the target's unit, ().
@@ -104,12 +104,14 @@ def signed_colors(values: Tensor, underlay: Tensor | None = None) -> Pixels:
 
     Args:
         values: The numbers, (height, width); one that is not finite counts as 0.
-        underlay: Gray levels 0–255, (height, width), that shine through where a number is small.
+        underlay: Levels 0–255, (height, width) or (height, width, 3), that shine through where a number is small.
     """
     values = torch.nan_to_num(values.float(), 0.0, 0.0, 0.0)
     share = (values / values.abs().max().clamp_min(1e-30))[..., None]  # in [−1, 1]
     color = torch.where(share > 0, torch.tensor(POSITIVE), torch.tensor(NEGATIVE)).float()
-    ground = torch.zeros(()) if underlay is None else UNDERLAY * underlay.float()[..., None]
+    ground = torch.zeros(())
+    if underlay is not None:
+        ground = UNDERLAY * underlay.float().reshape(*values.shape, -1)
     return (ground + (color - ground) * share.abs()).round().to(torch.uint8).numpy()
 
 

@@ -27,7 +27,7 @@ from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 
 Answer = Callable[[Tensor], Tensor]
-"""Gray levels, uint8 (batch, height, width), to probabilities (batch, classes) or values (batch,)."""
+"""Levels, uint8 (batch, height, width[, channels]), to probabilities (batch, classes) or values (batch,)."""
 METADATA_FILE = "metadata.json"
 """The file in a torch.export archive that has what the other formats keep as their own metadata."""
 TOLERANCE = 1e-5
@@ -42,7 +42,7 @@ MAX_ONNX_BYTES = 2**31 - 2**20
 
 
 class ExportedNetwork(nn.Module):
-    """Gray levels in, answers out: normalization, network, and softmax or the target's unit in one module.
+    """Levels in, answers out: normalization, network, and softmax or the target's unit in one module.
 
     Args:
         module: The trained module, whose weights are shared.
@@ -53,7 +53,7 @@ class ExportedNetwork(nn.Module):
         self.spec, self.normalization, self.network = module.spec, module.normalization, module.network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Gray levels 0–255, uint8 (batch, height, width), to float32 answers.
+        """Levels 0–255, uint8 (batch, height, width) or (batch, height, width, channels), to float32 answers.
 
         Returns:
             For classification probabilities, (batch, classes), in the order of `spec.class_names`: two columns for the
@@ -154,7 +154,7 @@ def _target(run: RestoredRun, to: FormatName, output: Path | None) -> Path:
 
 
 def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
-    """Pictures of one split as whole gray levels, uint8 (n, height, width)."""
+    """Pictures of one split as whole levels, uint8 (n, height, width) or (n, height, width, channels)."""
     data, spec = run.datamodule, run.module.spec
     try:
         _ = data.data
@@ -164,10 +164,10 @@ def _check_pictures(run: RestoredRun, split: SplitName) -> Tensor:
             "type --data_root FOLDER if the data have moved, or train's own remedy: " + error.remedy,
         ) from None
     size = tuple(data.data.test.images.shape[1:])
-    if size != (spec.height, spec.width):
+    if size != spec.shape:
         raise InputError(
-            f"the pictures under {data.settings.root} are {size[0]}×{size[1]}, but the network was trained on "
-            f"{spec.height}×{spec.width}",
+            f"the pictures under {data.settings.root} are {'×'.join(map(str, size))}, but the network was trained on "
+            f"{'×'.join(map(str, spec.shape))}",
             "type --data_root FOLDER with the data that the run was trained on",
         )
     if not len(data.splits[split]):
@@ -219,6 +219,7 @@ def _describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dic
         output = "value: float32 (batch,), in the target's unit"
     else:
         output = f"probabilities: float32 (batch, {len(spec.class_names)}), in the order of class_names"
+    levels = "gray levels" if spec.channels == 1 else "channels last, levels"
     texts: dict[str, Any] = {
         "class_names": spec.class_names,
         "spec": asdict(spec),
@@ -234,7 +235,7 @@ def _describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dic
         "run": run.folder.resolve().name,
         "checkpoint": run.checkpoint.name,
         "task": spec.task,
-        "input": f"images: uint8 (batch, {spec.height}, {spec.width}), gray levels 0-255",
+        "input": f"images: uint8 (batch, {', '.join(map(str, spec.shape))}), {levels} 0-255",
         "output": output,
         "precision": precision,
     } | {name: json.dumps(finite(value), ensure_ascii=False) for name, value in texts.items()}
@@ -275,7 +276,7 @@ def load_network(path: str | Path) -> ExportedNetwork:
 
 def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
     """The network's graph, for any batch size."""
-    example = torch.zeros(2, network.spec.height, network.spec.width, dtype=torch.uint8)  # 1 would become a constant
+    example = torch.zeros(2, *network.spec.shape, dtype=torch.uint8)  # 1 would become a constant
     program = torch.export.export(network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names the folders of this machine

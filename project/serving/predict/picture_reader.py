@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from project.data.sources.idx import read_idx
+from project.data.sources.picture_files import SUFFIXES, read_image
 from project.errors import InputError
 from project.serving.predict import Polarity
-from project.serving.predict.image_files import SUFFIXES, fit_image, is_dark_on_light, read_image
+from project.serving.predict.image_files import fit_image, is_dark_on_light
 
 STANDARD_INPUT = "-"
 SMALL_FILE = 1 << 14
@@ -37,7 +38,7 @@ class PictureBatch:
 
     Args:
         names: The pictures' names.
-        images: The gray levels, uint8 (n, height, width).
+        images: The levels, uint8 (n, height, width) or in colour (n, height, width, 3).
         inverted: Whether each picture was inverted, bool (n,).
         num_files: How many files these are; for an IDX file with several batches, this batch's share of it.
         failures: The errors of the files that could not be read.
@@ -60,6 +61,10 @@ class PictureReader:
         polarity: What happens to the gray levels; for an IDX file, auto decides once for all of its pictures.
         center: Whether the ink is scaled and centered as MNIST's was.
         standard_input: The stream that the picture - is read from.
+        channels: The channels of the network's input, 1 for gray or 3 for colours.
+
+    Raises:
+        InputError: If ink is to be centered in colour.
     """
 
     height: int
@@ -67,6 +72,14 @@ class PictureReader:
     polarity: Polarity = "auto"
     center: bool = False
     standard_input: BinaryIO = field(default_factory=io.BytesIO)
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.center and self.channels != 1:
+            raise InputError(
+                f"--center is for networks that take gray pictures, but this one takes {self.channels} channels",
+                "leave --center out",
+            )
 
     def read(self, files: Sequence[str]) -> PictureBatch:
         """Read picture files; one that cannot be read is left out and becomes a failure."""
@@ -74,23 +87,23 @@ class PictureReader:
         for file in files:
             source = io.BytesIO(self.standard_input.read()) if file == STANDARD_INPUT else file
             try:
-                images.append(read_image(source))
+                images.append(read_image(source, self.channels))
                 names.append(file)
             except InputError as error:
                 failures.append(error)
         return PictureBatch(names, *self.fit(images, self.polarity), len(files), failures)
 
     def fit(self, images: Sequence[Tensor], polarity: Polarity) -> tuple[Tensor, Tensor]:
-        """Pictures of any sizes as uint8 (n, height, width), and which were inverted, bool (n,)."""
-        size = (self.height, self.width)
+        """Pictures of any sizes as the network takes them, uint8, and which were inverted, bool (n,)."""
+        size = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
         if not images:
             return torch.empty(0, *size, dtype=torch.uint8), torch.empty(0, dtype=torch.bool)
         if not self.center and all(image.shape == size for image in images):  # together, which is much faster
             stacked = torch.stack(list(images))
             dark_on_light = is_dark_on_light(stacked) if polarity == "auto" else torch.tensor([polarity == "invert"])
             inverted = dark_on_light.expand(len(stacked))
-            return torch.where(inverted[:, None, None], 255 - stacked, stacked), inverted
-        fitted, turned = zip(*(fit_image(image, *size, polarity, self.center) for image in images), strict=True)
+            return torch.where(inverted.view(-1, *[1] * len(size)), 255 - stacked, stacked), inverted
+        fitted, turned = zip(*(fit_image(image, *size[:2], polarity, self.center) for image in images), strict=True)
         return torch.stack(fitted), torch.tensor(turned)
 
     def read_idx(self, file: str, batch_size: int) -> Iterator[PictureBatch]:
@@ -107,6 +120,8 @@ class PictureReader:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             names = [f"{file}[{number}]" for number in range(start, start + len(batch))]
+            if self.channels != 1:  # an IDX file is gray
+                batch = batch.unsqueeze(3).expand(-1, -1, -1, self.channels)
             yield PictureBatch(names, *self.fit(list(batch), polarity), len(batch) / len(images), [])
 
 

@@ -33,21 +33,23 @@ LAYER_NUMBERS += ("pre_activation_gradient_norm", "weight_gradient_norm")
 """These numbers of each layer are kept, from before and after training."""
 SPLIT_SETTINGS = ("num_train", "num_validation", "split_seed", "classes")
 
-_loaded: dict[tuple[str, str], ImageDataModule] = {}
-"""The data that this process has loaded, by data set and root: its runs share them."""
+_loaded: dict[tuple[Any, ...], ImageDataModule] = {}
+"""The data that this process has loaded, by the settings that decide them: its runs share them."""
 
 
 def shared_datamodule(settings: RunSettings) -> ImageDataModule:
     """The data that the settings describe; whatever an earlier run of this process has prepared alike is used again."""
     datamodule = ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
-    key = (settings.data.dataset, settings.data.root)
+    key = settings.data.source_key
     if key in _loaded:
         earlier = _loaded[key]
         ours, theirs = datamodule.settings, earlier.settings
         datamodule.data = earlier.data
-        if (ours.classes, datamodule.task) == (theirs.classes, earlier.task):
+        same_splits = all(getattr(ours, name) == getattr(theirs, name) for name in SPLIT_SETTINGS)
+        same_noise = ours.label_noise == theirs.label_noise and (same_splits or not ours.label_noise)
+        if (ours.classes, datamodule.task) == (theirs.classes, earlier.task) and same_noise:
             datamodule.resident = earlier.resident
-        if all(getattr(ours, name) == getattr(theirs, name) for name in SPLIT_SETTINGS):
+        if same_splits:
             datamodule.splits = earlier.splits
             if ours.normalization == theirs.normalization:
                 # a copy becomes part of this run's network; Lightning warns of parts that are not in training mode

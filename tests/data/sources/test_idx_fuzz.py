@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from project.data.settings import DatasetName
 from project.data.sources import known_sets
 from project.data.sources.known_sets import KnownSet
 from project.data.sources.load import ImageDataset, load_dataset
@@ -75,7 +74,7 @@ def damaged(content: bytes, gzipped: bool, draw: random.Random) -> bytes:
 
 
 def outcomes(
-    name: DatasetName, folder: Path, root: Path, stem: str, gzipped: bool, num: int
+    name: str, folder: Path, root: Path, stem: str, gzipped: bool, num: int
 ) -> Iterator[tuple[bytes, ImageDataset | None]]:
     """Damage one file of a set again and again: its content, and the data set or None where it was refused."""
     files = small_files()

@@ -1,9 +1,11 @@
 """Every source of data, every kind of bad file, and the reader compared with torchvision's and with struct."""
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import http.server
+import io
 import math
 import os
 import random
@@ -16,6 +18,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +32,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import datasets as published
 
-from project.data.settings import DatasetName
 from project.data.sources import download, known_sets, load
 from project.data.sources import idx as idx_files
 from project.data.sources.idx import read_idx, write_idx
@@ -447,7 +449,7 @@ def no_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestSources:
     @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
     @pytest.mark.parametrize("gzipped", [False, True])
-    def test_root_is_only_read(self, name: DatasetName, gzipped: bool, files: dict[str, bytes], tmp_path: Path) -> None:
+    def test_root_is_only_read(self, name: str, gzipped: bool, files: dict[str, bytes], tmp_path: Path) -> None:
         folder = put(tmp_path / FOLDERS[name] / "raw", files, gzipped)
         before = sorted(tmp_path.rglob("*"))
         assert files_of(dataset := load_dataset(name, tmp_path)) == files
@@ -477,7 +479,7 @@ class TestSources:
         assert not (tmp_path / "data").exists()
 
     @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-    def test_download(self, name: DatasetName, files: dict[str, bytes], tmp_path: Path, publish: Publish) -> None:
+    def test_download(self, name: str, files: dict[str, bytes], tmp_path: Path, publish: Publish) -> None:
         folder = tmp_path / FOLDERS[name] / "raw"
         with serving(packed := pack(files)) as (address, asked):
             publish(name, packed, [address])
@@ -579,6 +581,51 @@ print(load.load_dataset("mnist", Path({str(tmp_path / "data")!r})).source)
         assert [process.returncode for process in processes] == [0, 0, 0]
         assert sorted("another process" in answer for answer in answers) == [False, True, True]
         assert (tmp_path / "calls").read_text() == "x"
+
+
+class TestSetsLikeMnist:
+    """KMNIST and EMNIST, in small, from a local server that stands for the published one."""
+
+    def test_kmnist(self, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        packed = pack(files)
+        digests = [(name, hashlib.md5(content, usedforsecurity=False).hexdigest()) for name, content in packed.items()]
+        monkeypatch.setattr(published.KMNIST, "resources", digests)
+        with serving(packed) as (address, asked):
+            monkeypatch.setattr(published.KMNIST, "mirrors", [address])
+            assert files_of(load_dataset("kmnist", tmp_path)) == files
+            assert set(asked) == set(packed)
+        assert files_of(load_dataset("kmnist", tmp_path, download=False)) == files
+        assert {path.name for path in (tmp_path / "KMNIST" / "raw").iterdir()} - {".fetch.lock"} == set(STEMS)
+
+    def test_emnist(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = known_sets.KNOWN_SETS["emnist"]
+        small = dataclasses.replace(known, shapes=((94, 5, 5), (47, 5, 5)))
+        monkeypatch.setitem(known_sets.KNOWN_SETS, "emnist", small)
+        contents = small_files(94, 47, 5, 5, 47)
+        zipped = io.BytesIO()
+        with zipfile.ZipFile(zipped, "w") as archive:
+            for stem, content in zip(known.stems, contents.values(), strict=True):
+                archive.writestr(f"gzip/{stem}.gz", gzip.compress(content))
+            archive.writestr("gzip/emnist-letters-mapping.txt", "another split's file")
+        packed = zipped.getvalue()
+        monkeypatch.setattr(published.EMNIST, "md5", hashlib.md5(packed, usedforsecurity=False).hexdigest())
+        with serving({"gzip.zip": packed}) as (address, _):
+            monkeypatch.setattr(published.EMNIST, "url", f"{address}gzip.zip")
+            data = load_dataset("emnist", tmp_path)
+        # the published files have rows and columns exchanged
+        stored = np.frombuffer(contents[TRAIN_IMAGES][16:], np.uint8).reshape(94, 5, 5)
+        np.testing.assert_array_equal(data.train.images.numpy(), stored.swapaxes(1, 2))
+        assert data.train.labels.tolist() == [i % 47 for i in range(94)]
+        assert data.class_names == tuple(published.EMNIST.classes_split_dict["balanced"])
+        assert {path.name for path in (tmp_path / "EMNIST" / "raw").iterdir()} - {".fetch.lock"} == set(known.stems)
+        assert torch.equal(load_dataset("emnist", tmp_path, download=False).test.images, data.test.images)
+
+    def test_the_names_are_torchvision_s(self) -> None:
+        assert known_sets.KNOWN_SETS["kmnist"].class_names == tuple(published.KMNIST.classes)
+
+    def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
+        with refused("EMNIST was not found", "switched off"):
+            load_dataset("emnist", tmp_path, download=False)
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there is no dpkg-deb here")

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from project.data.sources import picture_files
 from project.data.sources.load import load_dataset
+from project.data.sources.picture_files import MAX_PIXELS, read_image
 from project.errors import InputError
-from project.serving.predict import image_files
-from project.serving.predict.image_files import MAX_PIXELS, fit_image, is_dark_on_light, read_image
+from project.serving.predict.image_files import fit_image, is_dark_on_light
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (7, 11), dtype=np.uint8)
 
@@ -235,7 +236,7 @@ def test_an_enlargement_is_taken_back(image: torch.Tensor, times: int) -> None:
 
 
 def test_least_squares_by_another_solver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_files, "ENLARGEMENTS", (Image.Resampling.BILINEAR,))
+    monkeypatch.setattr(picture_files, "ENLARGEMENTS", (Image.Resampling.BILINEAR,))
     large = torch.from_numpy(np.random.default_rng(1).integers(60, 190, (13, 13), dtype=np.uint8))
     units = torch.eye(36).view(36, 1, 6, 6)
     columns = interpolate(units, (13, 13), mode="bilinear").view(36, -1).T.double().numpy()  # (169, 36)
@@ -311,7 +312,7 @@ def test_centering_cuts_no_ink_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [torch.zeros(3, 3), torch.zeros(1, 3, 3, dtype=torch.uint8), torch.zeros(0, 3).byte()]
+    "wrong", [torch.zeros(3, 3), torch.zeros(3, 3, 4, dtype=torch.uint8), torch.zeros(0, 3).byte()]
 )
 def test_a_programmers_mistake(wrong: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="uint8"):

@@ -38,7 +38,7 @@ class RandomFeatures:
 
     @classmethod
     def fitted(cls, images: Tensor, num_features: int = NUM_FEATURES) -> "RandomFeatures":
-        """Standardize by these pictures, (n, height, width)."""
+        """Standardize by these pictures, (n, height, width[, channels])."""
         x = reduced(images[:20_000]).flatten(1)
         mean = x.mean(0)
         scale = 1 / (x - mean).square().mean().sqrt().clamp(min=1e-3)

@@ -20,7 +20,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A picture to look at, uint8 (height, width), with its caption."""
+    """A picture to look at, uint8 (height, width) or (height, width, channels), with its caption."""
 
     image: Tensor
     caption: str
@@ -39,7 +39,7 @@ class ExaminedData:
     """The pictures and labels of all splits.
 
     Attributes:
-        splits: The pictures, uint8 (n, height, width), and labels of each split that is not empty.
+        splits: The pictures, uint8 (n, height, width[, channels]), and labels of each split that is not empty.
         class_names: The names in the order of the labels; empty for regression, whose labels are not examined.
     """
 
@@ -67,6 +67,8 @@ def examined_data(datamodule: ImageDataModule) -> ExaminedData:
     for split, indices in datamodule.splits.items():
         if len(indices):
             labels = datamodule.targets(split)[indices] if names else datamodule.source(split).labels[indices]
+            if labels.is_floating_point():  # real numbers have no classes
+                labels = torch.zeros_like(labels)
             splits[split] = ImageSplit(datamodule.source(split).images[indices], labels.long())
     return ExaminedData(splits, names)
 
@@ -77,12 +79,22 @@ def chunks(images: Tensor) -> tuple[Tensor, ...]:
 
 
 def reduced(images: Tensor, max_side: int = MAX_SIDE) -> Tensor:
-    """Float pictures in 0–255, (n, height, width), averaged down until no side is longer than `max_side`."""
-    factor = -(-max(images.shape[1:]) // max_side)
+    """Float pictures in 0–255, (n, height, width[, channels]), averaged down until no side is over `max_side`."""
+    factor = -(-max(images.shape[1:3]) // max_side)
     if factor == 1:
         return images.float()
+    if images.dim() == 4:
+        planes = [functional.avg_pool2d(part.float().movedim(3, 1), factor) for part in chunks(images)]
+        return torch.cat(planes).movedim(1, 3)
     parts = [functional.avg_pool2d(part.float().unsqueeze(1), factor).squeeze(1) for part in chunks(images)]
     return torch.cat(parts)
+
+
+def is_blank(images: Tensor) -> Tensor:
+    """Which pictures, (n, height, width[, channels]), have one flat gray or colour, bool (n,)."""
+    pixels = images.flatten(1, 2)  # (n, pixels[, channels])
+    same = pixels.amin(1) == pixels.amax(1)
+    return same if same.dim() == 1 else same.all(1)
 
 
 def background(images: Tensor) -> Tensor:
