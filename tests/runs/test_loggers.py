@@ -84,6 +84,7 @@ def test_without_pictures_nothing_is_drawn(small_run: list[str], monkeypatch: py
     assert not list(folder.glob("events*"))
 
 
+@pytest.mark.filterwarnings("default")  # MLflow's own, of its database
 def test_mlflow(small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient
@@ -106,6 +107,7 @@ def test_mlflow(small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert all(path.name in ("runs",) for path in tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("default")  # of what Lightning passes to Weights & Biases
 def test_wandb(small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     monkeypatch.chdir(tmp_path)
