@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import yaml
@@ -120,6 +121,24 @@ def nest(settings: Settings) -> dict[str, Any]:
 def settings_yaml(settings: Settings) -> str:
     """Settings as YAML that `train.py --config` accepts."""
     return str(yaml.safe_dump(nest(settings), sort_keys=False))
+
+
+def plain(value: Any) -> Any:
+    """Copy nested settings as plain data: a mapping becomes a dict, and an object, such as a device, its text."""
+    if isinstance(value, Enum):
+        return value.name  # what the parser takes
+    if isinstance(value, Mapping) or hasattr(value, "as_dict"):
+        return {name: plain(item) for name, item in (value if isinstance(value, Mapping) else vars(value)).items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def as_list(value: Any) -> list[Any]:
+    """A setting that may be one thing, several, or None, as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def finite(value: Any) -> Any:

@@ -1,17 +1,22 @@
 """Finished runs, and scripts called in this process: what the tests of trained networks begin with."""
 
+import gc
 import io
 import json
 import runpy
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from conftest import ROOT
+from pytorch_lightning import Callback, Trainer
 
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
+from project.runs.saving.signals import Interrupted, stop_signals
 from project.runs.train import train
 
 
@@ -45,6 +50,33 @@ def finish(*flags: str) -> Path:
         train(run)
     assert run.folder is not None
     return run.folder
+
+
+class _StopAt(Callback):
+    """Ask for a stop, as Ctrl-C does, after a number of steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            stop_signals.received = signal.SIGINT
+
+
+def stop(flags: Sequence[str], step: int) -> Path:
+    """Begin a run, stop it after a number of steps, and return its folder, ready to be resumed."""
+    run = build_run(parse_settings(list(flags)))
+    run.trainer.callbacks.insert(0, _StopAt(step))  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(Interrupted):
+            train(run)
+    finally:
+        stop_signals.received = 0
+    folder = run.folder
+    assert folder is not None
+    del run
+    gc.collect()  # the folder is locked for as long as the run lives, also in the error's frames
+    return folder
 
 
 def call(capsys: pytest.CaptureFixture[str], script: str, *words: object, stdin: bytes = b"") -> Said:

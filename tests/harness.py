@@ -400,10 +400,12 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
 
 
 def compare(folder: Path, unbroken: Path) -> list[str]:
-    """How a run's weights, optimizer, schedule, metrics and scalars differ from an unbroken one's."""
+    """How a run's weights, optimizer, schedule, metrics, epochs and scalars differ from an unbroken one's."""
     found = differences(checkpoint(folder), checkpoint(unbroken), "last")
     found += differences(checkpoint(folder, "best"), checkpoint(unbroken, "best"), "best")
     found += differences(metrics(folder), metrics(unbroken), "metrics")
+    histories = [(place / "history.csv").read_text(encoding="utf-8") for place in (folder, unbroken)]
+    found += differences(histories[0], histories[1], "history")
     return found + differences(scalars(folder), scalars(unbroken), "scalars")
 
 

@@ -21,7 +21,7 @@ from project.diagnosis.measurement.reference import MAX_EXAMPLES, reference_erro
 from project.errors import DivergenceError
 from project.settings import flatten
 from project.task import decide
-from project.training.callbacks import stopped_early
+from project.training.callbacks import how_it_ended
 from project.training.metrics import score
 from project.training.module import ImageModule
 
@@ -184,7 +184,7 @@ class DiagnosticsCallback(Callback):
         return Evidence(
             # with the numbers that the module really has
             settings=self.settings | flatten({"model": asdict(module.settings)}),
-            status="early_stopped" if stopped_early(trainer, module) else "completed",
+            status=how_it_ended(trainer, module),
             history=module.history,
             num_steps=module.num_steps,
             num_train=len(indices),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from project.errors import check_at_least
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytorch_lightning import Callback
 
     from project.diagnosis.monitor import DiagnosticsCallback
@@ -62,16 +64,17 @@ class Observers:
         return verdict(self.diagnostics.findings, metrics)
 
 
-def build_observers(settings: Mapping[str, Any], every_n_steps: int) -> Observers:
-    """Make the callbacks that probe the network, judge the training and fill TensorBoard's tabs.
+def build_observers(settings: Mapping[str, Any], every_n_steps: int, folder: "Path | None" = None) -> Observers:
+    """Make the callbacks that probe the network, judge the training and give text and pictures to the loggers.
 
     Args:
         settings: The run's settings by their flags' names, such as `model.activation`.
         every_n_steps: How many optimizer steps lie between two probes.
+        folder: The run's folder, if it has one.
     """
     # imported late: code that only needs the settings does not wait for Lightning
     from project.diagnosis.monitor import DiagnosticsCallback
     from project.diagnosis.tensorboard.callback import TensorBoardCallback
 
     diagnostics = DiagnosticsCallback(settings, every_n_steps)
-    return Observers([diagnostics, TensorBoardCallback(settings, diagnostics)], diagnostics)
+    return Observers([diagnostics, TensorBoardCallback(settings, diagnostics, folder)], diagnostics)

@@ -6,14 +6,15 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.callbacks import LearningRateFinder, LearningRateMonitor
+from pytorch_lightning.callbacks import ProgressBar as ProgressBarBase
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.observers import Observers, build_observers
@@ -22,13 +23,20 @@ from project.network.norms import NORMS
 from project.runs.command import is_first_process
 from project.runs.parser import settings_of, trainer_arguments
 from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
+from project.runs.saving.files import write_text
 from project.runs.saving.resumption import Resumption, check_same_data, find_resumption
 from project.runs.saving.run_folder import claim_run_folder
 from project.runs.settings import RunSettings
-from project.runs.trainer_checks import check_limits, check_trainer_settings, explain_trainer_error
-from project.settings import flatten
-from project.training.callbacks import EarlyStop, EpochLog, ProgressBar
-from project.training.internals import NoProfiler, quieten_lightning
+from project.runs.trainer_checks import (
+    SETUP_ERRORS,
+    check_callbacks,
+    check_limits,
+    check_trainer_settings,
+    explain_trainer_error,
+)
+from project.settings import as_list, flatten
+from project.training.callbacks import EarlyStop, EpochLog, LearningRateSearch, ProgressBar
+from project.training.internals import NoProfiler, prepare_logger, quieten_lightning
 from project.training.module import ImageModule
 
 log = logging.getLogger("project")
@@ -83,27 +91,27 @@ def build_run(
     # a number in place of auto: what is saved says what was done
     settings = replace(settings, data=replace(settings.data, num_validation=datamodule.num_validation))
     run = Run(settings, datamodule, ImageModule(datamodule.spec, datamodule.normalization, settings.model))
-    arguments = trainer_arguments(settings)
-    check_trainer_settings(arguments, validated=settings.data.is_validated)
+    check_trainer_settings(settings.trainer, validated=settings.data.is_validated)
     batch_norm = NORMS[settings.model.norm].over == "examples"
     datamodule.check_batches(batch_norm=batch_norm)
-    check_limits(arguments, datamodule)
+    check_limits(settings.trainer, datamodule)
     if settings.resume not in (None, "auto"):
         run.resumption = find_resumption(Path(str(settings.resume)))
     unlock: Callable[[], object] | None = None
-    if not arguments.get("fast_dev_run"):
+    if not settings.trainer.get("fast_dev_run"):
         if run.resumption:
             check_same_data(run.resumption.folder, datamodule)
         if folder:
             run.folder = folder
         else:
             run.folder, unlock = claim_run_folder(settings, run.resumption, owner=run)
-    callbacks = _callbacks(run, arguments)
     try:
+        arguments = trainer_arguments(settings, run.folder)
+        callbacks = _callbacks(run, arguments)
         run.trainer = _build_trainer(arguments, callbacks)
         # only now is it known how many processes share a batch
         datamodule.check_batches(run.trainer.world_size, run.trainer.accumulate_grad_batches, batch_norm)
-    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+    except (*SETUP_ERRORS, TypeError, ValueError, RuntimeError) as error:
         if unlock is not None:
             unlock()  # Windows removes no folder that has an open file in it
         if run.folder is not None and run.resumption is None and is_first_process():
@@ -120,21 +128,34 @@ def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:
         if monitor != settings.monitor:
             log.warning("data.num_validation is 0: no validation, so %s decides the best epoch", monitor)
     mode: Literal["min", "max"] = "max" if monitor.endswith("accuracy") else "min"
+    given = arguments["callbacks"] = as_list(arguments.get("callbacks"))
+    check_callbacks(given)
     callbacks: list[Callback] = [run.epoch_log]
-    arguments["enable_progress_bar"] = arguments.get("enable_progress_bar") is not False and sys.stderr.isatty()
-    if arguments["enable_progress_bar"]:
+    own_bar = any(isinstance(callback, ProgressBarBase) for callback in given)
+    shown = arguments.get("enable_progress_bar") is not False and (own_bar or sys.stderr.isatty())
+    arguments["enable_progress_bar"] = shown
+    if shown and not own_bar:
         callbacks.append(ProgressBar())
     arguments["profiler"] = arguments.get("profiler") or NoProfiler()
     if run.folder is None:
         return callbacks
+    # for what Lightning and its callbacks write by themselves
+    arguments["default_root_dir"] = arguments.get("default_root_dir") or str(run.folder)
+    arguments["callbacks"] = [
+        LearningRateSearch(callback, partial(_take_learning_rate, run))
+        if isinstance(callback, LearningRateFinder)
+        else callback
+        for callback in given
+    ]
     if arguments.get("logger") in (None, True):
-        # what was logged after the checkpoint is logged again
-        purge_step = run.resumption.step if run.resumption else None
         arguments["logger"] = TensorBoardLogger(
-            str(run.folder.parent), name="", version=run.folder.name, purge_step=purge_step, default_hp_metric=False
+            str(run.folder.parent), name="", version=run.folder.name, default_hp_metric=False
         )
     if arguments.get("logger"):
         callbacks.append(LearningRateMonitor(logging_interval="step"))
+    if is_first_process():
+        for logger in as_list(arguments["logger"] or None):
+            prepare_logger(logger, run.resumption.step if run.resumption else None)
     if settings.patience:
         # asked where its number is made: an epoch that max_steps cuts short has no validation
         at_epoch_end = monitor.startswith("train/")
@@ -142,24 +163,26 @@ def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:
             EarlyStop(monitor=monitor, mode=mode, patience=settings.patience, check_on_train_epoch_end=at_epoch_end)
         )
     if settings.diagnostics.enabled:
-        run.observers = build_observers(flatten(settings.as_dict()), settings.diagnostics.every_n_steps)
+        run.observers = build_observers(flatten(settings.as_dict()), settings.diagnostics.every_n_steps, run.folder)
         callbacks += run.observers.callbacks
     if arguments.get("enable_checkpointing") is not False:
         every = settings.checkpoint_every_n_steps
         run.checkpoint = RunCheckpoint(run.folder / "checkpoints", monitor, mode, every)
         callbacks.append(run.checkpoint)
-        arguments["plugins"] = [*_as_list(arguments.get("plugins")), PlainCheckpointIO()]
+        arguments["plugins"] = [*as_list(arguments.get("plugins")), PlainCheckpointIO()]
     return callbacks
+
+
+def _take_learning_rate(run: Run, learning_rate: float) -> None:
+    """Write down the learning rate that was searched for before the first step, as if it had been given."""
+    run.settings = replace(run.settings, model=replace(run.settings.model, learning_rate=learning_rate))
+    log.info("the range test chose --model.learning_rate %g", learning_rate)
+    if run.folder is not None and is_first_process():
+        write_text(run.folder / "config.yaml", run.settings.as_yaml())
 
 
 def _build_trainer(arguments: dict[str, Any], callbacks: list[Callback]) -> Trainer:
     if not torch.cuda.is_available():
         # Lightning has torch look for a GPU driver on disk at every step of Adam, 65 µs each: once was enough
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    return Trainer(**{**arguments, "callbacks": [*_as_list(arguments.get("callbacks")), *callbacks]})
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return Trainer(**{**arguments, "callbacks": [*arguments["callbacks"], *callbacks]})

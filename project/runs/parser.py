@@ -87,6 +87,12 @@ class Parser(ArgumentParser):
             action = next((a for a in self._actions if a.dest == key), None)
             given = re.search(r"(?:Got value|Given value): (.*)", detail)
             value = given.group(1).strip() if given else "what was given"
+            argument = re.match(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)$", value)
+            if argument:
+                return InputError(
+                    f"{key}.{argument[1]} is {argument[2]}, which the class named before it does not take",
+                    "compare the name and the value with what Lightning's documentation says of that class",
+                )
             if getattr(action, "_typehint", None) is None and any(name.startswith(key + ".") for name in names):
                 return InputError(f"{key} is a group of settings, not a setting", "type for example --model.depth 3")
             if action is not None:
@@ -293,11 +299,27 @@ def settings_of(sections: Mapping[str, Any]) -> RunSettings:
     return settings_from(full_parser().parse_object(dict(sections)).as_dict())
 
 
-def trainer_arguments(settings: RunSettings) -> dict[str, Any]:
-    """The Trainer's arguments, with the objects of those that name a class."""
-    parser = full_parser()
-    config = parser.parse_object({"trainer": dict(settings.trainer)})
-    return dict(parser.instantiate(config)["trainer"])
+def trainer_arguments(settings: RunSettings, folder: Path | None) -> dict[str, Any]:
+    """The Trainer's arguments, with the objects of those that name a class.
+
+    Args:
+        settings: Of the run.
+        folder: Its folder, which takes the place of {run_folder}; None leaves out the loggers, which write there.
+    """
+    parser, trainer = full_parser(), dict(settings.trainer)
+    if folder is None:
+        trainer["logger"] = False
+    else:
+        trainer = _with_run_folder(trainer, folder.resolve().as_posix())
+    return dict(parser.instantiate(parser.parse_object({"trainer": trainer}))["trainer"])
+
+
+def _with_run_folder(value: Any, folder: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_run_folder(item, folder) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_run_folder(item, folder) for item in value]
+    return value.replace("{run_folder}", folder) if isinstance(value, str) else value
 
 
 def _without_appended(args: Sequence[str]) -> list[str]:

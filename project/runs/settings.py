@@ -9,7 +9,7 @@ import yaml
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError, check_at_least
-from project.settings import did_you_mean
+from project.settings import did_you_mean, plain
 from project.task import score_name
 from project.training.settings import ModelSettings
 
@@ -20,7 +20,8 @@ class RunSettings:
 
     Args:
         seed_everything: Seed of weights, batch order, dropout and augmentation.
-        trainer: Arguments of Lightning's Trainer by their names; what is left out keeps its default.
+        trainer: Arguments of Lightning's Trainer by their names; what is left out keeps its default. In their texts,
+            {run_folder} stands for the run's folder.
         model: The network, its loss and its optimizer.
         data: The data and their splits.
         run_name: Name of this run's folder; time and a short random id if not given.
@@ -109,4 +110,6 @@ def settings_from(sections: Mapping[str, Any]) -> RunSettings:
     """
     made = {"model": ModelSettings, "data": DataSettings, "diagnostics": DiagnosticsSettings}
     known = {setting.name: sections[setting.name] for setting in fields(RunSettings) if setting.name in sections}
+    # the Trainer's can be classes with arguments of any type, but a run folder holds data alone
+    known |= {"trainer": plain(known["trainer"])} if "trainer" in known else {}
     return RunSettings(**{name: made[name](**value) if name in made else value for name, value in known.items()})

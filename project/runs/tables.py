@@ -1,8 +1,11 @@
 """Results as tables for the terminal."""
 
+import io
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from pytorch_lightning.profilers import Profiler, SimpleProfiler
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +21,9 @@ NAMES = {
     "r2": "R² (share of variance explained)",
 }
 """Metrics that are one number, in the order in which they are shown."""
+
+MAX_ACTION = 40
+"""Letters of an action of a profile that are shown, so that the table has 80 columns."""
 
 
 def results_table(metrics: dict[str, Any], splits: tuple[str, ...] = ("validation", "test")) -> Table:
@@ -61,9 +67,30 @@ def confusion_table(metrics: dict[str, Any], split: str) -> Table:
     return table
 
 
+def profile_text(profiler: object) -> str:
+    """What a Lightning profiler measured, as a table of at most 80 columns; empty if it measured nothing."""
+    if not isinstance(profiler, SimpleProfiler):
+        return profiler.summary() if isinstance(profiler, Profiler) else ""
+    table = Table("action", "calls", "ms each", "seconds", "share", title="Profile", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    # an action lies within others, so that the shares add up to more than 100 %
+    total = time.perf_counter() - profiler.start_time
+    for action, durations in sorted(profiler.recorded_durations.items(), key=lambda item: -sum(item[1])):
+        name, seconds, calls = action.rpartition("]")[2], sum(durations), len(durations)
+        name = name if len(name) <= MAX_ACTION else "…" + name[1 - MAX_ACTION :]
+        mean = f"{1000 * seconds / calls:.3f}"
+        table.add_row(name, f"{calls:,}", mean, f"{seconds:.3f}", f"{seconds / total:.1%}")
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    console.print(table)
+    return cast(io.StringIO, console.file).getvalue()
+
+
 def print_run(metrics: dict[str, Any], run_folder: Path | None, run_root: str) -> None:
     """A finished run: results, verdict, where everything lies and how to look at it."""
     console = Console(highlight=False)
+    if run_folder is not None and (profile := run_folder / "profile.txt").is_file():
+        console.print(profile.read_text(encoding="utf-8"), soft_wrap=True)
     console.print(results_table(metrics))
     console.print(metrics["verdict"], style="bold")
     for finding in metrics["findings"][1:]:  # the first is in the verdict

@@ -1,18 +1,20 @@
 """One run from start to end: train, go back to the best epoch, validate, test, write down what happened."""
 
 import logging
+import shutil
 from typing import Any
 
 from project.errors import DivergenceError
 from project.runs.build import Run
 from project.runs.command import is_first_process
 from project.runs.saving.checkpointing import load_checkpoint
-from project.runs.saving.files import write_json
+from project.runs.saving.files import write_history, write_json, write_text
 from project.runs.saving.run_folder import log_file, start_run_folder
 from project.runs.saving.signals import Interrupted, stop_signals
-from project.runs.trainer_checks import explain_failure
-from project.training.callbacks import stopped_early
-from project.training.internals import adapt_trainer, end_other_processes, finish_training
+from project.runs.tables import profile_text
+from project.runs.trainer_checks import SETUP_ERRORS, explain_failure
+from project.training.callbacks import how_it_ended
+from project.training.internals import adapt_trainer, close_loggers, end_other_processes, finish_training
 
 log = logging.getLogger("project")
 
@@ -37,6 +39,7 @@ def train(run: Run) -> dict[str, Any]:
             metrics |= {"verdict": run.observers.verdict(metrics), "findings": run.observers.findings}
         if folder is not None:
             write_json(folder / "metrics.json", metrics)
+            write_history(folder / "history.csv", run.module.history)
             if status == "diverged" and run.observers:
                 write_json(folder / "evidence.json", run.observers.evidence)
         return metrics
@@ -52,8 +55,11 @@ def train(run: Run) -> dict[str, Any]:
         with log_file(folder):
             _fit(run)
             metrics = _evaluate(run)
+            if folder is not None and (profile := profile_text(run.trainer.profiler)):  # type: ignore[attr-defined]
+                write_text(folder / "profile.txt", profile)
             if folder is not None:
                 write_json(folder / "metrics.json", metrics)
+                write_history(folder / "history.csv", run.module.history)
                 if run.observers:
                     write_json(folder / "evidence.json", run.observers.evidence)
             return metrics
@@ -67,9 +73,12 @@ def train(run: Run) -> dict[str, Any]:
         failure = explain_failure(error, run.folder, run.trainer.world_size, resumed)
         if failure is None:
             raise
+        if isinstance(error, SETUP_ERRORS) and folder is not None and run.resumption is None:
+            shutil.rmtree(folder, ignore_errors=True)  # nothing was trained
         raise failure from error
     finally:
         stop_signals.last_words, stop_signals.holding = None, False
+        close_loggers(run.trainer)
 
 
 def _fit(run: Run) -> None:
@@ -110,7 +119,7 @@ def _summary(run: Run) -> dict[str, Any]:
         chosen = choose((record for record in history if monitor in record), key=lambda record: record[monitor])
         best = {"epoch": int(chosen["epoch"]) + 1} | {k: v for k, v in chosen.items() if k.startswith("validation/")}
     return {
-        "status": "early_stopped" if stopped_early(run.trainer, run.module) else "completed",
+        "status": how_it_ended(run.trainer, run.module),
         "epochs": len(history),
         "steps": steps,
         "train_seconds": seconds,

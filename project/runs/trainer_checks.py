@@ -2,10 +2,15 @@
 
 import math
 import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, StochasticWeightAveraging
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import EVALUATION_SHARDS
@@ -16,7 +21,42 @@ LAUNCHED = {"TORCHELASTIC_RUN_ID", "NODE_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD
 """Of these there is at least one in the environment of a process that was started on several machines."""
 
 
-def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
+REFUSED_CALLBACKS: dict[type[Callback], tuple[str, str]] = {
+    BatchSizeFinder: (
+        "BatchSizeFinder looks for the largest batch that fits into memory, but data.batch_size decides what a network "
+        "learns",
+        "leave it out, and choose for example --data.batch_size 1024: the data are in memory already",
+    ),
+    GradientAccumulationScheduler: (
+        "GradientAccumulationScheduler changes during the training how many examples a step sees, but that is "
+        "data.batch_size from the first step to the last",
+        "leave it out; --trainer.accumulate_grad_batches 4 makes each step of 4 smaller batches",
+    ),
+    StochasticWeightAveraging: (
+        "StochasticWeightAveraging has its average only after the last validation, which is too late for choosing the "
+        "best epoch, and a resumed run would have another one",
+        "average the weights with --trainer.callbacks+=EMAWeightAveraging, and type --model.schedule constant for an "
+        "even learning rate",
+    ),
+}
+"""Callbacks that contradict what a run is, each with cause and remedy."""
+SETUP_ERRORS = (MisconfigurationException, ImportError)
+"""What Lightning and its callbacks raise where a setting does not fit, or a package is missing."""
+
+
+def check_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Refuse callbacks that contradict what a run is.
+
+    Raises:
+        InputError: With what does the same for a run.
+    """
+    for callback in callbacks:
+        for kind, (cause, remedy) in REFUSED_CALLBACKS.items():
+            if isinstance(callback, kind):
+                raise InputError(cause, remedy)
+
+
+def check_trainer_settings(settings: Mapping[str, Any], validated: bool) -> None:
     """Refuse what Lightning accepts and then does nothing with, or fails with in the middle of a run.
 
     Args:
@@ -64,7 +104,7 @@ def check_trainer_settings(settings: dict[str, Any], validated: bool) -> None:
         )
 
 
-def check_limits(settings: dict[str, Any], datamodule: ImageDataModule) -> None:
+def check_limits(settings: Mapping[str, Any], datamodule: ImageDataModule) -> None:
     """Refuse a share of the batches that is none of them.
 
     Args:
@@ -85,6 +125,17 @@ def check_limits(settings: dict[str, Any], datamodule: ImageDataModule) -> None:
 def explain_trainer_error(error: Exception) -> InputError:
     """What Lightning says of its settings, as cause and remedy."""
     text = " ".join(str(error).split())
+    # of an argument that is none of several types, the parser lists what each says: the first is what the class says
+    if detail := re.search(r"Errors: - (?:Problem with given class_path '[\w.]+': )?(.*?) - ", text):
+        text = detail[1]
+    # Lightning's own words where a package is missing, and Python's
+    missing = re.search(r"pip install -U '?([\w-]+)|[`']([\w-]+)`? is not installed|No module named '(\w+)", text)
+    if missing:
+        package = next(name for name in missing.groups() if name)
+        return InputError(
+            f"{package} is not installed, but a setting of the Trainer needs it",
+            f"type pip install {package}, or leave that setting out",
+        )
     if "No supported gpu backend" in text or "CUDAAccelerator" in text or "can not run on your system" in text:
         return InputError(
             f"a GPU is asked for, but torch {torch.__version__} sees none on this machine (CPU only)",
@@ -114,6 +165,8 @@ def explain_failure(
         )
     if isinstance(error, RuntimeError) and world_size > 1 and "gloo" in str(error).lower():
         return RunError("another process of this run died", f"see what it said, {remedy}")
+    if isinstance(error, SETUP_ERRORS):
+        return explain_trainer_error(error)
     known = isinstance(error, InputError | RunError | Interrupted) or not isinstance(error, Exception)
     if resumed and not known:
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]

@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from project.data.settings import SplitName
 from project.errors import InputError
 from project.serving.restore import RestoredRun
+from project.training.callbacks import FINISHED
 from project.training.internals import quieten_lightning
 
 
@@ -59,4 +60,4 @@ def scored_metrics(run: RestoredRun) -> dict[str, Any]:
     A training that has ended has scored its best checkpoint, or its last one if it kept no best one.
     """
     is_scored = run.checkpoint.name == "best.ckpt" or not run.checkpoint.with_name("best.ckpt").exists()
-    return run.metrics if is_scored and run.metrics.get("status") in ("completed", "early_stopped") else {}
+    return run.metrics if is_scored and run.metrics.get("status") in FINISHED else {}

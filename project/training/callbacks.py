@@ -2,15 +2,22 @@
 
 import logging
 import time
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateFinder, Timer, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
+from project.errors import InputError
+from project.training.internals import range_test
 from project.training.module import ImageModule
 
 log = logging.getLogger("project")
+
+FINISHED = ("completed", "early_stopped", "out_of_time")
+"""The statuses of a run whose training came to an end and whose network was tested."""
 
 
 class ProgressBar(TQDMProgressBar):
@@ -41,11 +48,54 @@ class EarlyStop(EarlyStopping):
             trainer.should_stop = True
 
 
-def stopped_early(trainer: Trainer, module: ImageModule) -> bool:
-    """Whether the training ended before its last epoch because the monitored value did not improve.
+class LearningRateSearch(Callback):
+    """Lightning's LearningRateFinder, so that the run is the one that `model.learning_rate` would have given.
 
-    A limit on time or steps also stops a training, but that is not early stopping.
+    Lightning sets the rate in the optimizer alone, where the schedule overwrites it after a step. Here the optimizer
+    and its schedule are made anew from the module's settings. A resumed run has its rate already.
+
+    Args:
+        finder: It does the range test, before the first step.
+        take: Called with the learning rate that it chose.
+
+    Raises:
+        InputError: If the losses of the range test name no learning rate.
     """
+
+    def __init__(self, finder: LearningRateFinder, take: Callable[[float], None]) -> None:
+        self.finder, self.take = finder, take
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.ckpt_path is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        module = cast(ImageModule, pl_module)
+        found = range_test(self.finder, trainer, module)
+        if found is None:
+            raise InputError(
+                "the range test of LearningRateFinder names no learning rate: the loss never fell steadily",
+                "leave the callback out, or give it more steps: --trainer.callbacks.num_training_steps 200",
+            )
+        module.settings = replace(module.settings, learning_rate=found)
+        trainer.strategy.setup_optimizers(trainer)
+        self.take(found)
+
+
+def how_it_ended(trainer: Trainer, module: ImageModule) -> Literal["completed", "early_stopped", "out_of_time"]:
+    """Why the training ended: after its last step, because nothing improved, or by a limit on time.
+
+    The limit is trainer.max_time's, or that of a Timer among the callbacks.
+    """
+    if _stopped_early(trainer, module):
+        return "early_stopped"
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    left = [seconds for timer in timers if (seconds := timer.time_remaining()) is not None]
+    if any(seconds <= 0 for seconds in left) and trainer.global_step < module.num_steps:
+        return "out_of_time"
+    return "completed"
+
+
+def _stopped_early(trainer: Trainer, module: ImageModule) -> bool:
+    """Whether the training ended before its last epoch because the monitored value did not improve."""
     waited = any(
         callback.wait_count >= callback.patience
         for callback in trainer.early_stopping_callbacks

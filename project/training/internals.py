@@ -4,22 +4,30 @@ Each place says why it does so, since which version the private part is as descr
 changes. setup.cfg allows no Lightning after the minor release that this module was written for.
 """
 
+import csv
 import inspect
 import logging
 import signal
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import LearningRateFinder, Timer
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loops.fetchers import _DataFetcher, _PrefetchDataFetcher
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from pytorch_lightning.tuner import lr_finder
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -197,9 +205,13 @@ def _steps_without_closure(optimizer: Optimizer) -> bool:
 
 
 def quieten_lightning() -> None:
-    """Stop Lightning's messages about devices and products: its import sets its loggers to INFO (since before 2.0)."""
-    for library in ("pytorch_lightning", "lightning_fabric"):
+    """Stop Lightning's messages about devices and products: its import sets its loggers to INFO (since before 2.0).
+
+    MLflow reports every table of its new database, and Lightning that it makes an experiment.
+    """
+    for library in ("pytorch_lightning", "lightning_fabric", "mlflow.store.db.utils", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)
 
 
 def adapt_trainer(trainer: Trainer) -> None:
@@ -208,10 +220,65 @@ def adapt_trainer(trainer: Trainer) -> None:
     It handles SIGTERM without a checkpoint, and in several processes with a deadlock (since before 2.0; the tests of
     signals). And with `max_steps` it treats every resumption as one in the middle of an epoch, and runs the saved
     epoch's end once more (seen in 2.6; the tests of resumption that stop at a step).
+
+    A Timer, that of `max_time` too, would stop in the middle of an epoch, whose other batches a resumed run would never
+    see: here it stops after the epoch (since before 2.0; `test_a_limit_on_time_ends_after_a_whole_epoch`).
     """
+    for callback in cast(Any, trainer).callbacks:
+        if isinstance(callback, Timer):
+            callback._interval = "epoch"
     trainer.fit_loop.epoch_loop = EpochLoop(trainer)
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+
+
+def range_test(finder: LearningRateFinder, trainer: Trainer, module: LightningModule) -> float | None:
+    """The learning rate that Lightning's range test suggests; the run is afterwards as it was before.
+
+    The test counts its steps within the training's last epoch, so that a short training would cut it off, and changes
+    the rate in the optimizer alone (seen in 2.6; `test_the_learning_rate_finder`).
+    """
+    loop = trainer.fit_loop
+    max_epochs, loop.max_epochs, finder._update_attr = loop.max_epochs, -1, False
+    cast(Any, lr_finder).tqdm = partial(Tqdm, disable=None, leave=False)  # as any bar: only on a terminal
+    try:
+        finder.lr_find(trainer, module)
+    finally:
+        loop.max_epochs = max_epochs
+    return None if finder.optimal_lr is None else finder.optimal_lr.suggestion()
+
+
+def prepare_logger(logger: Logger, step: int | None) -> None:
+    """Let a logger begin in a run's folder, or go on where a resumed run goes on, which logs again from this step on.
+
+    TensorBoard hides the old values, and a CSV file loses them: Lightning's logger would warn of a folder that is not
+    empty, and delete the whole file. MLflow and Weights & Biases go on with the same run, but keep the old values
+    beside the new ones, which are the same (since before 2.0; `test_a_resumed_run_logs_what_an_unbroken_one_does`).
+    """
+    if isinstance(logger, TensorBoardLogger):
+        logger._kwargs["purge_step"] = step
+    elif isinstance(logger, CSVLogger):
+        path, rows = Path(logger.log_dir, "metrics.csv"), []
+        if step is not None and path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Previous log files in this directory will be deleted.*")
+            cast(Any, logger.experiment).metrics = [{k: v for k, v in row.items() if v} for row in rows]
+    elif isinstance(logger, MLFlowLogger) and step is not None:
+        experiment = logger._mlflow_client.get_experiment_by_name(logger._experiment_name)
+        runs = logger._mlflow_client.search_runs([experiment.experiment_id], max_results=1) if experiment else []
+        logger._run_id = runs[0].info.run_id if runs else None
+    elif isinstance(logger, WandbLogger) and step is not None and not logger._wandb_init["id"]:
+        kept = sorted(Path(logger._wandb_init["dir"], "wandb").glob("*run-*-*"))  # named by time, and last by id
+        logger._wandb_init["id"] = kept[0].name.rpartition("-")[2] if kept else None
+
+
+def close_loggers(trainer: Trainer) -> None:
+    """End what Weights & Biases has open, to which the next run of this process would log (since before 2.0)."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger._experiment.finish()
 
 
 def finish_training(trainer: Trainer) -> None:

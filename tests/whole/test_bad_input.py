@@ -295,6 +295,19 @@ an unknown accelerator | --trainer.accelerator gqu | invalid accelerator name | 
 a GPU where there is none | --trainer.accelerator gpu |
     a GPU is asked for, but torch {version} sees none on this machine | --trainer.accelerator cpu, or leave
     --trainer.accelerator out
+a callback that chooses the size of a batch | --trainer.callbacks+=BatchSizeFinder |
+    data.batch_size decides what a network learns | --data.batch_size 1024
+a misspelt argument of a callback | --trainer.callbacks+=Timer --trainer.callbacks.duraton 00:00:10:00 |
+    trainer.callbacks.duraton is 00:00:10:00, which the class named before it does not take | compare the name
+an average of the weights that comes too late |
+    --trainer.callbacks+=StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.01 |
+    has its average only after the last validation | --trainer.callbacks+=EMAWeightAveraging
+a limit on time in words | --trainer.callbacks+=Timer --trainer.callbacks.duration soon |
+    is not a valid duration. Expected a string in the format DD:HH:MM:SS | that trainer setting
+a callback that does not exist | --trainer.callbacks+=Timr | trainer.callbacks is Timr | leave --trainer.callbacks out
+a limit on time that is none | --trainer.max_time soon | soon | that trainer setting
+a callback without what it needs | --trainer.callbacks+=DeviceStatsMonitor --trainer.logger false |
+    Cannot use `DeviceStatsMonitor` callback with `Trainer(logger=False)` | that trainer setting
 
 ## Run folder
 a file where the folder of runs should be | --run_root {}/file |

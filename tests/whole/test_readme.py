@@ -95,6 +95,10 @@ def test_training_commands(
         extra: list[str] = []
     else:
         extra = short_flags(words, real_data, idx_folder, tmp_path)
+    for package in ("mlflow", "wandb"):
+        if f"configs/logger/{package}.yaml" in words:
+            pytest.importorskip(package)
+            monkeypatch.setenv("WANDB_MODE", "offline")
     if "--trainer.devices" in words and words[words.index("--trainer.devices") + 1] != "1":
         pytest.skip("several processes: tests/whole/test_distributed.py runs this")
     assert run_script(command, monkeypatch, extra) == 0
@@ -198,9 +202,14 @@ def test_other_commands(
         case ["make", *_]:
             result = subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True)
             assert result.returncode == 0, result.stderr
-        case ["pip", "install"]:
+        case ["pip", "install"] | ["uv", "pip"]:
             assert (ROOT / "constraints.txt").is_file()
             assert (ROOT / "setup.cfg").is_file()
+        case ["uv", "venv"]:
+            assert len(words) == 2
+        case ["uv", "run"]:
+            assert words[2] == "--no-sync"  # else uv would resolve the versions anew, without constraints.txt
+            assert (ROOT / words[3]).is_file()
         case ["python", "-m"]:
             assert importlib.util.find_spec(words[2]), f"there is no module {words[2]}"
         case ["tensorboard", _]:

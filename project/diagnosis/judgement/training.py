@@ -107,6 +107,8 @@ def _judge_length(e: Evidence) -> Iterator[Finding]:
     best = min(range(num), key=values.__getitem__) if num else 0
     if e.status == "early_stopped":
         yield Finding("early_stopped", "note", f"Training stopped early, after epoch {num}, as nothing improved.")
+    elif e.status == "out_of_time":
+        yield Finding("out_of_time", "note", f"The limit on time ended the training after epoch {num}.")
     elif num >= 2 and best == num - 1 and losses[-2] - losses[-1] > thresholds.LATE_IMPROVEMENT * abs(losses[-2]):
         sentence = "Validation was still getting better in the last epoch: more epochs would help."
         yield Finding("too_few_epochs", "note", sentence, [f"--trainer.max_epochs {2 * num}"])

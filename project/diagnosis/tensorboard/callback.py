@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run beside its curves: text, graph, pictures, histograms, settings, the projector.
+"""What loggers show of a run beside its curves: text and pictures; TensorBoard also graph, histograms, projector, …
 
     tensorboard --logdir runs
 
@@ -8,6 +8,7 @@ docs/tensorboard.md says how to read each tab.
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,9 @@ from torch import Tensor
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
 from project.diagnosis.monitor import DiagnosticsCallback, datamodule_of
 from project.diagnosis.tensorboard import pictures, tabs
+from project.diagnosis.tensorboard.loggers import add_picture, add_text, takes_pictures
 from project.network.layers import layer_table_markdown, recorded_signals
+from project.settings import flatten
 from project.task import probabilities
 from project.training.metrics import confusion_matrix
 from project.training.module import ImageModule
@@ -35,20 +38,24 @@ MAX_TILE_EPOCHS = 5
 
 
 class TensorBoardCallback(Callback):
-    """Fill TensorBoard's tabs, from the first process alone, where the run's logger is TensorBoard's.
+    """Give text and pictures to the loggers that take them, and fill TensorBoard's tabs; from the first process alone.
 
     Before training: layer table, settings, provenance, graph, sample batch. At epoch ends: histograms, first-layer
     weights. After training: gradients by layer and step. After testing: findings, confusion matrix, mistakes,
     precision and recall, projector, settings with final metrics. Everything is a function of settings and weights, so
-    that a resumed run writes what an unbroken one would.
+    that a resumed run writes what an unbroken one would. Graph, histograms, precision and recall, projector and the
+    table of settings are TensorBoard's alone.
 
     Args:
         settings: The run's settings by their flags' names, such as `model.activation`.
         diagnostics: The same run's callback that probes and judges; the Trainer calls it before this one.
+        folder: The run's folder, from which the provenance is read.
     """
 
-    def __init__(self, settings: Mapping[str, Any], diagnostics: DiagnosticsCallback) -> None:
-        self.settings, self.diagnostics = dict(settings), diagnostics
+    def __init__(
+        self, settings: Mapping[str, Any], diagnostics: DiagnosticsCallback, folder: Path | None = None
+    ) -> None:
+        self.settings, self.diagnostics, self.folder = dict(settings), diagnostics, folder
         self._introduced = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,37 +65,40 @@ class TensorBoardCallback(Callback):
         self._introduced = state["introduced"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = _writer(trainer)
-        if writer is None or self._introduced:
+        if self._introduced or not takes_pictures(trainer):
             return
         module = cast(ImageModule, pl_module)
-        writer.add_text("2_network", layer_table_markdown(module.network))
-        writer.add_text("3_settings", tabs.settings_markdown(self.settings))
-        origin = _run_folder(trainer) / "provenance.json"
-        if origin.is_file():
-            writer.add_text("4_provenance", tabs.provenance_markdown(json.loads(origin.read_text(encoding="utf-8"))))
-        tabs.add_graph(writer, module, str(self.settings["model.loss"]))
-        writer.add_custom_scalars(tabs.chart_layout(module))
+        # with the numbers that the module really has
+        self.settings |= flatten({"model": asdict(module.settings)})
+        add_text(trainer, "2_network", layer_table_markdown(module.network))
+        add_text(trainer, "3_settings", tabs.settings_markdown(self.settings))
+        origin = self.folder / "provenance.json" if self.folder else None
+        if origin and origin.is_file():
+            text = tabs.provenance_markdown(json.loads(origin.read_text(encoding="utf-8")))
+            add_text(trainer, "4_provenance", text)
+        if writer := _writer(trainer):
+            tabs.add_graph(writer, module, str(self.settings["model.loss"]))
+            writer.add_custom_scalars(tabs.chart_layout(module))
         # of epoch 0, whose batches are a function of the seed; each training batch reseeds what this draws
         batch = next(iter(datamodule_of(trainer).train_dataloader()))
-        _add_picture(writer, "pictures/sample_batch", pictures.sample_batch_figure(batch, module), 0)
-        writer.flush()
+        _add_figure(trainer, "pictures/sample_batch", pictures.sample_batch_figure(batch, module), 0)
+        if writer:
+            writer.flush()
         self._introduced = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # an epoch's last batch, not the epoch's end: validation comes in between, and before it the gradients are freed
-        writer = _writer(trainer) if trainer.is_last_batch else None
-        if writer is None:
+        if not trainer.is_last_batch or not takes_pictures(trainer):
             return
         module, step = cast(ImageModule, pl_module), trainer.global_step - 1
-        if _is_shown(trainer, MAX_HISTOGRAM_EPOCHS):
+        if _is_shown(trainer, MAX_HISTOGRAM_EPOCHS) and (writer := _writer(trainer)):
             self._add_histograms(writer, module, step)
         if _is_shown(trainer, MAX_TILE_EPOCHS):
             tiles = pictures.first_layer_tiles(module)
             if tiles is not None:
-                writer.add_image("pictures/first_layer_weights", tiles, step, dataformats="HWC")
+                add_picture(trainer, "pictures/first_layer_weights", tiles, step)
 
     def _add_histograms(self, writer: "SummaryWriter", module: ImageModule, step: int) -> None:
         layers = module.network.layers()
@@ -107,50 +117,44 @@ class TensorBoardCallback(Callback):
             tabs.add_histogram(writer, tag, tensor, step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = _writer(trainer)
-        if writer is None:
-            return
-        step = trainer.global_step
-        if self.diagnostics.steps:
+        if self.diagnostics.steps and takes_pictures(trainer):
             figure = pictures.gradient_figure(self.diagnostics.steps, self.diagnostics.gradient_norms)
-            _add_picture(writer, "pictures/gradients_by_layer_and_step", figure, step)
+            _add_figure(trainer, "pictures/gradients_by_layer_and_step", figure, trainer.global_step)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = _writer(trainer)
-        if writer is None:
+        if not takes_pictures(trainer):
             return
+        writer = _writer(trainer)
         module, datamodule, step = cast(ImageModule, pl_module), datamodule_of(trainer), trainer.global_step
-        writer.add_text("1_judgement", tabs.judgement_markdown(self.diagnostics.findings), step)
+        add_text(trainer, "1_judgement", tabs.judgement_markdown(self.diagnostics.findings), step)
         outputs, targets = cast(tuple[Tensor, Tensor], module.evaluated)
         loader = datamodule.test_dataloader()
         # a Trainer limit can cut the evaluation short: then only the first pictures of the split have outputs
         images = spread_examples(loader, len(loader.indices)).images[: len(targets)].cpu()
         if module.task == "regression":
             scatter = pictures.regression_figure(outputs[:, 0], targets)
-            _add_picture(writer, "pictures/predicted_against_true", scatter, step)
+            _add_figure(trainer, "pictures/predicted_against_true", scatter, step)
             mistakes = pictures.errors_figure(images, outputs[:, 0], targets)
         else:
             names = module.spec.class_names
             confusion = confusion_matrix(outputs, targets, module.task, len(names))
-            _add_picture(writer, "pictures/confusion_matrix", pictures.confusion_figure(confusion, names), step)
+            _add_figure(trainer, "pictures/confusion_matrix", pictures.confusion_figure(confusion, names), step)
             shares = probabilities(outputs, module.task)
-            for index, name in enumerate(names):
-                writer.add_pr_curve(f"precision_recall/{_tag(name)}", targets == index, shares[:, index], step)
+            for index, name in enumerate(names if writer else ()):
+                cast("SummaryWriter", writer).add_pr_curve(
+                    f"precision_recall/{_tag(name)}", targets == index, shares[:, index], step
+                )
             mistakes = pictures.mistakes_figure(images, shares, targets, names)
-        _add_picture(writer, "pictures/most_confident_mistakes", mistakes, step)
-        tabs.write_projector(_run_folder(trainer), module, datamodule)
-        tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.is_validated)
-        writer.flush()
+        _add_figure(trainer, "pictures/most_confident_mistakes", mistakes, step)
+        if writer:
+            tabs.write_projector(Path(writer.log_dir), module, datamodule)
+            tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.is_validated)
+            writer.flush()
 
 
 def _writer(trainer: Trainer) -> "SummaryWriter | None":
-    if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
-        return cast("SummaryWriter", trainer.logger.experiment)
-    return None
-
-
-def _run_folder(trainer: Trainer) -> Path:
-    return Path(cast(TensorBoardLogger, trainer.logger).log_dir)
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return cast("SummaryWriter", loggers[0].experiment) if trainer.is_global_zero and loggers else None
 
 
 def _is_shown(trainer: Trainer, maximum: int) -> bool:
@@ -164,5 +168,5 @@ def _tag(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
 
 
-def _add_picture(writer: "SummaryWriter", tag: str, figure: "Figure", step: int) -> None:
-    writer.add_image(tag, pictures.to_picture(figure), step, dataformats="HWC")
+def _add_figure(trainer: Trainer, tag: str, figure: "Figure", step: int) -> None:
+    add_picture(trainer, tag, pictures.to_picture(figure), step)

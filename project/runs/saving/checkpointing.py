@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from project.errors import DivergenceError, InputError
-from project.runs.saving.files import part_of, replace_durably
+from project.runs.saving.files import part_of, replace_durably, write_history
 from project.runs.saving.signals import Interrupted, stop_signals
 from project.training.module import ImageModule
 
@@ -175,7 +175,10 @@ class RunCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check_losses()
         signum = self._agree(trainer, at_once=True)
-        record = cast(ImageModule, pl_module).history[-1]
+        history = cast(ImageModule, pl_module).history
+        record = history[-1]
+        if trainer.is_global_zero:
+            write_history(self.folder.parent / "history.csv", history)
         if not all(math.isfinite(value) for value in record.values()):
             self._stop_diverged(trainer, "the validation loss", trainer.global_step)
         self._save(trainer, score=record.get(self.monitor))

@@ -1,7 +1,10 @@
 """Files that are written completely or not at all, and refused with a clear reason if they cannot be read."""
 
+import csv
+import io
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,19 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         r"\[[\s\d.,eE+-]*\]", lambda match: re.sub(r"\s+", " ", match[0]).replace("[ ", "[").replace(" ]", "]"), text
     )
     write_text(path, text)
+
+
+def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write a run's epochs, each as one row of a CSV file, completely or not at all; epochs count from 1."""
+    rows: list[dict[str, Any]] = [
+        {**record, "epoch": int(record["epoch"]) + 1, "steps": int(record["steps"])} for record in history
+    ]
+    names = dict.fromkeys(name for row in rows for name in row) or ("epoch", "steps")
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(names), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:

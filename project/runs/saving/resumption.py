@@ -22,6 +22,7 @@ MAY_CHANGE = {
     "trainer.devices": "placement; another number of processes adds in another order, so the last digits differ",
     "trainer.num_nodes": "placement, likewise",
     "trainer.strategy": "placement",
+    "trainer.max_time": "to go on after the limit on time",
     "data.root": "where the data are; their contents are compared",
     "data.download": "",
     "trainer.logger": "logging",
@@ -40,7 +41,7 @@ MAY_CHANGE = {
 """Settings that may differ from the run's when it is resumed, and why; all others decide the result."""
 NEVER_SAVED = ("config", "resume", "run_name")
 """Flags that say what to do now, not what the run is."""
-TRAINER_TEXTS = ("accelerator", "strategy", "devices", "precision", "gradient_clip_algorithm", "max_time")
+TRAINER_TEXTS = ("accelerator", "strategy", "devices", "precision", "gradient_clip_algorithm", "max_time", "profiler")
 """The Trainer's settings that can be a text without naming a class."""
 
 
@@ -136,6 +137,7 @@ def _check_length(run: Resumption, config: Namespace, old: dict[str, Any]) -> No
     max_epochs, patience = config["trainer"]["max_epochs"], config["patience"]
     more = {
         "completed": None if max_epochs > epochs else f"--trainer.max_epochs {2 * epochs}",
+        "out_of_time": None if _has_time(config, old) else f"--trainer.max_epochs {max_epochs} --trainer.max_time null",
         "early_stopped": None if patience > old["patience"] or not patience else f"--patience {2 * patience}",
     }.get(str(status))
     if more:
@@ -148,6 +150,11 @@ def _check_length(run: Resumption, config: Namespace, old: dict[str, Any]) -> No
             f"trainer.max_epochs is {max_epochs}, but {epochs} epochs are done already",
             f"type --trainer.max_epochs {epochs + 1} or more, or leave it out",
         )
+
+
+def _has_time(config: Namespace, old: dict[str, Any]) -> bool:
+    """Whether the limit on time is no longer what it was; callbacks, and with them a Timer, are always typed anew."""
+    return config["trainer"]["max_time"] != old["trainer.max_time"] or bool(config["trainer"]["callbacks"])
 
 
 def _settings(config: Namespace) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from project.runs.saving.provenance import provenance
 from project.runs.saving.resumption import Resumption
 from project.runs.saving.signals import MAIN_PROCESS
 from project.runs.settings import RunSettings
+from project.training.callbacks import FINISHED
 
 log = logging.getLogger("project")
 
@@ -156,7 +157,7 @@ def start_run_folder(
 ) -> None:
     """Write down settings, origin and network before anything can go wrong, or that the run goes on."""
     metrics = resumption.metrics if resumption else {}
-    if metrics.get("status") in ("completed", "early_stopped"):
+    if metrics.get("status") in FINISHED:
         write_json(folder / "metrics.json", metrics | {"status": "interrupted"})  # it is being trained longer
     data = {
         "name": datamodule.data.name,

@@ -8,6 +8,7 @@ from typing import Any
 from project.settings import Settings
 from project.studies.explain.sizes import Size
 from project.studies.reporting.statistics import estimate
+from project.training.callbacks import FINISHED
 
 WORTH = 0.5
 """Points that one more change must bring, so that nobody is asked to change what hardly matters."""
@@ -24,7 +25,7 @@ class Trial:
         size: How much shorter than the run it is.
         seed: Its `seed_everything`.
         score: In points, see `score_of`.
-        status: completed, early_stopped, diverged or failed.
+        status: completed, early_stopped, out_of_time, diverged or failed.
         settings: All that it was trained with.
         examples: Of its training split; None if it failed before.
         seconds: How long it took.
@@ -84,7 +85,7 @@ def score_of(result: dict[str, Any], task: str) -> float:
     name = "rmse" if task == "regression" else "accuracy"
     value = float(result.get(f"validation/{name}", result.get(f"train/{name}", math.nan)))
     guessing = float(result.get("guessing", 0.0))
-    finished = result.get("status") in ("completed", "early_stopped") and math.isfinite(value)
+    finished = result.get("status") in FINISHED and math.isfinite(value)
     if task != "regression":
         return 100.0 * (value if finished else guessing)
     return max(-100.0 * value / guessing, -100.0) if finished and guessing else -100.0
