@@ -1,15 +1,17 @@
 """Settings as plain data: nested by section, or flat by their flags' names."""
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
 from project.errors import InputError
 
+Made = TypeVar("Made")
 Settings = dict[str, Any]
 """Settings by their flags' names, such as `model.depth`."""
 MIN_LIKENESS = 0.4
@@ -104,6 +106,19 @@ def did_you_mean(name: object, names: Iterable[str]) -> str:
     """`did you mean …? ` with the nearest of some names, or nothing."""
     nearest = difflib.get_close_matches(str(name), list(names), n=1, cutoff=MIN_LIKENESS)
     return f"did you mean {nearest[0]}? " if nearest else ""
+
+
+def with_keywords_of(settings: type) -> Callable[[type[Made]], type[Made]]:
+    """Let a class that takes a dataclass's fields as keyword arguments list them in the signature that tools show."""
+
+    def listed(cls: type[Made]) -> type[Made]:
+        own = [p for p in inspect.signature(cls).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        known = {parameter.name for parameter in own}
+        taken = [p for name, p in inspect.signature(settings).parameters.items() if name not in known]
+        cls.__signature__ = inspect.Signature([*own, *taken])  # type: ignore[attr-defined]
+        return cls
+
+    return listed
 
 
 def nest(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -12,12 +12,16 @@ from torch import Tensor
 from project.data.augmentation import Batch, build_augmentation, rotate
 from project.data.loaders import EvaluationLoader, TrainLoader, mix_seed
 from project.data.normalization import Normalization, fit_normalization
-from project.data.settings import DataSettings, SplitName
+from project.data.settings import DataKeywords, DataSettings, SplitName
 from project.data.sources.load import ImageDataset, ImageSplit
 from project.data.sources.table import SOURCES
 from project.data.splits import redraw_labels, stratified_split
 from project.errors import InputError
+from project.settings import with_keywords_of
 from project.task import DataSpec, TaskName
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MAX_AUTO_VALIDATION = 5000
 """The largest number of validation examples that `num_validation: auto` takes."""
@@ -25,6 +29,7 @@ MAX_TARGET_DEGREES = 45.0
 """Target `rotation`: each picture is turned by an angle drawn evenly from ±45°."""
 
 
+@with_keywords_of(DataSettings)
 class ImageDataModule(LightningDataModule):
     """Splits that never mix, and batches that are always the same.
 
@@ -33,16 +38,27 @@ class ImageDataModule(LightningDataModule):
 
     Args:
         settings: They say which data are used, and how these are split, normalized, augmented and batched.
+        keywords: Fields of `DataSettings`, in place of `settings`.
         task: What the targets are: multiclass, binary or regression.
         seed: It decides order, dropout and augmentation.
 
     Raises:
         InputError: If the settings do not suit the task.
+        TypeError: If both settings and keywords are given, or a keyword is no setting.
     """
 
-    def __init__(self, settings: DataSettings | None = None, *, task: TaskName = "multiclass", seed: int = 0) -> None:
+    def __init__(
+        self,
+        settings: DataSettings | None = None,
+        *,
+        task: TaskName = "multiclass",
+        seed: int = 0,
+        **keywords: "Unpack[DataKeywords]",
+    ) -> None:
         super().__init__()
-        self.settings, self.task, self.seed = settings or DataSettings(), task, seed
+        if settings is not None and keywords:
+            raise TypeError("give either settings or keywords")
+        self.settings, self.task, self.seed = settings or DataSettings(**keywords), task, seed
         self.settings.check_task(task)
         names = self.settings.augmentations
         self.augment = build_augmentation(names) if names else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 from project.data.sources.table import SOURCES
 from project.errors import InputError, check_at_least
@@ -125,3 +125,21 @@ class DataSettings:
                 f"data.label_noise is {self.label_noise:g}, but a regression has no classes to draw labels from",
                 "type --data.label_noise 0, or leave --model.task out",
             )
+
+
+class DataKeywords(TypedDict, total=False):
+    """The fields of `DataSettings` as keyword arguments, for editors and type checkers; a test compares the two."""
+
+    dataset: str
+    root: str
+    download: bool
+    size: int
+    normalization: NormalizationName
+    augmentation: AugmentationName | list[AugmentationName] | None
+    num_train: int | None
+    num_validation: int | Literal["auto"]
+    label_noise: float
+    split_seed: int
+    batch_size: int
+    classes: list[int] | None
+    target: TargetName

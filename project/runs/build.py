@@ -27,6 +27,7 @@ from project.runs.saving.files import write_text
 from project.runs.saving.resumption import Resumption, check_same_data, find_resumption
 from project.runs.saving.run_folder import claim_run_folder
 from project.runs.settings import RunSettings
+from project.runs.tables import Described, network_in_words
 from project.runs.trainer_checks import (
     SETUP_ERRORS,
     check_callbacks,
@@ -42,8 +43,8 @@ from project.training.module import ImageModule
 log = logging.getLogger("project")
 
 
-@dataclass(eq=False)
-class Run:
+@dataclass(eq=False, repr=False)
+class Run(Described):
     """A run that is ready to be trained.
 
     Args:
@@ -55,6 +56,7 @@ class Run:
         observers: What looks inside it while it trains; None if that is switched off.
         checkpoint: What saves it; None if that is switched off.
         epoch_log: Its clock, and the line per epoch.
+        metrics: The content of metrics.json; empty before the training ends.
     """
 
     settings: RunSettings
@@ -65,7 +67,15 @@ class Run:
     observers: Observers | None = None
     checkpoint: RunCheckpoint | None = None
     epoch_log: EpochLog = field(default_factory=EpochLog)
+    metrics: dict[str, Any] = field(default_factory=dict)
     trainer: Trainer = field(init=False)
+
+    def facts(self) -> dict[str, str]:
+        return {
+            "network": f"{network_in_words(self.module)}, on {self.settings.data.dataset}",
+            "folder": str(self.folder or "none"),
+            "verdict": self.metrics.get("verdict", "not trained yet"),
+        }
 
 
 def build_run(

@@ -1,5 +1,6 @@
 """Results as tables for the terminal."""
 
+import html
 import io
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from pytorch_lightning.profilers import Profiler, SimpleProfiler
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from project.training.module import ImageModule
 
 NAMES = {
     "loss": "loss",
@@ -24,6 +27,32 @@ NAMES = {
 
 MAX_ACTION = 40
 """Letters of an action of a profile that are shown, so that the table has 80 columns."""
+
+
+class Described:
+    """A run that a notebook shows: three lines, or a small table."""
+
+    def facts(self) -> dict[str, str]:
+        """What it is, where it is, and what came of it."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name + ':':<9}{words}" for name, words in self.facts().items())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align: left'>{html.escape(name)}</th>"
+            f"<td style='text-align: left'>{html.escape(words)}</td></tr>"
+            for name, words in self.facts().items()
+        )
+        return f"<table>{cells}</table>"
+
+
+def network_in_words(module: ImageModule) -> str:
+    """The network's kind, its layers' sizes and its parameters, in one line."""
+    sizes = [module.spec.num_features, *(layer.num_units for layer in module.network.layers())]
+    count = sum(p.numel() for p in module.parameters())
+    return f"{module.settings.network} {' → '.join(map(str, sizes))}, {count:,} parameters"
 
 
 def results_table(metrics: dict[str, Any], splits: tuple[str, ...] = ("validation", "test")) -> Table:

@@ -54,7 +54,7 @@ def train(run: Run) -> dict[str, Any]:
             start_run_folder(folder, run.settings, run.datamodule, run.module.network, run.resumption)
         with log_file(folder):
             _fit(run)
-            metrics = _evaluate(run)
+            metrics = run.metrics = _evaluate(run)
             if folder is not None and (profile := profile_text(run.trainer.profiler)):  # type: ignore[attr-defined]
                 write_text(folder / "profile.txt", profile)
             if folder is not None:
@@ -96,6 +96,7 @@ def _fit(run: Run) -> None:
 def _evaluate(run: Run) -> dict[str, Any]:
     """Score validation and test, and judge: the content of metrics.json, on the first process alone."""
     trainer, module, results = run.trainer, run.module, {}
+    module.logs_validation = False
     splits = {"validation": trainer.validate, "test": trainer.test}
     for split, score in splits.items():
         if split == "test" or run.settings.data.is_validated:

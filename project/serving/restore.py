@@ -21,6 +21,7 @@ from project.runs.parser import model_and_data_parser
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json, read_yaml
 from project.runs.saving.run_folder import find_run_folder
+from project.runs.tables import Described, network_in_words
 from project.serving.predict import Polarity
 from project.serving.predict.image_files import fit_image
 from project.task import DataSpec, probabilities
@@ -28,8 +29,8 @@ from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 
 
-@dataclass(frozen=True)
-class RestoredRun:
+@dataclass(frozen=True, repr=False)
+class RestoredRun(Described):
     """What a run folder contains.
 
     Args:
@@ -45,6 +46,13 @@ class RestoredRun:
     module: ImageModule
     datamodule: ImageDataModule
     trainer: Mapping[str, Any]
+
+    def facts(self) -> dict[str, str]:
+        return {
+            "network": f"{network_in_words(self.module)}, on {self.datamodule.settings.dataset}",
+            "folder": str(self.folder),
+            "verdict": str(self.metrics.get("verdict", "not finished")),
+        }
 
     @property
     def model(self) -> ImageModule:
@@ -126,24 +134,6 @@ def answers(outputs: Tensor, spec: DataSpec) -> Tensor:
     return probabilities(outputs, spec.task)
 
 
-def build_network(settings: ModelSettings, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> ImageModule:
-    """Build the network that settings describe, with trained weights and in evaluation mode.
-
-    Args:
-        settings: The model's settings.
-        spec: The fields of `DataSpec`, as a checkpoint or an exported file stores them.
-        state: The weights and buffers by name; they decide the shapes of the normalization.
-
-    Raises:
-        Exception: Any error of the constructors, if the three do not fit together.
-    """
-    normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
-    described = DataSpec(**{**spec, "class_names": tuple(spec["class_names"])})  # JSON makes the names a list
-    module = ImageModule(described, normalization, settings)
-    module.load_state_dict(state)
-    return module.eval()
-
-
 def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
     """Rebuild a run's network and data settings.
 
@@ -176,7 +166,7 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
         data = replace(data, root=str(data_root))
     checkpoint = load_checkpoint(checkpoint_path)
     try:
-        module = build_network(model, checkpoint["spec"], checkpoint["state_dict"])
+        module = ImageModule.rebuild(model, checkpoint["spec"], checkpoint["state_dict"])
     except InputError:
         raise
     except Exception as error:  # what a foreign checkpoint contains may raise anything

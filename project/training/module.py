@@ -1,9 +1,11 @@
 """The LightningModule: a network with its loss, its optimizer and the normalization of its data."""
 
+import copy
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -21,14 +23,19 @@ from project.network.networks import NETWORKS
 from project.network.optimization.losses import build_loss
 from project.network.optimization.optimizers import build_optimizer
 from project.network.optimization.schedules import learning_rate_factor
+from project.settings import with_keywords_of
 from project.task import DataSpec, decide, score_name
 from project.training.epoch_record import EpochRecord
 from project.training.internals import FastAttributes
 from project.training.metrics import evaluation_metrics, score
 from project.training.scoring import SplitScores
-from project.training.settings import NETWORK_SETTINGS, ModelSettings
+from project.training.settings import NETWORK_SETTINGS, ModelKeywords, ModelSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
+@with_keywords_of(ModelSettings)
 class ImageModule(FastAttributes, LightningModule):
     """A network that is trained and scored on images.
 
@@ -36,15 +43,27 @@ class ImageModule(FastAttributes, LightningModule):
         spec: What the data look like; `ImageDataModule.spec` gives it.
         normalization: The normalization that was fitted on the training split; it is saved with the weights.
         settings: They describe the network, its loss and its optimizer.
+        keywords: Fields of `ModelSettings`, in place of `settings`; the task is that of the data.
 
     Raises:
         InputError: If the network does not fit into memory, or the settings make none.
+        TypeError: If both settings and keywords are given, or a keyword is no setting.
     """
 
-    def __init__(self, spec: DataSpec, normalization: Normalization, settings: ModelSettings | None = None) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        normalization: Normalization,
+        settings: ModelSettings | None = None,
+        **keywords: "Unpack[ModelKeywords]",
+    ) -> None:
         super().__init__()
-        self.spec, self.normalization = spec, normalization
-        self.settings = settings = settings or ModelSettings()
+        # a copy: a network in evaluation mode must not switch that of another one on the same data
+        self.spec, self.normalization = spec, copy.deepcopy(normalization)
+        if settings is not None and keywords:
+            raise TypeError("give either settings or keywords")
+        keywords.setdefault("task", spec.task)
+        self.settings = settings = settings or ModelSettings(**keywords)
         self.task = settings.task
         try:
             described = {name: getattr(settings, name) for name in NETWORK_SETTINGS}
@@ -61,6 +80,8 @@ class ImageModule(FastAttributes, LightningModule):
             self.network.compile()
         self.epochs = EpochRecord()
         self._scores = SplitScores(spec)
+        self.logs_validation = True
+        """Whether validation adds a point to the loggers' curves: not when a run scores its best epoch once more."""
         self.evaluated: tuple[Tensor, Tensor] | None = None
         """Outputs (n, outputs) and targets (n,) of the last evaluation, in the split's order, in every process."""
 
@@ -143,8 +164,7 @@ class ImageModule(FastAttributes, LightningModule):
         outputs, targets = cast(tuple[Tensor, Tensor], self.evaluated)
         value = score(outputs, targets, self.task)
         self.epochs.validation = {"validation/loss": loss, f"validation/{score_name(self.task)}": value}
-        # the best epoch is scored once more after the training, which adds no point to the curve
-        self._log_epoch(self.epochs.validation, logger=self.trainer.state.fn == TrainerFn.FITTING)
+        self._log_epoch(self.epochs.validation, logger=self.logs_validation)
 
     def on_test_epoch_end(self) -> None:
         loss = self._evaluate(cast(EvaluationLoader, self.trainer.test_dataloaders))
@@ -203,9 +223,48 @@ class ImageModule(FastAttributes, LightningModule):
         renamed = {re.sub(r"^mlp\.", "network.", name): value for name, value in state_dict.items()}
         return super().load_state_dict(renamed, strict, assign)
 
+    @classmethod
+    def rebuild(cls, settings: ModelSettings, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> "ImageModule":
+        """Build the network that settings describe, with trained weights and in evaluation mode.
+
+        Args:
+            settings: The model's settings.
+            spec: The fields of `DataSpec`, as a checkpoint or an exported file stores them.
+            state: The weights and buffers by name; they decide the shapes of the normalization.
+
+        Raises:
+            Exception: Any error of the constructors, if the three do not fit together.
+        """
+        normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
+        described = DataSpec(**{**spec, "class_names": tuple(spec["class_names"])})  # JSON makes the names a list
+        module = cls(described, normalization, settings)
+        module.load_state_dict(state)
+        return module.eval()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes what would replace the settings
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu"
+    ) -> "ImageModule":
+        """The network of a checkpoint that any Trainer wrote, in evaluation mode; it is read as plain data.
+
+        Args:
+            checkpoint_path: The file.
+            map_location: The device of the weights.
+
+        Raises:
+            InputError: If the checkpoint is of a version that did not save the settings.
+        """
+        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        if "settings" not in checkpoint:
+            raise InputError(
+                f"{checkpoint_path} does not have the model's settings", "load the run folder: load_run(RUN)"
+            )
+        return cls.rebuild(ModelSettings(**checkpoint["settings"]), checkpoint["spec"], checkpoint["state_dict"])
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add only plain data: the spec that rebuilds the network, the history, and an unfinished epoch's sums."""
+        """Add only plain data: what rebuilds the network, the history, and an unfinished epoch's sums."""
         checkpoint["spec"] = dataclasses.asdict(self.spec)
+        checkpoint["settings"] = dataclasses.asdict(self.settings)
         checkpoint |= self.epochs.state(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 from project.errors import InputError
 from project.network.activations import ACTIVATIONS, check_activation
@@ -120,3 +120,29 @@ class ModelSettings:
         return resolved_numbers(
             self.optimizer, *numbers, loss=self.loss, task=self.task, normed=is_normed(self.norm, self.depth)
         )
+
+
+class ModelKeywords(TypedDict, total=False):
+    """The fields of `ModelSettings` as keyword arguments, for editors and type checkers; a test compares the two."""
+
+    task: TaskName
+    network: str
+    depth: int
+    width: int | list[int]
+    activation: str
+    activation_parameter: float | None
+    init: str
+    init_scale: float
+    init_bias: float
+    norm: str
+    dropout: float
+    loss: str
+    label_smoothing: float
+    huber_delta: float
+    optimizer: str
+    learning_rate: float | Literal["auto"]
+    momentum: float | Literal["auto"]
+    weight_decay: float | Literal["auto"]
+    schedule: str
+    warmup_fraction: float
+    compile: bool

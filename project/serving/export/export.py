@@ -21,7 +21,7 @@ from project.serving.evaluation import scored_metrics
 from project.serving.export import FormatName, PrecisionName
 from project.serving.export.model_card import Check, model_card
 from project.serving.packages import require
-from project.serving.restore import RestoredRun, answers, build_network
+from project.serving.restore import RestoredRun, answers
 from project.settings import finite
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
@@ -244,7 +244,7 @@ def _describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dic
 def _rebuild(metadata: dict[str, str], state: dict[str, Tensor]) -> ExportedNetwork:
     """The network that a file's metadata describe, with the given weights; a foreign file may cause any error."""
     model = json.loads(metadata["settings"])["model"] | {"compile": False}
-    module = build_network(ModelSettings(**model), json.loads(metadata["spec"]), state)
+    module = ImageModule.rebuild(ModelSettings(**model), json.loads(metadata["spec"]), state)
     precision = {"float32": torch.float32, "float64": torch.float64}[metadata["precision"]]
     return ExportedNetwork(module).to(precision).eval()
 
