@@ -277,8 +277,7 @@ Each training has {examples:,} examples and {epochs} epochs; all that is not nam
 validation accuracy (5,000 examples, best epoch, seed 0) with the optimizer's own numbers, then the best of the learning
 rates that were tried on that shape (width × depth). In the columns with a star the numbers were chosen; the others show
 how they carry over. The rule: of the rates that were tried in both columns with a star, and lose at most 1 point there
-against the best, the lowest, because a wider network and a longer training want a lower one. AdamW kept its old one,
-and Muon has AdamW's.
+against the best, the lowest, because a wider network and a longer training want a lower one. AdamW kept its old one.
 
 | optimizer | {shapes} |
 | --- |{rule}

@@ -20,7 +20,7 @@ from project.data.datamodule import ImageDataModule
 from project.diagnosis.observers import Observers, build_observers
 from project.errors import InputError
 from project.network.norms import NORMS
-from project.runs.command import is_first_process
+from project.runs.command import ignore_known_warnings, is_first_process
 from project.runs.parser import settings_of, trainer_arguments
 from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
 from project.runs.saving.files import write_text
@@ -96,6 +96,7 @@ def build_run(
     """
     settings = settings if isinstance(settings, RunSettings) else settings_of(settings)
     quieten_lightning()
+    ignore_known_warnings()
     seed_everything(settings.seed_everything, workers=True, verbose=False)
     datamodule = datamodule or ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
     # a number in place of auto: what is saved says what was done

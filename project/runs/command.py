@@ -27,6 +27,11 @@ def setup_console() -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     log.propagate = False
+    ignore_known_warnings()
+
+
+def ignore_known_warnings() -> None:
+    """Leave out the libraries' warnings that are wrong about this project."""
     # batches are made on the device: no worker processes are missing; and epoch values are the same on every rank
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")

@@ -78,7 +78,7 @@ def test_an_average_of_the_weights_is_what_is_kept(small_run: list[str]) -> None
 
     class Note(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-            weights.append(pl_module.mlp.output.weight.detach().clone())
+            weights.append(pl_module.network.output.weight.detach().clone())
 
     run = build_run(parse_settings([*small_run, *QUICK, *EMA, "--trainer.max_epochs=1"]))
     run.trainer.callbacks.append(Note())  # type: ignore[attr-defined]
@@ -87,8 +87,8 @@ def test_an_average_of_the_weights_is_what_is_kept(small_run: list[str]) -> None
     for step in weights[1:]:
         expected = expected + (step - expected) * 0.5
     kept = torch.load(folder_of(run) / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    torch.testing.assert_close(kept["mlp.output.weight"], expected)
-    torch.testing.assert_close(run.module.mlp.output.weight.detach(), expected)
+    torch.testing.assert_close(kept["network.output.weight"], expected)
+    torch.testing.assert_close(run.module.network.output.weight.detach(), expected)
 
 
 @pytest.mark.parametrize("step", [4, 6, 9])

@@ -1,6 +1,7 @@
 """From Python: keyword arguments, any Trainer of Lightning's, its checkpoints, and what a notebook shows of a run."""
 
 import inspect
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import ROOT, make_idx_folder
 
 from project import ImageDataModule, ImageModule, build_run, load_run, train
 from project.data.settings import DataKeywords, DataSettings
@@ -15,6 +17,10 @@ from project.errors import InputError
 from project.runs.parser import parse_settings
 from project.training.settings import ModelKeywords, ModelSettings
 
+STOCK = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*", "ignore:.*logging interval.*"
+)
+"""What Lightning says where nobody has silenced it."""
 DATA: dict[str, Any] = {"dataset": "idx", "num_validation": 16, "num_train": 96, "batch_size": 32}
 
 
@@ -28,7 +34,9 @@ def trainer(folder: Path, **settings: Any) -> pl.Trainer:
     return pl.Trainer(default_root_dir=folder, accelerator="cpu", max_epochs=2, **quiet, **settings)
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*", "ignore:.*logging interval.*")
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*", "ignore:.*logging interval.*"
+)
 class TestAStockTrainer:
     def test_fit_validate_test_and_load(self, data: ImageDataModule, tmp_path: Path) -> None:
         module = ImageModule(data.spec, data.normalization, depth=1, width=8, activation="tanh")
@@ -109,3 +117,24 @@ def test_what_a_notebook_shows_of_a_run(small_run: list[str]) -> None:
         assert shown._repr_html_().count("<tr>") == 3
     run.metrics = {"verdict": "<script>"}
     assert "<script>" not in run._repr_html_()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*", "ignore:.*logging interval.*"
+)
+def test_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell runs, in order, on small data in the place of FashionMNIST."""
+    folder = make_idx_folder(tmp_path / "data", num_train=700, num_classes=10, side=12)
+    notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) >= 5
+    monkeypatch.chdir(tmp_path)
+    small = {'ROOT = "data"': f'ROOT = "{folder}"', "10_000": "512", '"fashion_mnist"': '"idx"'}
+    names: dict[str, Any] = {}
+    for cell in cells:
+        for given, smaller in small.items():
+            cell = cell.replace(given, smaller)
+        exec(cell, names)  # noqa: S102 - the notebook is this project's own
+    assert set(names["accuracies"]) == {"relu", "sigmoid"}
+    assert names["shares"].shape == (8, 10)
+    assert names["run"].folder.is_dir()

@@ -100,7 +100,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         build=lambda o, groups, rate, m, _: o.RAdam(groups, lr=rate, betas=(m, 0.999), foreach=True)),
     "muon": Optimizer(needs_momentum=False, hidden_apart=True,
         uses_momentum=True, adaptive=True, heavy_ball=False, decoupled_decay=True,
-        learning_rate=0.004, bare_learning_rate=0.004, momentum=0.9, weight_decay=0.05, build=_muon),
+        learning_rate=0.01, bare_learning_rate=0.01, momentum=0.9, weight_decay=0.05, build=_muon),
 }
 # fmt: on
 
