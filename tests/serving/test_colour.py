@@ -1,5 +1,6 @@
 """Networks that take colours: read, predicted, exported, explained and shown as they were trained."""
 
+import importlib
 import importlib.util
 import io
 import json
@@ -25,7 +26,7 @@ from project.serving.restore import RestoredRun
 def save_arrays(folder: Path, channels: int) -> Path:
     """Three classes whose pictures differ in nothing except which channel is bright, with one gray level for all."""
     generator = np.random.default_rng(0)
-    parts = {}
+    parts: dict[str, Any] = {}
     for part, num in (("train", 120), ("test", 60)):
         labels = np.arange(num) % 3
         images = generator.integers(0, 60, (num, 7, 6, channels))
@@ -130,8 +131,7 @@ def test_exports_answer_as_the_run_does(to: Any, run: RestoredRun, tmp_path: Pat
     made = export(run, to, tmp_path)
     images = run.datamodule.data.test.images[:9]
     if to == "onnx":
-        import onnxruntime
-
+        onnxruntime = importlib.import_module("onnxruntime")
         session = onnxruntime.InferenceSession(made.path.read_bytes(), providers=["CPUExecutionProvider"])
         found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
         assert session.get_modelmeta().custom_metadata_map["input"].startswith("images: uint8 (batch, 7, 6, 3)")

@@ -7,25 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from conftest import ROOT
-from PIL import Image
-
-COLOURS = {"red": (200, 60, 60), "green": (60, 180, 60), "blue": (60, 60, 200)}
-
-
-def paint(root: Path, num: int) -> Path:
-    """JPEG files of mixed sizes: soft noise in three tints."""
-    generator = np.random.default_rng(0)
-    for number in range(num):
-        name = list(COLOURS)[number % 3]
-        width, height = (int(side) for side in generator.integers(40, 120, 2))
-        noise = generator.integers(0, 120, (height // 16 + 1, width // 16 + 1, 3)) + np.array(COLOURS[name]) // 2
-        picture = Image.fromarray(noise.clip(0, 255).astype(np.uint8)).resize((width, height))
-        (root / name).mkdir(parents=True, exist_ok=True)
-        picture.save(root / name / f"{number}.jpg")
-    return root
+from conftest import ROOT, make_picture_folder
 
 
 def typed(script: str, *words: object) -> str:
@@ -37,7 +20,7 @@ def typed(script: str, *words: object) -> str:
 
 @pytest.mark.slow
 def test_each_by_one_command(tmp_path: Path) -> None:
-    photos = paint(tmp_path / "photos", 60)
+    photos = make_picture_folder(tmp_path / "photos", 60)
     data = ["--data.dataset=folder", f"--data.root={photos}", "--data.size=24"]
     fast = ["--data.batch_size=8", "--model.width=32", "--trainer.max_epochs=5", "--trainer.accelerator=cpu"]
     typed("train", *data, *fast, "--run_name=a", f"--run_root={tmp_path / 'runs'}")

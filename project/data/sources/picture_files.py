@@ -167,8 +167,9 @@ def scaled_to_fit(image: Tensor, height: int, width: int) -> Tensor:
 def scale_into(image: Tensor, height: int, width: int) -> Tensor:
     """The picture, uint8 or float32 (height, width[, 3]), as large as fits into the box, its aspect kept.
 
-    A larger gray picture becomes the small one whose enlargement is closest to it, in the sense of least squares (Unser,
-    Aldroubi & Eden 1995, IEEE Transactions on Image Processing 4(3)), by the kind of enlargement that gets closest.
+    A larger gray picture becomes the small one whose enlargement is closest to it, in the sense of least squares
+    (Unser, Aldroubi & Eden 1995, IEEE Transactions on Image Processing 4(3)), by the kind of enlargement that gets
+    closest.
     Unlike a filter that blurs first, this undoes the enlargement of a small picture, and so gives the network what it
     was trained on: with the usual filters, it decides differently on 1 to 4 % of FashionMNIST enlarged to 280 × 280.
     Pictures in colour are photographs more often than enlargements, and are made smaller by Pillow's bicubic filter,

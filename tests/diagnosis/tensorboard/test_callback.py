@@ -289,7 +289,7 @@ def test_first_layer_tiles_are_red_for_positive_and_blue_for_negative(run: Run) 
 @pytest.mark.parametrize("channels", [2, 3])
 def test_pictures_of_several_channels(channels: int, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, num in (("train", 240), ("test", 57)):
         arrays |= {f"x_{part}": generator.integers(0, 256, (num, 8, 9, channels), dtype=np.uint8)}
         arrays |= {f"y_{part}": np.arange(num) % 3}
