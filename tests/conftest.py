@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from project.data.sources.load import ImageDataset, load_dataset
 from project.errors import InputError
@@ -97,6 +98,22 @@ def make_idx_folder(
         write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels)
     return folder
+
+
+TINTS = {"red": (200, 60, 60), "green": (60, 180, 60), "blue": (60, 60, 200)}
+
+
+def make_picture_folder(root: Path, num: int) -> Path:
+    """JPEG files of mixed sizes: soft noise in three tints."""
+    generator = np.random.default_rng(0)
+    for number in range(num):
+        name = list(TINTS)[number % 3]
+        width, height = (int(side) for side in generator.integers(40, 120, 2))
+        noise = generator.integers(0, 120, (height // 16 + 1, width // 16 + 1, 3)) + np.array(TINTS[name]) // 2
+        picture = Image.fromarray(noise.clip(0, 255).astype(np.uint8)).resize((width, height))
+        (root / name).mkdir(parents=True, exist_ok=True)
+        picture.save(root / name / f"{number}.jpg")
+    return root
 
 
 @pytest.fixture(scope="session")

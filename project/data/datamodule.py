@@ -14,8 +14,9 @@ from project.data.loaders import EvaluationLoader, TrainLoader, mix_seed
 from project.data.normalization import Normalization, fit_normalization
 from project.data.settings import DataKeywords, DataSettings, SplitName
 from project.data.sources.load import ImageDataset, ImageSplit
+from project.data.sources.pool import check_targets
 from project.data.sources.table import SOURCES
-from project.data.splits import redraw_labels, stratified_split
+from project.data.splits import MAX_AUTO_VALIDATION, fitting_sizes, redraw_labels, stratified_split
 from project.errors import InputError
 from project.settings import with_keywords_of
 from project.task import DataSpec, TaskName
@@ -23,8 +24,6 @@ from project.task import DataSpec, TaskName
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-MAX_AUTO_VALIDATION = 5000
-"""The largest number of validation examples that `num_validation: auto` takes."""
 MAX_TARGET_DEGREES = 45.0
 """Target `rotation`: each picture is turned by an angle drawn evenly from ±45°."""
 
@@ -74,16 +73,7 @@ class ImageDataModule(LightningDataModule):
     def data(self) -> ImageDataset:
         """The whole data set, loaded and verified once."""
         data: ImageDataset = SOURCES[self.settings.dataset].load(self.settings)
-        if self.task != "regression" and data.train.labels.is_floating_point():
-            raise InputError(
-                f"the targets of {data.source} are real numbers, but model.task is {self.task}",
-                "type --model.task regression, or save the targets as integers if they are classes",
-            )
-        if self.task != "regression" and len(data.class_names) < 2:
-            raise InputError(
-                f"{data.source} have one class, but a classification needs two or more",
-                "add examples of another class, or type --model.task regression to learn a number",
-            )
+        check_targets(data, self.task)
         return data
 
     @property
@@ -103,7 +93,8 @@ class ImageDataModule(LightningDataModule):
         if num_validation + (settings.num_train or 1) > len(available):
             asked = f"data.num_validation {num_validation} and data.num_train {settings.num_train or 'at least 1'}"
             there = f"the {len(available)} training examples that there are"
-            raise InputError(f"{asked} need more than {there}", self._fitting_sizes(len(available)))
+            remedy = fitting_sizes(num_validation, settings.num_train, len(available))
+            raise InputError(f"{asked} need more than {there}", remedy)
         if self.data.train.labels.is_floating_point():
             labels = np.zeros_like(labels)  # numbers have no classes to stratify by
         generator = np.random.Generator(np.random.PCG64(settings.split_seed))
@@ -115,14 +106,6 @@ class ImageDataModule(LightningDataModule):
             raise InputError("the test set has no example of the chosen classes", "choose other --data.classes")
         found: dict[SplitName, np.ndarray[Any, Any]] = {"train": train, "validation": validation, "test": test}
         return {name: torch.from_numpy(indices) for name, indices in found.items()}
-
-    def _fitting_sizes(self, available: int) -> str:
-        """What to type where validation and training set together are larger than what is available."""
-        if self.num_validation < available:
-            return f"type --data.num_train {available - self.num_validation} or less"
-        if (num_train := self.settings.num_train) and num_train < available:
-            return f"type --data.num_validation {available - num_train} or less"
-        return "type --data.num_validation auto, and leave --data.num_train out"
 
     def _of_chosen_classes(self, labels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         classes, known = self.settings.classes, len(self.data.class_names)

@@ -11,6 +11,18 @@ from project.data.loaders import mix_seed
 _NOISE_STREAM = 0x6E6F697365
 """It parts the draws of label noise from others with the same seed."""
 
+MAX_AUTO_VALIDATION = 5000
+"""The largest number of validation examples that `data.num_validation auto` takes."""
+
+
+def fitting_sizes(num_validation: int, num_train: int | None, available: int) -> str:
+    """What to type where validation and training set together need more examples than there are."""
+    if num_validation < available:
+        return f"type --data.num_train {available - num_validation} or less"
+    if num_train and num_train < available:
+        return f"type --data.num_validation {available - num_train} or less"
+    return "type --data.num_validation auto, and leave --data.num_train out"
+
 
 def stratified_split(
     labels: "np.ndarray[Any, Any]", indices: "np.ndarray[Any, Any]", num: int, generator: np.random.Generator

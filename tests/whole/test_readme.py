@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, make_picture_folder
 from PIL import Image
 
 import project
@@ -70,6 +70,9 @@ def short_flags(words: list[str], real_data: Path, idx_folder: Path, folder: Pat
     extra = [*SHORT, f"--run_root={folder}", f"--data.root={idx_folder if 'idx' in words else real_data}"]
     if "idx" in words:
         extra = [flag for flag in extra if "num_" not in flag] + ["--data.num_validation=40", "--data.batch_size=32"]
+    if "folder" in words:
+        extra = [flag for flag in extra if "num_" not in flag] + ["--data.batch_size=8"]
+        extra += [f"--data.root={make_picture_folder(folder / 'photographs', 60)}"]
     if "--explain" in words:
         extra += ["--explain_seconds=10"]
     if "5000" in words:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from project.data.sources.load import ImageDataset
 from project.errors import InputError
+from project.task import TaskName
 
 TEST_PARTS = 6
 """One part in so many of a pool is kept for testing, as in MNIST and CIFAR-10."""
@@ -42,3 +44,19 @@ def cut_test_set(labels: torch.Tensor, split_seed: int, names: Sequence[str] = (
     test = np.sort(np.concatenate(chosen))
     train = np.setdiff1d(np.arange(len(labels)), test, assume_unique=True)
     return torch.from_numpy(train), torch.from_numpy(test)
+
+
+def check_targets(data: ImageDataset, task: TaskName) -> None:
+    """Refuse targets that the task cannot learn: numbers or a single class, unless it is a regression."""
+    if task == "regression":
+        return
+    if data.train.labels.is_floating_point():
+        raise InputError(
+            f"the targets of {data.source} are real numbers, but model.task is {task}",
+            "type --model.task regression, or save the targets as integers if they are classes",
+        )
+    if len(data.class_names) < 2:
+        raise InputError(
+            f"{data.source} have one class, but a classification needs two or more",
+            "add examples of another class, or type --model.task regression to learn a number",
+        )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from project.data.sources import folder as source
+from project.data.sources import decoded
 from project.data.sources.folder import load_folder
 from project.data.sources.load import ImageDataset
 from project.errors import InputError
@@ -110,7 +110,7 @@ class TestCache:
         first = load_folder(photos, 8, 0)
         (kept,) = (photos / ".decoded").glob("*.npy")
         assert np.load(kept).shape == (22, 8, 8, 3)
-        monkeypatch.setattr(source, "read_image", lambda *_: pytest.fail("decoded again"))
+        monkeypatch.setattr(decoded, "read_image", lambda *_: pytest.fail("decoded again"))
         again = load_folder(photos, 8, 0)
         assert torch.equal(first.train.images, again.train.images)
 
@@ -151,7 +151,7 @@ class TestCache:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(source, "read_image", fail)
+            patched.setattr(decoded, "read_image", fail)
             with pytest.raises(KeyboardInterrupt):
                 load_folder(photos, 8, 0)
         assert not list(photos.rglob("*.npy*"))

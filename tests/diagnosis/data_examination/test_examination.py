@@ -176,6 +176,59 @@ def test_sick_data_are_named(change: Callable[[Arrays], None], code: str) -> Non
     assert code in alarms(data)
 
 
+def coloured(data: Arrays) -> Arrays:
+    """The same pictures in a soft tint."""
+    tint = np.array([1.0, 0.8, 0.6])
+    for name in ("train_images", "test_images"):
+        data[name] = np.rint(data[name][..., None] * tint).astype(np.uint8)
+    return data
+
+
+def test_healthy_data_in_colour_cause_no_alarm() -> None:
+    assert alarms(coloured(healthy())) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (leak_moved, "copies_across_splits"),
+        (conflict, "conflicting_labels"),
+        (noise, "label_noise"),
+        (mark, "shortcut"),
+        (blank, "blank_pictures"),
+        (turn, "shift_rotated"),
+        (roughen, "shift_noisy"),
+        (erase, "dead_region"),
+        (halve, "dead_region"),
+        (shuffle, "unrelated_labels"),
+    ],
+)
+def test_sick_data_in_colour_are_named(change: Callable[[Arrays], None], code: str) -> None:
+    data = healthy()
+    change(data)
+    assert code in alarms(coloured(data))
+
+
+def test_labels_that_only_the_colours_show_are_related_to_the_pictures() -> None:
+    rng = np.random.default_rng(0)
+    colours = np.array([[200, 40, 40], [0, 126, 40], [81, 81, 100]])  # of about the same gray level
+    data = healthy()
+    for name in ("train", "test"):
+        labels = data[f"{name}_labels"] = data[f"{name}_labels"] % 3
+        noise = rng.normal(0, 15, (len(labels), SIDE, SIDE, 3))
+        data[f"{name}_images"] = np.clip(colours[labels][:, None, None] + noise, 0, 255).astype(np.uint8)
+    assert not alarms(data) & {"unrelated_labels", "label_noise", "pair_noise", "shift"}
+
+
+def test_the_sheet_shows_colours() -> None:
+    data = healthy()
+    leak(data)
+    findings = examine_data(module_of(coloured(data))).findings
+    shown = contact_sheet(findings).axes[0].images
+    assert shown
+    assert all(np.asarray(image.get_array()).shape == (SIDE, SIDE, 3) for image in shown)
+
+
 def test_a_mark_in_training_is_said_to_be_there_only() -> None:
     data = healthy()
     mark(data)

@@ -287,6 +287,30 @@ def test_first_layer_tiles_are_red_for_positive_and_blue_for_negative(run: Run) 
     assert darkest == 0  # the largest weight has the full colour
 
 
+@pytest.mark.parametrize("channels", [2, 3])
+def test_pictures_of_several_channels(channels: int, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part, num in (("train", 240), ("test", 57)):
+        arrays |= {f"x_{part}": generator.integers(0, 256, (num, 8, 9, channels), dtype=np.uint8)}
+        arrays |= {f"y_{part}": np.arange(num) % 3}
+    np.savez(tmp_path / "a.npz", **arrays)
+    data = {"dataset": "arrays", "augmentation": ["shift", "mixup"]}
+    run = build(tmp_path / "a.npz", tmp_path / "runs" / "run", data=data).fit().test()
+    events = run.events()
+    for picture in ("sample_batch", "most_confident_mistakes", "first_layer_weights"):
+        assert contrast_of(events, picture) > 1
+    sprite = np.asarray(Image.open(run.folder / "projector" / "sprite.png"))
+    assert sprite.shape == (8 * 8, 8 * 9, 3)[: 3 if channels == 3 else 2]
+    tiles = pictures.first_layer_tiles(run.module)
+    assert tiles.shape == (4 * (8 + 1) + 1, 4 * (9 + 1) + 1, 3)
+    weight = run.module.mlp.hidden[0].linear.weight.detach()
+    if channels == 3:  # the weights of red, green and blue, around a middle gray
+        expected = 127.5 * (1 + weight[0] / weight.abs().max()).view(8, 9, 3).numpy()
+        np.testing.assert_allclose(tiles[1:9, 1:10], expected, atol=1)
+        assert any(np.array_equal(sprite[:8, :9], image) for image in run.datamodule.data.test.images.numpy())
+
+
 @pytest.mark.parametrize(
     ("model", "data"),
     [
