@@ -98,7 +98,8 @@ def test_mlflow(small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path:
     expected = scalars(trained(*small_run))
     assert run.data.metrics.keys() == expected.keys()
     history = {name: client.get_metric_history(run.info.run_id, name) for name in expected}
-    same({n: sorted({(m.step, m.value) for m in values}) for n, values in history.items()}, expected)
+    shown = {n: sorted({(m.step, m.value) for m in values}) for n, values in history.items()}
+    same(shown, {n: sorted(set(values)) for n, values in expected.items()})  # a resumed run logs some twice
     artifacts = [path.path for path in client.list_artifacts(run.info.run_id)]
     assert {f"{name}.md" for name in TEXTS} <= set(artifacts)
     drawn = {Path(path.path).name for path in client.list_artifacts(run.info.run_id, "pictures")}

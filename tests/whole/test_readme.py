@@ -80,6 +80,7 @@ def short_flags(words: list[str], real_data: Path, idx_folder: Path, folder: Pat
     return extra
 
 
+@pytest.mark.filterwarnings("ignore:.*noload.*")  # MLflow's database and the newest SQLAlchemy
 @pytest.mark.parametrize("command", TRAINING)
 def test_training_commands(
     command: str,

@@ -241,6 +241,8 @@ def curve(*errors: float) -> list[dict[str, float]]:
     [
         ([0.2, 0.15, 0.134, 0.134], "early_stopped", [("early_stopped", [])]),
         ([0.2, 0.16, 0.134], "completed", [("too_few_epochs", ["--trainer.max_epochs 6"])]),
+        # more epochs would help, but the time was up
+        ([0.2, 0.16, 0.134], "out_of_time", [("out_of_time", [])]),
         ([0.2, 0.134, 0.16, 0.17], "completed", [("overfitting", [])]),
         ([0.2, 0.134, 0.138, 0.136], "completed", []),  # no more than noise
     ],
