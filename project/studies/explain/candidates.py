@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import yaml
@@ -22,7 +22,7 @@ usual experiment; longer: it trains longer or on more examples, which nearly alw
 
 # fmt: off
 BACK_SETTINGS = (
-    *(f"model.{name}" for name in ModelSettings.__dataclass_fields__ if name not in ("task", "compile")),
+    *(f"model.{field.name}" for field in fields(ModelSettings) if field.name not in ("task", "compile")),
     "data.normalization", "data.augmentation", "data.batch_size", "patience", "monitor",
     *(f"trainer.{name}" for name in (
         "max_steps", "max_time", "min_epochs", "min_steps", "limit_train_batches", "overfit_batches",

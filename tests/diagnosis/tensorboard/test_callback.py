@@ -304,7 +304,7 @@ def test_pictures_of_several_channels(channels: int, tmp_path: Path) -> None:
     assert sprite.shape == (8 * 8, 8 * 9, 3)[: 3 if channels == 3 else 2]
     tiles = pictures.first_layer_tiles(run.module)
     assert tiles.shape == (4 * (8 + 1) + 1, 4 * (9 + 1) + 1, 3)
-    weight = run.module.mlp.hidden[0].linear.weight.detach()
+    weight = run.module.network.hidden[0].linear.weight.detach()
     if channels == 3:  # the weights of red, green and blue, around a middle gray
         expected = 127.5 * (1 + weight[0] / weight.abs().max()).view(8, 9, 3).numpy()
         np.testing.assert_allclose(tiles[1:9, 1:10], expected, atol=1)
