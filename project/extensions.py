@@ -89,7 +89,9 @@ def load_extension(path: Path) -> None:
     name = path.stem
     if not name.isidentifier() or path.suffix != ".py":
         raise InputError(f"{path.name} is no name of a Python module", f"rename it, for example to my_{name}.py")
-    if name in sys.modules or importlib.util.find_spec(name) is not None:
+    found = None if name in sys.modules else importlib.util.find_spec(name)
+    # where the file's own folder is on Python's path, what is found is the file itself
+    if name in sys.modules or (found is not None and (not found.origin or Path(found.origin).resolve() != path)):
         raise InputError(f"{path.name} has the name of a module that there is already", f"rename it to my_{name}.py")
     before = {table: dict(rows) for table, rows in _tables().items()}
     spec = importlib.util.spec_from_file_location(name, path)

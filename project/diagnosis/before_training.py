@@ -67,12 +67,14 @@ class Examined:
         chance_loss: The loss that uniform guesses have, for cross-entropies; else None.
         rates: Which learning rates move the network, and which break it.
         findings: All findings, about network and learning rate, the most severe first.
+        with_places: The names of the layers of channels, whose outputs have places too.
     """
 
     diagnosis: Diagnosis
     chance_loss: float | None
     rates: RateRange
     findings: list[Finding]
+    with_places: frozenset[str] = frozenset()
 
 
 def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
@@ -91,7 +93,9 @@ def examine(model: ModelSettings, data: DataSettings, seed: int) -> Examined:
     found = diagnose(module.network, inputs, targets, module.loss, settings, loss_of_guessing)
     rates = range_test(module, datamodule.train_dataloader())
     about_rate = [] if found.findings and found.findings[0].severity == "severe" else judge_rate(rates, model)
-    return Examined(found, loss_of_guessing, rates, by_severity([*found.findings, *about_rate]))
+    findings = by_severity([*found.findings, *about_rate])
+    with_places = frozenset(layer.name for layer in module.network.layers() if layer.weight.ndim > 2)
+    return Examined(found, loss_of_guessing, rates, findings, with_places)
 
 
 def judge_rate(rates: RateRange, model: ModelSettings) -> list[Finding]:
@@ -180,7 +184,8 @@ def layer_diagnosis_table(examined: Examined) -> Table:
 
     def size(layer: LayerProbe) -> list[str]:
         name, parameters = layer.name.removeprefix("hidden "), layer.n_in * layer.n_out + layer.n_out
-        return [name, f"(B, {layer.n_out})", f"{parameters:,}", f"{layer.pre_activation_sd:.2g}"]
+        places = ", …" if layer.name in examined.with_places else ""
+        return [name, f"(B, {layer.n_out}{places})", f"{parameters:,}", f"{layer.pre_activation_sd:.2g}"]
 
     *ratios, of_output = diagnosis.gradient_ratios
     expectations: Sequence[theory.LayerPrediction | None] = diagnosis.predictions or [None] * len(ratios)

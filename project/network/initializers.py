@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def _uniform(init: Any, weight: "Tensor", _: float) -> object:
-    bound = math.sqrt(1 / weight.shape[1])
+    bound = math.sqrt(1 / weight[0].numel())
     return init.uniform_(weight, -bound, bound)
 
 
@@ -27,11 +27,11 @@ INITIALIZERS: "dict[str, Callable[[Any, Tensor, float], object] | None]" = {
     "kaiming_uniform": lambda init, weight, slope: init.kaiming_uniform_(weight, a=slope, nonlinearity="leaky_relu"),
     "kaiming_normal": lambda init, weight, slope: init.kaiming_normal_(weight, a=slope, nonlinearity="leaky_relu"),
     # N(0, 1/n_in), LeCun et al. 1998
-    "lecun_normal": lambda init, weight, _: init.normal_(weight, std=math.sqrt(1 / weight.shape[1])),
+    "lecun_normal": lambda init, weight, _: init.normal_(weight, std=math.sqrt(1 / weight[0].numel())),
     "orthogonal": lambda init, weight, _: init.orthogonal_(weight),  # Saxe et al. 2013
 }
-"""Each fills a weight of shape (n_out, n_in) in place, from `torch.nn.init`, the weight and the slope left of zero of
-the activation that follows."""
+"""Each fills a weight, (n_out, n_in) or (n_out, channels, …) of a convolution, in place, from `torch.nn.init`, the
+weight and the slope left of zero of the activation that follows."""
 
 
 def init_for_activation(activation: str, init: str = "auto") -> str:
@@ -43,7 +43,7 @@ def initialize_weight(weight: "Tensor", init: str, slope: float = 0.0, scale: fl
     """Fill a layer's weight in place.
 
     Args:
-        weight: The weight to fill, (n_out, n_in).
+        weight: The weight to fill, (n_out, n_in), or (n_out, channels, height, width) of a convolution.
         init: A key of `INITIALIZERS` other than `auto`, for which `init_for_activation` gives the name that is meant.
         slope: The slope left of zero of the activation that follows (1 where none follows).
         scale: The factor on every weight.

@@ -68,6 +68,15 @@ def test_orthogonal(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(q.T @ q, torch.eye(q.shape[1]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("init", "expected"), [("lecun_normal", 1 / 18), ("uniform", 1 / 54)])
+def test_all_inputs_of_a_convolutions_unit_count(init: str, expected: float) -> None:
+    """2 channels of 3 × 3 places are 18 inputs: variances 1/18, and (1/18)/3 of a uniform distribution."""
+    weight = torch.empty(5000, 2, 3, 3)
+    torch.manual_seed(0)
+    initialize_weight(weight, init)
+    assert weight.var().item() == pytest.approx(expected, rel=0.03)
+
+
 @pytest.mark.parametrize("init", [name for name in INITIALIZERS if name != "auto"])
 def test_scale_is_a_factor(init: str) -> None:
     torch.testing.assert_close(draw(init, scale=2.5), 2.5 * draw(init))

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from project.errors import InputError
 from project.network.mlp import MLP
-from project.network.optimization.muon import orthogonalized
+from project.network.optimization.muon import MuonWithAdamW, orthogonalized
 from project.network.optimization.optimizers import OPTIMIZERS, build_optimizer, check_optimizer, resolved_numbers
 from project.network.optimization.schedules import SCHEDULES, learning_rate_factor
 
@@ -186,6 +186,19 @@ class TestMuon:
         values = torch.linalg.svdvals(update) / (0.2 * math.sqrt(64))
         assert (values > 0.5).float().mean() > 0.9  # five Newton-Schulz steps bring most to within 0.7 and 1.2
         assert values.max() < 1.3
+
+    def test_a_convolutions_weight_is_a_matrix_of_units_and_inputs(self) -> None:
+        torch.manual_seed(0)
+        kernels = torch.nn.Parameter(torch.randn(6, 2, 3, 3))
+        matrix = torch.nn.Parameter(kernels.detach().flatten(1).clone())
+        gradients = torch.randn(3, 6, 2, 3, 3)
+        rest = torch.nn.Parameter(torch.zeros(1))
+        for weight in (kernels, matrix):
+            optimizer = MuonWithAdamW({"params": [weight], "weight_decay": DECAY}, [{"params": [rest]}], LR, MOMENTUM)
+            for gradient in gradients:
+                weight.grad = gradient.view_as(weight)
+                optimizer.step()
+        assert torch.equal(kernels.flatten(1), matrix)
 
     def test_a_schedule_reaches_both_parts(self) -> None:
         ours, theirs = network(), network()

@@ -139,6 +139,11 @@ class TestAGoodFile:
         assert sys.counted == 1  # type: ignore[attr-defined]
         del sys.counted  # type: ignore[attr-defined]
 
+    def test_its_folder_may_be_on_the_path(self, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(lab.parent)
+        load_extension(lab)
+        assert "my_lab.py" in loaded_extensions()
+
     def test_worker_processes_load_it_too(self, lab: Path) -> None:
         load_extension(lab)
         code = "from project.extensions import load_inherited_extensions as load; load()\n"

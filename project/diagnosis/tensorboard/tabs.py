@@ -123,11 +123,13 @@ def add_graph(writer: "SummaryWriter", module: ImageModule, loss: str) -> None:
     ]
     last = total = "normalization"
     for tag, layer in zip(layer_tags(len(layers) - 1), layers, strict=True):
+        # a layer of channels has places too, whose number depends on the input's size
+        shape = [-1, layer.num_units, *[-1] * (layer.weight.ndim - 2)]
         for name, part in layer.parts.items():
-            last = _add_part(nodes, f"{tag}/{name}", part, last, layer.num_units)
+            last = _add_part(nodes, f"{tag}/{name}", part, last, shape)
             if name == "linear":
                 if layer.skips:
-                    nodes.append(_node(f"{tag}/sum", "Add", [last, total], [-1, layer.num_units]))
+                    nodes.append(_node(f"{tag}/sum", "Add", [last, total], shape))
                     last = f"{tag}/sum"
                 total = last
     nodes += [_node("targets", "Input", [], [-1]), _node("loss", loss, [last, "targets"], [])]
@@ -135,17 +137,17 @@ def add_graph(writer: "SummaryWriter", module: ImageModule, loss: str) -> None:
     event_file_writer(writer).add_event(Event(graph_def=graph.SerializeToString()))
 
 
-def _add_part(nodes: list[Any], name: str, part: nn.Module, before: str, features: int) -> str:
+def _add_part(nodes: list[Any], name: str, part: nn.Module, before: str, output_shape: list[int]) -> str:
     """Append a layer's part and its parameters; returns the name of its node."""
     parameters = {f"{name}/{own}": list(parameter.shape) for own, parameter in part.named_parameters()}
     nodes += [_node(full_name, "Parameter", [], shape) for full_name, shape in parameters.items()]
     kind = type(part).__name__
-    nodes.append(_node(f"{name}/{kind}", kind, [before, *parameters], [-1, features], part.extra_repr()))
+    nodes.append(_node(f"{name}/{kind}", kind, [before, *parameters], output_shape, part.extra_repr()))
     return f"{name}/{kind}"
 
 
 def _node(name: str, kind: str, inputs: list[str], shape: list[int], detail: str = "") -> Any:
-    """A node of the graph; in its shape, −1 is the batch."""
+    """A node of the graph; in its shape, −1 is the batch, and of a channel its places."""
     from tensorboard.compat.proto.attr_value_pb2 import AttrValue
     from tensorboard.compat.proto.node_def_pb2 import NodeDef
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto

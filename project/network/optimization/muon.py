@@ -35,7 +35,7 @@ class MuonWithAdamW(Optimizer):
     to AdamW's root-mean-square update (Liu et al. 2025, arXiv:2502.16982, eq. 4), so that one rate serves both.
 
     Args:
-        muon_group: The parameter group of two-dimensional weights for Muon.
+        muon_group: The parameter group of weights for Muon, (units, …); each is orthogonalized as (units, inputs).
         adamw_groups: The parameter groups for AdamW.
         learning_rate: The learning rate of both.
         momentum: Muon's momentum, which is also AdamW's first beta.
@@ -76,6 +76,7 @@ class MuonWithAdamW(Optimizer):
         state = self.state[weight]
         average = state.setdefault("momentum_buffer", torch.zeros_like(weight))
         average.lerp_(gradient, 1 - momentum)
-        direction = orthogonalized(torch.lerp(gradient, average, momentum))  # Nesterov's look ahead
+        ahead = torch.lerp(gradient, average, momentum).flatten(1)  # Nesterov's look ahead; (units, inputs)
+        direction = orthogonalized(ahead).view_as(weight)
         weight.mul_(1 - learning_rate * weight_decay)
-        weight.add_(direction, alpha=-learning_rate * 0.2 * max(weight.shape) ** 0.5)
+        weight.add_(direction, alpha=-learning_rate * 0.2 * max(ahead.shape) ** 0.5)

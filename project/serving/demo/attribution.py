@@ -20,6 +20,8 @@ NUM_STEPS = 24
 def layer_outputs(module: ImageModule, images: Tensor) -> list[Tensor]:
     """Each hidden layer's outputs after its activation, (n, units), then the logits, (n, outputs); all float32.
 
+    Of a layer of channels it is each channel's mean over its places.
+
     Args:
         module: The network, in evaluation mode.
         images: Gray levels 0–255, uint8 or float32, (n, height, width).
@@ -31,7 +33,8 @@ def layer_outputs(module: ImageModule, images: Tensor) -> list[Tensor]:
         raise ValueError("the network is in training mode: call module.eval() first")
     with recorded_signals(module.network) as signals:
         logits = module.network.forward(module.normalization(images))
-    return [*(activations.float() for _, activations in signals), logits.float()]
+    hidden = [activations.float() for _, activations in signals]
+    return [*(one.flatten(2).mean(2) if one.ndim > 2 else one for one in hidden), logits.float()]
 
 
 def evidence(module: ImageModule, images: Tensor, decision: int) -> Tensor:

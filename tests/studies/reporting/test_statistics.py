@@ -78,7 +78,7 @@ def test_effect_size_is_hedges_corrected_cohens_d() -> None:
     assert math.isnan(effect_size(estimate([1.0])))
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_is_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
