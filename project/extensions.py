@@ -47,6 +47,11 @@ def loaded_extensions() -> dict[str, str]:
     return {path.name: digest for path, digest in _loaded.items()}
 
 
+def extension_flags() -> list[str]:
+    """The flags that load, in another command, what was loaded here."""
+    return [word for path in _loaded for word in (FLAG, str(path))]
+
+
 def load_named_extensions(args: Sequence[str]) -> list[str]:
     """Load the files that `--extensions` names, and give the arguments that are left.
 
@@ -104,7 +109,7 @@ def load_extension(path: Path) -> None:
     except InputError:
         _undo(name, before)
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _undo(name, before)
         raise _import_error(path, error) from error
     _loaded[path] = digest
@@ -156,7 +161,7 @@ def _undo(name: str, before: Mapping[str, Mapping[str, Any]]) -> None:
         rows.update(before[table])
 
 
-def _import_error(path: Path, error: Exception) -> InputError:
+def _import_error(path: Path, error: BaseException) -> InputError:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
     where = f" in line {line}" if line else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from project.errors import InputError
+from project.extensions import check_extensions, extension_flags, load_named_extensions
 from project.runs.command import run_command
 from project.runs.parser import parse_settings, run_parser
 from project.runs.settings import RunSettings, settings_from
@@ -26,7 +27,7 @@ OWN_FLAGS = ("--explain", "--figure", "--examine_data", "--debug")
 
 
 def main() -> None:
-    folder, words = run_and_flags(with_examine_data(sys.argv[1:]))
+    folder, words = run_and_flags(with_examine_data(load_named_extensions(sys.argv[1:])))
     parser = run_parser(" ".join((__doc__ or "").split()))
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="File for the picture.")
     parser.add_argument("--examine_data", action="store_true", help="Judge the data; --data alone means the same.")
@@ -35,8 +36,10 @@ def main() -> None:
     settings = given
     if folder is not None:
         from project.runs.parser import settings_of
+        from project.runs.saving.files import read_json
         from project.runs.saving.resumption import plain_settings
 
+        check_extensions(folder, read_json(folder / "provenance.json"), exactly=False)
         # as data alone: a run folder may be a stranger's
         settings = settings_of(plain_settings(folder / "config.yaml")[0])
     # imported late: help and refusals do not wait for torch
@@ -68,7 +71,7 @@ def main() -> None:
         explain_run(folder, settings, given.explain_seconds)
         return
     flags = settings_flags(words)
-    typed = shlex.join(["python", "scripts/train.py", *flags])
+    typed = shlex.join(["python", "scripts/train.py", *extension_flags(), *flags])
     remedies = [finding.remedy for finding in findings]
     explain(flatten(parse_settings(flags).as_dict()), remedies, given.explain_seconds, typed)
 

@@ -1,10 +1,12 @@
 """One run from start to end: train, go back to the best epoch, validate, test, write down what happened."""
 
 import logging
+import shlex
 import shutil
 from typing import Any
 
 from project.errors import DivergenceError
+from project.extensions import extension_flags
 from project.runs.build import Run
 from project.runs.command import is_first_process
 from project.runs.saving.checkpointing import load_checkpoint
@@ -135,7 +137,8 @@ def _unfinished(run: Run, status: str) -> str:
     done = f"after {run.trainer.global_step} steps and {len(run.module.history)} whole epochs"
     if status == "diverged":
         return f"The training diverged {done}: the loss is no longer a number. A smaller learning rate may help."
-    return f"The run was interrupted {done}. To go on: python scripts/train.py --resume {run.folder}"
+    command = shlex.join(["python", "scripts/train.py", *extension_flags(), "--resume", str(run.folder)])
+    return f"The run was interrupted {done}. To go on: {command}"
 
 
 def _outcome(metrics: dict[str, Any], run: Run) -> str:

@@ -167,6 +167,7 @@ class TestAGoodFile:
 
 BAD = {
     "raises": "1 / 0",
+    "leaves": "import sys; sys.exit(3)",
     "is no Python": "def (",
     "replaces a row": 'from project.network.activations import ACTIVATIONS as A\nA["relu"] = A["tanh"]',
     "removes a row": 'from project.network.networks import NETWORKS\nNETWORKS.pop("mlp")',

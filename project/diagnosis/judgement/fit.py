@@ -24,7 +24,7 @@ def suspect_fit(e: Evidence) -> Iterator[Suspect]:
 
 
 def _widths(e: Evidence) -> list[int]:
-    return [layer.n_out for layer in e.last.hidden]
+    return [layer.num_values for layer in e.last.hidden]
 
 
 def _noise(e: Evidence) -> float:

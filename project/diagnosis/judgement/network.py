@@ -87,7 +87,7 @@ def _judge_silence(probe: Probe, settings: Mapping[str, Any], trained: bool, odd
     """Whole layers that are silent (N20): born dead (Lu et al. 2019), or died in training."""
     silent = [layer for layer in probe.hidden if layer.dead_fraction == 1]
     dead = f"{_where(silent)} {'is' if len(silent) == 1 else 'are'} silent on every example"
-    narrow = min((layer.n_out for layer in probe.hidden), default=0) < 256
+    narrow = min((layer.num_values for layer in probe.hidden), default=0) < 256
     widen = {"model.width": 256} if narrow else {}
     rescue = changes(settings, {**widen, "model.init": "auto", **norm_remedy(settings), **_no_dropout(probe, settings)})
     likely = odds > thresholds.BORN_DEAD_PROBABILITY

@@ -54,7 +54,13 @@ class LayerProbe:
     bias_gradient_norm: float
     pre_activation_gradient_norm: float
     effective_rank: float | None = None  # of the activations; None where the probe did not compute it
+    num_places: int = 1  # where each unit has a value: more than one in a layer of channels
     own: dict[str, float] = field(default_factory=dict)  # of a hidden layer, what `DIAGNOSTICS` names
+
+    @property
+    def num_values(self) -> int:
+        """Numbers with which the layer describes one example."""
+        return self.n_out * self.num_places
 
 
 @dataclass(frozen=True)
@@ -154,8 +160,15 @@ def probe(
     whole, *of_layers = _to_host(measured)
     own = [{name: numbers.pop(_OWN + name) for name in DIAGNOSTICS if _OWN + name in numbers} for numbers in of_layers]
     *hidden, output = (
-        LayerProbe(name=layer.name, n_in=layer.fan_in, n_out=layer.num_units, own=extra, **numbers)
-        for layer, numbers, extra in zip(layers, of_layers, own, strict=True)
+        LayerProbe(
+            name=layer.name,
+            n_in=layer.fan_in,
+            n_out=layer.num_units,
+            num_places=z.numel() // (len(x) * layer.num_units),
+            own=extra,
+            **numbers,
+        )
+        for layer, numbers, extra, (z, _) in zip(layers, of_layers, own, signals, strict=True)
     )
     return Probe(**whole, num_examples=len(inputs), hidden=hidden, output=output)
 

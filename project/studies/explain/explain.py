@@ -6,6 +6,7 @@
 docs/diagnostics.md says how to read what it prints.
 """
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from project.extensions import extension_flags
 from project.runs.parser import trainer_settings
 from project.runs.saving.files import read_json, write_json
 from project.runs.saving.platform_differences import usable_cores
@@ -77,7 +79,7 @@ def explain_run(folder: Path, settings: RunSettings, seconds: float) -> None:
         seconds: How long it may take.
     """
     remedies = [finding["remedy"] for finding in read_json(folder / "metrics.json").get("findings", [])]
-    typed = f"python scripts/train.py --config {folder / 'config.yaml'}"
+    typed = shlex.join(["python", "scripts/train.py", *extension_flags(), "--config", str(folder / "config.yaml")])
     explained = explain(flatten(settings.as_dict()), remedies, seconds, typed)
     # read again: minutes may have passed
     write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"explanation": explained})
