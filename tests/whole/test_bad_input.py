@@ -203,6 +203,17 @@ real numbers as classes | --data.dataset arrays --data.root {}/a.npz |
 targets of one class | --data.dataset arrays --data.root {}/a.npz |
     have one class, but a classification needs two or more | --model.task regression
 
+## Extensions
+an extension that is not there | --extensions {}/mine.py | {}/mine.py cannot be read | name a Python file after
+    --extensions
+an extension that raises an error | --extensions {}/mine.py | {}/mine.py cannot be imported: ZeroDivisionError in line 2
+    | correct the file
+an extension that replaces a row | --extensions {}/mine.py | mine.py replaces relu in ACTIVATIONS | give the row a name
+    of its own
+an extension with the name of a module | --extensions {}/json.py | json.py has the name of a module that there is
+    already | rename it to my_json.py
+a run whose extension is not given | evaluate {}/run | {}/run was made with the extension 'mine.py' | add --extensions
+    and the path of that file
 ## Settings
 batch larger than the data | --data.batch_size 201 | there are only 200 training examples | 200 or less
 empty batch | --data.batch_size 0 | data.batch_size is 0, but must be at least 1 | --data.batch_size 128
@@ -409,6 +420,14 @@ PREPARE: dict[str, Prepare] = {
     ),
     "a run whose settings are no YAML": write(CONFIG, b"model: ["),
     "a run whose data are gone": remove("data"),
+    "an extension that raises an error": write("mine.py", b"x = 0\n1 / x\n"),
+    "an extension that replaces a row": write(
+        "mine.py", b"from project.network.activations import ACTIVATIONS as A\nA['relu'] = A['tanh']\n"
+    ),
+    "an extension with the name of a module": write("json.py", b"x = 0\n"),
+    "a run whose extension is not given": change(
+        "run/provenance.json", lambda content: content.replace(b'"extensions": {}', b'"extensions": {"mine.py": "0"}')
+    ),
     "an export onto a file that is there": write("model.pt2", b"something else"),
 }
 
