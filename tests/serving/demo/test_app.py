@@ -262,7 +262,7 @@ class Served:
     def draw(self, *points: tuple[float, float]) -> None:
         """A stroke through points given as shares of the canvas' width and height."""
         left, top, width, height = self.browser.run(
-            "(() => { const r = document.querySelector('.network-canvas canvas').getBoundingClientRect();"
+            "(() => { const r = document.querySelector('.mlp-canvas canvas').getBoundingClientRect();"
             "return [r.x, r.y, r.width, r.height]; })()"
         )
         self.browser.drag([(left + x * width, top + y * height) for x, y in points])
@@ -275,10 +275,10 @@ class Served:
         )
 
     def state(self) -> str:
-        return str(self.browser.run("document.querySelector('.network-page').dataset.state"))
+        return str(self.browser.run("document.querySelector('.mlp-page').dataset.state"))
 
     def shares(self) -> list[float]:
-        found = self.browser.run("[...document.querySelectorAll('.network-bar')].map((bar) => bar.dataset.share)")
+        found = self.browser.run("[...document.querySelectorAll('.mlp-bar')].map((bar) => bar.dataset.share)")
         return [float(share) for share in found]
 
     def settled_shares(self) -> list[float]:
@@ -292,7 +292,7 @@ class Served:
         pytest.fail("the answer never settles")
 
     def wait_for_state(self, state: str) -> None:
-        self.browser.wait_for(f"document.querySelector('.network-page')?.dataset.state === '{state}'")
+        self.browser.wait_for(f"document.querySelector('.mlp-page')?.dataset.state === '{state}'")
 
 
 @contextmanager
@@ -354,7 +354,7 @@ class TestInTheBrowser:
         assert sum(first[:3]) == pytest.approx(1, abs=2e-4)
         assert sum(first[3:]) == pytest.approx(1, abs=2e-4)
         served.draw((0.1, 0.8), (0.5, 0.7), (0.9, 0.8))
-        bars = "[...document.querySelectorAll('.network-bar')]"
+        bars = "[...document.querySelectorAll('.mlp-bar')]"
         served.browser.wait_for(f"{bars}.some((b, i) => +b.dataset.share !== {json.dumps(first)}[i])")
         served.press("Undo")
         served.browser.wait_for(f"{bars}.every((b, i) => +b.dataset.share === {json.dumps(first)}[i])")
@@ -368,7 +368,7 @@ class TestInTheBrowser:
         before = browser.run(place)
         browser.run(
             "document.querySelector('canvas').addEventListener('pointerup',"
-            "() => { window.stateAtEnd = document.querySelector('.network-page').dataset.state; }, true)"
+            "() => { window.stateAtEnd = document.querySelector('.mlp-page').dataset.state; }, true)"
         )
         served.draw(*((0.2 + 0.6 * step / 100, 0.5) for step in range(100)))
         assert browser.run("window.stateAtEnd") == "answer"
@@ -379,7 +379,7 @@ class TestInTheBrowser:
         served.draw((0.1, 0.15), (0.9, 0.15))
         served.wait_for_state("answer")
         served.settled_shares()
-        url = served.browser.run("document.querySelector('.network-sees img').src")
+        url = served.browser.run("document.querySelector('.mlp-sees img').src")
         seen = np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
         assert seen.shape == (8, 9)
         # a line from side to side near the top, and nothing anywhere else
@@ -390,7 +390,7 @@ class TestInTheBrowser:
         served.open()
         served.press("picture of the test set")
         served.wait_for_state("answer")
-        served.browser.wait_for("!!document.querySelector('.network-truth b')?.textContent")
+        served.browser.wait_for("!!document.querySelector('.mlp-truth b')?.textContent")
         served.browser.run("document.querySelector('#center input').click()")
         served.wait_for_state("answer")
 
@@ -398,9 +398,9 @@ class TestInTheBrowser:
         served.open()
         Image.new("L", (50, 50), 200).save(tmp_path / "gray.png")
         (tmp_path / "fake.png").write_bytes(b"no picture at all")
-        served.browser.choose_file(".network-canvas input[type=file]", tmp_path / "gray.png")
+        served.browser.choose_file(".mlp-canvas input[type=file]", tmp_path / "gray.png")
         served.wait_for_state("answer")
-        served.browser.choose_file(".network-canvas input[type=file]", tmp_path / "fake.png")
+        served.browser.choose_file(".mlp-canvas input[type=file]", tmp_path / "fake.png")
         served.wait_for_state("error")
         assert "Traceback" not in served.browser.text()
         served.draw((0.5, 0.1), (0.5, 0.9))
@@ -412,7 +412,7 @@ class TestInTheBrowser:
         served.draw((0.2, 0.5), (0.8, 0.5))
         served.wait_for_state("answer")
         assert served.browser.run("document.documentElement.scrollWidth") <= width
-        edges = "[...document.querySelectorAll('.network-page img')].map((i) => i.getBoundingClientRect().right)"
+        edges = "[...document.querySelectorAll('.mlp-page img')].map((i) => i.getBoundingClientRect().right)"
         assert max(served.browser.run(edges)) <= width
 
     def test_nothing_comes_from_elsewhere_and_the_server_asks_nobody(self, served: Served) -> None:
