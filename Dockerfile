@@ -1,14 +1,15 @@
 # syntax=docker/dockerfile:1
-# The template with everything that it needs, for a CPU:
+# The template with everything that it needs:
 #   docker build -t mlp .
-#   docker run --rm -v "$PWD/runs:/work/runs" -v "$PWD/data:/work/data" mlp --model.depth 3
-# For an NVIDIA GPU, whose host has the NVIDIA Container Toolkit, with PyTorch's wheels for CUDA:
-#   docker build -t mlp-gpu --build-arg TORCH_INDEX=https://pypi.org/simple .
-#   docker run --rm --gpus all -v "$PWD/runs:/work/runs" mlp-gpu --config configs/trainer/gpu.yaml
+#   docker run --rm -v "$PWD/runs:/lab/runs" -v "$PWD/data:/lab/data" mlp --model.depth 3
+# On an NVIDIA GPU, whose host has the NVIDIA Container Toolkit:
+#   docker run --rm --gpus all -v "$PWD/runs:/lab/runs" mlp --config configs/trainer/gpu.yaml
+# PyTorch's usual wheels work on both, and are large. For the small ones without CUDA, add the index that PyTorch's page
+# on installation names: --build-arg TORCH_OPTIONS="--index-url ADDRESS"
 FROM python:3.11-slim-bookworm
 
-# which wheels of torch and torchvision: they must come from one index, or they do not fit together
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# for pip, when it installs torch and torchvision, which must come from one index
+ARG TORCH_OPTIONS=
 # such as .[dev] for the tests
 ARG EXTRAS=.
 
@@ -19,12 +20,13 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
-WORKDIR /work
+WORKDIR /lab
 
 # first what seldom changes, so that a change of the code does not install it again
 COPY constraints.txt ./
+# hadolint ignore=SC2086
 RUN grep -E '^(torch|torchvision)==' constraints.txt > /tmp/torch.txt \
-    && pip install --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple -r /tmp/torch.txt
+    && pip install $TORCH_OPTIONS -r /tmp/torch.txt
 COPY . .
 RUN pip install -c constraints.txt -e "$EXTRAS"
 
