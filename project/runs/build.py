@@ -27,7 +27,7 @@ from project.runs.saving.files import write_text
 from project.runs.saving.resumption import Resumption, check_same_data, find_resumption
 from project.runs.saving.run_folder import claim_run_folder
 from project.runs.settings import RunSettings
-from project.runs.tables import Described, network_in_words
+from project.runs.tables import Described, run_facts
 from project.runs.trainer_checks import (
     SETUP_ERRORS,
     check_callbacks,
@@ -71,11 +71,8 @@ class Run(Described):
     trainer: Trainer = field(init=False)
 
     def facts(self) -> dict[str, str]:
-        return {
-            "network": f"{network_in_words(self.module)}, on {self.settings.data.dataset}",
-            "folder": str(self.folder or "none"),
-            "verdict": self.metrics.get("verdict", "not trained yet"),
-        }
+        verdict = self.metrics.get("verdict", "not trained yet")
+        return run_facts(self.module, self.settings.data.dataset, self.folder, verdict)
 
 
 def build_run(

@@ -1,4 +1,4 @@
-"""Results as tables for the terminal."""
+"""Results as tables for the terminal, and what a notebook shows of a run."""
 
 import html
 import io
@@ -48,11 +48,16 @@ class Described:
         return f"<table>{cells}</table>"
 
 
-def network_in_words(module: ImageModule) -> str:
-    """The network's kind, its layers' sizes and its parameters, in one line."""
-    sizes = [module.spec.num_features, *(layer.num_units for layer in module.network.layers())]
+def run_facts(module: ImageModule, dataset: str, folder: Path | None, verdict: str) -> dict[str, str]:
+    """What `Described.facts` gives for a run."""
     count = sum(p.numel() for p in module.parameters())
-    return f"{module.settings.network} {' → '.join(map(str, sizes))}, {count:,} parameters"
+    network = f"{module.settings.network} {layer_sizes(module)}, {count:,} parameters, on {dataset}"
+    return {"network": network, "folder": str(folder or "none"), "verdict": verdict}
+
+
+def layer_sizes(module: ImageModule) -> str:
+    """The sizes of the input and of all layers: 784 → 512 → 10."""
+    return " → ".join(str(size) for size in (module.spec.num_features, *(x.num_units for x in module.network.layers())))
 
 
 def results_table(metrics: dict[str, Any], splits: tuple[str, ...] = ("validation", "test")) -> Table:

@@ -21,7 +21,7 @@ from project.runs.parser import model_and_data_parser
 from project.runs.saving.checkpointing import load_checkpoint
 from project.runs.saving.files import read_json, read_yaml
 from project.runs.saving.run_folder import find_run_folder
-from project.runs.tables import Described, network_in_words
+from project.runs.tables import Described, run_facts
 from project.serving.predict import Polarity
 from project.serving.predict.image_files import fit_image
 from project.task import DataSpec, probabilities
@@ -48,11 +48,8 @@ class RestoredRun(Described):
     trainer: Mapping[str, Any]
 
     def facts(self) -> dict[str, str]:
-        return {
-            "network": f"{network_in_words(self.module)}, on {self.datamodule.settings.dataset}",
-            "folder": str(self.folder),
-            "verdict": str(self.metrics.get("verdict", "not finished")),
-        }
+        verdict = str(self.metrics.get("verdict", "not finished"))
+        return run_facts(self.module, self.datamodule.settings.dataset, self.folder, verdict)
 
     @property
     def model(self) -> ImageModule:
@@ -99,9 +96,9 @@ class RestoredRun(Described):
             InputError: If it is not a picture, is damaged, or has another number of channels than the network takes.
         """
         spec = self.module.spec
-        return fit_image(read_image(source, spec.channels), spec.height, spec.width, polarity or self.polarity, center)[
-            0
-        ]
+        image = read_image(source, spec.channels)
+        fitted, _ = fit_image(image, spec.height, spec.width, polarity or self.polarity, center)
+        return fitted
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:

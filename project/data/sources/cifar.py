@@ -7,13 +7,12 @@ other digests are pinned here. The SHA-256 of the resulting arrays is recorded w
 import hashlib
 import logging
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from project.data.sources.download import STALL_TIMEOUT_S, locked
+from project.data.sources.download import impatient, locked
 from project.data.sources.idx import last_line
 from project.data.sources.load import ImageDataset, ImageSplit
 from project.errors import InputError
@@ -82,7 +81,6 @@ def _is_whole(published: Any, root: Path) -> bool:
 
 def _fetch(published: Any, root: Path) -> str:
     """Let torchvision download and unpack the archive, in a folder of its own. Returns why it failed, if it did."""
-    timeout = socket.getdefaulttimeout()
     workspace = root / ".fetch-cifar10"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -91,12 +89,11 @@ def _fetch(published: Any, root: Path) -> str:
                 return ""
             shutil.rmtree(workspace, ignore_errors=True)  # also what a killed process left behind
             log.info("Downloading CIFAR-10 (170 MB) from %s", published.url)
-            socket.setdefaulttimeout(STALL_TIMEOUT_S)  # torchvision sets none
-            published(workspace, download=True)
+            with impatient():
+                published(workspace, download=True)
             (workspace / published.base_folder).replace(root / published.base_folder)
             return ""
     except Exception as error:  # whatever fails there, the reason is reported
         return f"{published.url} ({last_line(error)})"
     finally:
-        socket.setdefaulttimeout(timeout)
         shutil.rmtree(workspace, ignore_errors=True)

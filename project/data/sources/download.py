@@ -40,6 +40,17 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Give up on a silent server after a while: torchvision sets no timeout, so only the default can be changed."""
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
 def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
     """Let torchvision download and unpack the four files. Returns the folder that holds them."""
     try:
@@ -49,10 +60,7 @@ def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
         raise RuntimeError(f"torchvision cannot be imported ({last_line(error)})") from error
     published = getattr(datasets, known.folder)
     reasons = []
-    # torchvision sets no timeout, and with a silent server it would wait for minutes; only the default can be changed.
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_TIMEOUT_S)
-    try:
+    with impatient():
         # One mirror at a time: torchvision goes on to the next after some errors, but not after a timeout.
         for mirror in vars(published).get("mirrors") or [published.url]:
             log.info("Downloading %s from %s", known.folder, mirror)
@@ -63,8 +71,6 @@ def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
                 reasons.append(f"{mirror} ({last_line(error)})")
             else:
                 return workspace / known.folder / "raw"
-    finally:
-        socket.setdefaulttimeout(timeout)
     raise RuntimeError(", ".join(reasons))
 
 

@@ -29,6 +29,7 @@ from project.data.augmentation import rotate
 from project.data.sources.picture_files import read_image
 from project.data.sources.table import SOURCES
 from project.errors import InputError, RunError
+from project.runs.tables import layer_sizes
 from project.serving.demo.attribution import AttributionName, layer_outputs, pixel_attribution
 from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
 from project.serving.evaluation import scored_metrics
@@ -67,9 +68,7 @@ class Contender:
     @cached_property
     def description(self) -> str:
         """One line: the layers' sizes and, if it is known for these weights, the score on the test set."""
-        module, spec = self.run.module, self.run.module.spec
-        sizes = [spec.num_features, *(layer.num_units for layer in module.network.layers())]
-        line = " → ".join(map(str, sizes))
+        line = layer_sizes(self.run.module)
         metrics = scored_metrics(self.run)
         if isinstance(accuracy := metrics.get("test/accuracy"), float):
             return f"{line}, test accuracy {100 * accuracy:.1f} %"
