@@ -24,6 +24,7 @@ class Claim:
         weights: Left minus right is the sum of the arms' values times these; `chance` counts as an arm, and the
             weight of the empty name is a number that is added.
         margin: The sides differ by more than this; with ~, by less than this.
+        late: It says when the claim was written, if that was after runs of the study had ended; else it is empty.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Claim:
     operator: Operator
     margin: float
     metric: str
+    late: str = ""
 
     @property
     def region(self) -> tuple[float, float]:

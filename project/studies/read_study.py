@@ -1,6 +1,7 @@
 """A study's YAML file is read and checked here."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +21,10 @@ KEYS: tuple[str, ...] = ("question", "notes", "lesson", "base", "arms", "vary", 
 KEYS += ("resample", "metric", "expect", "quick")
 """A study file can have these keys; docs/studies.md says what they mean."""
 QUICK_SEEDS = 2
+MAX_LOOKS = 20
+"""How often a study may judge its claims while it runs; each look costs all others some of the 5 %."""
+MAX_RUNS = 10_000
+"""A study with more runs than this is refused: the number is a slip more often than a plan."""
 _GUIDE = "see docs/studies.md for an example"
 
 
@@ -34,8 +39,9 @@ def read_study(path: Path, seeds: int | None = None, quick: bool = False) -> Stu
     study = parse_study(path.stem, read_yaml(path), quick)
     if seeds is None:
         return study
-    chosen = tuple(range(_count("--seeds", seeds, 1, "type for example --seeds 5")))
-    return replace(study, seeds=chosen, content={**study.content, "seeds": list(chosen)})
+    with naming("--seeds"):
+        chosen, looks = _seeds(seeds)
+    return replace(study, seeds=chosen, looks=looks, content={**study.content, "seeds": list(chosen)})
 
 
 def write_study(study: Study, folder: Path) -> None:
@@ -69,11 +75,12 @@ def _parse(name: str, content: Mapping[str, Any], quick: bool) -> Study:
     if not isinstance(content.get("question"), str):
         raise InputError("it has no question", "add a line such as question: Does dropout help?")
     base = _settings("base", content.get("base") or {})
-    seeds = _seeds(content.get("seeds", 5))
+    seeds, looks = _seeds(content.get("seeds", 5))
     search = _search(content["search"]) if "search" in content else None
     if quick:
         changes = _settings("quick", content.get("quick") or {})
-        seeds = _seeds(changes.pop("seeds", QUICK_SEEDS))
+        seeds, looks = _seeds(changes.pop("seeds", QUICK_SEEDS))
+        content = {**content, "seeds": list(seeds)}
         fewer = {"trainer.max_epochs": max(1, round(base.get("trainer.max_epochs", 15) / 5))}
         base |= changes or fewer
         name += "-quick"
@@ -94,23 +101,27 @@ def _parse(name: str, content: Mapping[str, Any], quick: bool) -> Study:
     if not isinstance(claims, list):
         raise InputError("expect must be a list of claims", "write each after a dash: - a > b by 0.01")
     notes = content.get("notes") or []
+    tuning = _tuning(content["tune"]) if "tune" in content else None
+    trials = (len(tuning.points) if tuning else 0) + 1
+    _check_number("runs", len(arms) * len(seeds) * trials + (search.trials if search else 0))
     return Study(
         name=name,
         question=content["question"].strip(),
         base=base,
         arms=arms,
         seeds=seeds,
+        looks=looks,
         metric=metric,
         claims=tuple(parse_claim(str(text), arms, metric) for text in claims),
         factors=factors,
         levels=levels,
         reference=reference,
-        tuning=_tuning(content["tune"]) if "tune" in content else None,
+        tuning=tuning,
         search=search,
         resample=bool(content.get("resample", False)),
         notes=tuple(str(row) for row in (notes if isinstance(notes, list) else [notes])),
         lesson=str(content.get("lesson", "")).strip(),
-        content={**{k: v for k, v in content.items() if k != "quick"}, "base": base, "seeds": list(seeds)},
+        content={**{k: v for k, v in content.items() if k != "quick"}, "base": base},
     )
 
 
@@ -134,16 +145,36 @@ def _count(where: str, given: Any, minimum: int, remedy: str) -> int:
     return int(given)
 
 
-def _seeds(given: Any) -> tuple[int, ...]:
-    seeds = list(range(given)) if _is_whole(given) else given
+def _seeds(given: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The seeds, and the numbers of seeds after which claims are judged."""
+    example = "write for example seeds: 5, or seeds: {at_least: 5, at_most: 40} to go on until the claims are decided"
+    if isinstance(given, Mapping):
+        if given.keys() != {"at_least", "at_most"}:
+            raise InputError(f"seeds is {dict(given)}, but needs at_least and at_most", example)
+        block, most = _seed_count(given["at_least"], example), _seed_count(given["at_most"], example)
+        if not 2 <= block < most:
+            raise InputError("seeds.at_least must be 2 or more, and seeds.at_most more than that", example)
+        looks = (*range(block, most, block), most)
+        if len(looks) > MAX_LOOKS:
+            cause = f"seeds from {block} to {most} in blocks of {block} are {len(looks)} looks at the result"
+            raise InputError(f"{cause}; at most {MAX_LOOKS} are possible", "raise at_least, or lower at_most")
+        return tuple(range(most)), looks
+    seeds = list(range(_seed_count(given, example))) if _is_whole(given) else given
     whole = isinstance(seeds, list | tuple) and all(_is_whole(seed) for seed in seeds)
     if not whole or not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < FIRST_TUNING_SEED:
         raise InputError(
             f"seeds is {given}, but must be a number of seeds, or a list of different ones below {FIRST_TUNING_SEED} "
             "(larger ones are for tuning)",
-            "write for example seeds: 5",
+            example,
         )
-    return tuple(seeds)
+    return tuple(seeds), (len(seeds),)
+
+
+def _seed_count(given: Any, remedy: str) -> int:
+    """A number of seeds, checked before anything is made of it."""
+    if not _is_whole(given) or not 1 <= given <= FIRST_TUNING_SEED:
+        raise InputError(f"{given} is no number of seeds from 1 to {FIRST_TUNING_SEED:,}", remedy)
+    return int(given)
 
 
 def _arms(named: Any, vary: Any) -> tuple[dict[str, Settings], dict[str, list[str]], dict[str, dict[str, str]]]:
@@ -163,6 +194,7 @@ def _arms(named: Any, vary: Any) -> tuple[dict[str, Settings], dict[str, list[st
         factors.append((str(key).rsplit(".", 1)[-1], {_value_name(key, value): {str(key): value} for value in values}))
         if len(factors[-1][1]) < len(values):
             raise InputError(f"vary.{key} holds a value twice", "keep each value once")
+    _check_number("arms", math.prod(len(values) for _, values in factors))
     arms: dict[str, Settings] = {}
     levels: dict[str, dict[str, str]] = {}
     for combination in itertools.product(*(values.items() for _, values in factors)):
@@ -172,6 +204,15 @@ def _arms(named: Any, vary: Any) -> tuple[dict[str, Settings], dict[str, list[st
         arms[arm] = {key: value for _, settings in combination for key, value in settings.items()}
         levels[arm] = {factor: value for (factor, _), (value, _) in zip(factors, combination, strict=True)}
     return arms, {factor: list(values) for factor, values in factors}, levels
+
+
+def _check_number(of: str, number: int) -> None:
+    """Refuse a number of runs that nobody would wait for, before a list of them is made."""
+    if number > MAX_RUNS:
+        raise InputError(
+            f"that makes {number:,} {of}; at two seconds for a run they would take {2 * number / 86400:,.1f} days",
+            f"choose fewer values or seeds: at most {MAX_RUNS:,} runs",
+        )
 
 
 def _value_name(key: str, value: Any) -> str:
@@ -213,21 +254,25 @@ def _space(where: str, key: str, space: Any) -> Space:
 
 
 def _tuning(given: Any) -> Tuning:
-    if not isinstance(given, Mapping) or not given.keys() <= {"settings", "trials", "seeds"}:
-        raise InputError("tune can hold settings, trials and seeds alone", _GUIDE)
+    if not isinstance(given, Mapping) or not given.keys() <= {"settings", "trials"}:
+        cause = "tune can hold settings and trials alone"
+        if isinstance(given, Mapping) and "seeds" in given:
+            cause = "tune.seeds is gone: tuning is done anew for every seed, so that it counts as noise"
+        raise InputError(cause, _GUIDE)
     spaces = _spaces("tune.settings", given.get("settings"))
-    num_seeds = _count("tune.seeds", given.get("seeds", 1), 1, "write seeds: 1")
     if any(isinstance(space, Range) for space in spaces.values()):
-        points = list(_spread(spaces, _count("tune.trials", given.get("trials"), 2, "write for example trials: 8")))
-    else:
-        values = (space for space in spaces.values() if isinstance(space, list))
-        points = [dict(zip(spaces, row, strict=True)) for row in itertools.product(*values)]
-        if given.get("trials", len(points)) != len(points):
-            raise InputError(
-                f"tune.trials is {given['trials']}, but the lists make {len(points)} settings to try",
-                "leave trials out, or write a range instead of a list",
-            )
-    return Tuning(tuple(points), tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + num_seeds)), spaces)
+        trials = _count("tune.trials", given.get("trials"), 2, "write for example trials: 8")
+        _check_number("points to try", trials)
+        return Tuning(tuple(_spread(spaces, trials)), spaces)
+    values = [space for space in spaces.values() if isinstance(space, list)]
+    _check_number("points to try", math.prod(len(space) for space in values))
+    points = [dict(zip(spaces, row, strict=True)) for row in itertools.product(*values)]
+    if given.get("trials", len(points)) != len(points):
+        raise InputError(
+            f"tune.trials is {given['trials']}, but the lists make {len(points)} settings to try",
+            "leave trials out, or write a range instead of a list",
+        )
+    return Tuning(tuple(points), spaces)
 
 
 def _spread(spaces: Mapping[str, Space], trials: int) -> Iterator[Settings]:
@@ -245,4 +290,5 @@ def _search(given: Any) -> Search:
     if not isinstance(given, Mapping) or not given.keys() <= {"settings", "trials"}:
         raise InputError("search can hold settings and trials alone", _GUIDE)
     trials = _count("search.trials", given.get("trials", 30), 1, "write trials: 30")
+    _check_number("trials", trials)
     return Search(_spaces("search.settings", given.get("settings")), trials)

@@ -5,7 +5,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from project.settings import Settings
@@ -13,7 +14,7 @@ from project.studies.claims import Claim
 
 Phase = Literal["tune", "final"]
 FIRST_TUNING_SEED = 1000
-"""Tuning and searching use seeds from here on, the comparison smaller ones: no result comes from what chose it."""
+"""Tuning and searching use seeds from here on, the comparison smaller ones: no run is both chosen and compared."""
 STUDY_DEFAULTS: Settings = {
     "trainer.logger": False,
     "trainer.enable_checkpointing": False,
@@ -54,10 +55,9 @@ Space = list[Any] | Range
 
 @dataclass(frozen=True)
 class Tuning:
-    """The points to try with each seed, the same for every arm; an arm's validation results choose its point."""
+    """The points to try anew for every arm and seed; the validation results choose one (Bouthillier et al. 2021)."""
 
     points: tuple[Settings, ...]
-    seeds: tuple[int, ...]
     spaces: dict[str, Space]
 
 
@@ -74,9 +74,9 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        settings: These are all settings that the study gives the run; tuning adds its choice for the final runs later.
+        seed: This is the seed of the comparison that the run belongs to; tuning trains with FIRST_TUNING_SEED more.
+        settings: These are all settings that the study gives the run, with those that tuning or searching chose.
         point: This is the index of the tuning's point; it is −1 for a final run.
-        tuning: A final run waits for the tuning or search with this digest; it is empty if the run waits for none.
     """
 
     phase: Phase
@@ -84,12 +84,16 @@ class Cell:
     seed: int
     settings: Settings
     point: int = -1
-    tuning: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The run's identity: a study never repeats a run with the same key, and a changed setting changes the key."""
-        return _digest([self.phase, self.arm, self.seed, self.settings, self.tuning])
+        return _digest([self.phase, self.arm, self.settings])
+
+    @property
+    def label(self) -> str:
+        """How people call the run."""
+        return f"{'tuning ' if self.phase == 'tune' else ''}{self.arm} seed {self.seed}"
 
     @property
     def run_name(self) -> str:
@@ -107,6 +111,9 @@ class RunRecord:
         history: It has one record per epoch.
         layers: It holds each layer's numbers in order, before (`start`) and after (`end`) training.
         num_classes: It is 0 for regression.
+        correct: For each test example a bit that says whether the run classified it correctly, as hexadecimal digits
+            (numpy's packbits); it is empty for regression and for runs that did not score the test set.
+        num_test: So many test examples were scored.
         origin: Runs are comparable if these agree: commit, changes, versions, hardware, data, splits.
     """
 
@@ -119,6 +126,8 @@ class RunRecord:
     history: list[dict[str, float]] = field(default_factory=list)
     layers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     num_classes: int = 0
+    correct: str = ""
+    num_test: int = 0
     origin: dict[str, Any] = field(default_factory=dict)
     folder: str = ""
     point: int = -1
@@ -141,6 +150,8 @@ class Study:
         arms: Each arm has a name and the settings that make it, in the order of the file.
         factors: With `vary`, each factor has a name, and names for its values in order.
         levels: With `vary`, each arm has one value of each factor.
+        seeds: All seeds that the study may use, in their order.
+        looks: After these numbers of seeds the claims are judged. A study with a fixed number of seeds has one look.
         reference: The other arms are compared with this one.
         search: If the study searches settings, its arms are `base` and `best`.
         resample: If true, the split into training and validation examples follows the seed.
@@ -153,6 +164,7 @@ class Study:
     base: Settings
     arms: dict[str, Settings]
     seeds: tuple[int, ...]
+    looks: tuple[int, ...]
     metric: str
     claims: tuple[Claim, ...] = ()
     factors: dict[str, list[str]] = field(default_factory=dict)
@@ -177,40 +189,14 @@ class Study:
         return f"validation/{name}" if split in ("validation", "test") else "validation/loss"
 
     @property
-    def tuning_digest(self) -> str:
-        """A digest of everything that decides what tuning or searching finds; empty if there is neither."""
-        if self.search is not None:
-            spaces = {key: asdict(s) if isinstance(s, Range) else s for key, s in self.search.spaces.items()}
-            decides = [spaces, self.search.trials, FIRST_TUNING_SEED, self.settings("best", FIRST_TUNING_SEED)]
-            return _digest([*decides, self.selection_metric], length=8)
-        if self.tuning is not None:
-            return _digest([self.tuning.points, self.tuning.seeds, self.selection_metric])
-        return ""
+    def sequential(self) -> bool:
+        """Whether the study takes seeds until its claims are decided."""
+        return len(self.looks) > 1
 
     def settings(self, arm: str, seed: int) -> Settings:
         """All settings that the study gives one run."""
-        split = {"data.split_seed": seed} if self.resample else {}
+        split = {"data.split_seed": seed % FIRST_TUNING_SEED} if self.resample else {}
         return STUDY_DEFAULTS | self.base | split | self.arms[arm] | {"seed_everything": seed}
-
-    def cells(self) -> list[Cell]:
-        """All runs: first those of tuning, then those that are compared.
-
-        Each seed comes with all arms before the next seed, so that a study that is stopped early is balanced.
-        """
-        tuning = self.tuning or Tuning((), (), {})
-        tune = [
-            Cell("tune", arm, seed, self.settings(arm, seed) | point, index)
-            for seed in tuning.seeds
-            for index, point in enumerate(tuning.points)
-            for arm in self.arms
-        ]
-        # a search chooses for the arm `best` alone: the arm `base` waits for nothing
-        digests = {arm: "" if self.search is not None and arm != "best" else self.tuning_digest for arm in self.arms}
-        return tune + [
-            Cell("final", arm, seed, self.settings(arm, seed), tuning=digests[arm])
-            for seed in self.seeds
-            for arm in self.arms
-        ]
 
 
 def _digest(content: Any, length: int = 16) -> str:
