@@ -24,7 +24,7 @@ from project.network.optimization.schedules import SCHEDULES
 from project.runs.command import setup_console
 from project.runs.saving.provenance import hardware, versions
 from project.settings import Settings
-from project.studies.trials import TrialWorkers
+from project.studies.explain.trials import TrialWorkers
 from project.training.settings import ModelSettings
 
 DOCS = Path(__file__).parent.parent / "docs"

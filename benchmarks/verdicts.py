@@ -25,7 +25,7 @@ from project.runs.parser import settings_of
 from project.runs.saving.provenance import hardware, versions
 from project.settings import flatten, nest
 from project.studies.explain.explain import explain
-from project.studies.trials import run_trials
+from project.studies.explain.trials import run_trials
 
 FOLDER = Path("runs/verdicts")
 PAGE = Path(__file__).parent.parent / "docs" / "verdicts.md"

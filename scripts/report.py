@@ -9,7 +9,6 @@ from project.runs.parser import Parser
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("paths", type=Path, nargs="+", help="Studies' folders, or two or more run folders.")
-    parser.add_argument("--storage", type=str | None, default=None, help="The database of a study that used one.")
     parser.add_argument(
         "--metric", type=str, default="test/accuracy", help="Metric that is compared between single runs."
     )
@@ -25,19 +24,18 @@ def main() -> None:
     # imported late: help and refusals do not wait for torch
     from project.studies.read_study import stored_study
     from project.studies.reporting.report import make_report
+    from project.studies.reporting.run_comparison import compare_runs
     from project.studies.reporting.write import print_report, publish, to_index, write_report
-    from project.studies.run_comparison import compare_runs
 
     if any((path / "config.yaml").is_file() for path in arguments.paths):
         study, records = compare_runs(arguments.paths, arguments.metric)
         print_report(write_report(study, records, arguments.out or Path("runs/report")))
         return
-    from project.studies.running.engine import study_records  # which imports Optuna and SQLAlchemy
+    from project.studies.running.engine import study_records  # which imports Dask and Optuna
 
     reports = []
     for folder in arguments.paths:
-        study = stored_study(folder)
-        records = study_records(study, folder, arguments.storage)
+        study, records = study_records(stored_study(folder), folder)
         if arguments.publish is None:
             print_report(write_report(study, records, arguments.out or folder / "report"))
             continue

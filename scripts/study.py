@@ -12,11 +12,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int | None, default=None, help="Number of seeds, instead of the file's.")
     parser.add_argument("--workers", type=int, default=1, help="Processes that run the study on this machine.")
     parser.add_argument(
-        "--storage",
-        type=str | None,
-        default=None,
-        help="Database that workers on many machines share: postgresql://USER:PASSWORD@HOST/DATABASE. Without it, "
-        "SQLite in the study's folder.",
+        "--scheduler",
+        type=str,
+        default="",
+        help="A Dask cluster that runs the study: its scheduler's address, such as tls://HOST:8786, or its scheduler "
+        "file. Without it, the study has workers of its own on this machine.",
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="Use a scheduler on another machine without TLS. Whoever reaches it can run code on its workers.",
     )
     parser.add_argument("--quick", action="store_true", help="A quick look: fewer epochs, 2 seeds.")
     parser.add_argument("--root", type=Path, default=Path("runs/studies"), help="Folder of all studies.")
@@ -40,12 +45,13 @@ def main() -> int:
     for study in studies:
         folder = arguments.root / study.name
         write_study(study, folder)
-        with StudyProgress(study, arguments.workers) as progress:
-            records = run_study(
+        with StudyProgress(study) as progress:
+            study, records = run_study(
                 study,
                 folder,
-                arguments.storage,
                 arguments.workers,
+                arguments.scheduler,
+                arguments.insecure,
                 arguments.retry_failed,
                 progress.show,
                 {"data.root": arguments.data_root} if arguments.data_root else {},

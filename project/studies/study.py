@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -192,6 +192,14 @@ class Study:
     def sequential(self) -> bool:
         """Whether the study takes seeds until its claims are decided."""
         return len(self.looks) > 1
+
+    @property
+    def search_digest(self) -> str:
+        """A digest of everything that decides what a search finds."""
+        assert self.search is not None
+        spaces = {key: asdict(s) if isinstance(s, Range) else s for key, s in self.search.spaces.items()}
+        decides = [spaces, self.search.trials, self.settings("best", FIRST_TUNING_SEED), self.selection_metric]
+        return _digest(decides, length=8)
 
     def settings(self, arm: str, seed: int) -> Settings:
         """All settings that the study gives one run."""

@@ -24,7 +24,7 @@ from project.settings import Settings, flatten
 from project.studies.explain.bench import Bench, Budget
 from project.studies.explain.report import effects_table, explanation, explanation_markdown
 from project.studies.explain.search import Search
-from project.studies.trials import TrialWorkers
+from project.studies.explain.trials import TrialWorkers
 
 MAX_WORKERS = 8
 LAST_WORDS_S = 1.0

@@ -306,3 +306,7 @@ def _tuning_edges(study: Study, records: Sequence[RunRecord]) -> list[str]:
                     f"{'smaller' if word == 'smallest' else 'larger'} one might be better."
                 )
     return warnings
+
+
+def arms_still_asking(study: Study, records: Sequence[RunRecord]) -> set[str]:
+    return set()

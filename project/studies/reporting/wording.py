@@ -81,7 +81,7 @@ def method(report: Report) -> str:
         )
         text += (
             f"Tuned for every arm alike by {study.selection_metric}, {len(study.tuning.points)} settings on "
-            f"{len(study.tuning.seeds)} seed(s) that the comparison does not use: {tried}. "
+            f"each seed anew: {tried}. "
         )
     if study.search is not None:
         text += (

@@ -1,241 +1,120 @@
-"""How a study runs: every run once, by any number of workers, even if they are killed and started again.
+"""How a study runs: every run once, on Dask's workers, even if they or this process are killed and started again."""
 
-A worker is one process, which loads the data once for all its runs. The workers share the study's `StudyStorage`.
-"""
-
-import contextlib
-import dataclasses
-import functools
-import logging
-import multiprocessing
-import os
-import time
-import traceback
-import uuid
-import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import optuna
-from optuna.trial import TrialState
+import filelock
 
-from project.errors import InputError, RunError
-from project.extensions import load_inherited_extensions
-from project.runs.command import setup_console
-from project.runs.saving.files import read_json, write_json
-from project.runs.saving.signals import Interrupted
+from project.errors import InputError
+from project.extensions import extension_flags
 from project.settings import Settings, settings_yaml
-from project.studies.running.database import HEARTBEAT_S
+from project.studies.running.checks import check_settings
+from project.studies.running.cluster import Workers, connect
+from project.studies.running.kept import freeze, frozen, read_results, write_result
+from project.studies.running.plan import Plan
 from project.studies.running.progress import Progress
-from project.studies.running.storage import MAX_DEATHS, StudyStorage
-from project.studies.running.study_run import EpochReport, check_settings, execute
-from project.studies.running.worker import end_with_parent_process
-from project.studies.study import FIRST_TUNING_SEED, Cell, RunRecord, Search, Study
+from project.studies.running.search import best_of, search
+from project.studies.running.tasks import data_of, train_one
+from project.studies.study import RunRecord, Study
 
-log = logging.getLogger("project")
-
-WAIT_S = 0.5
-"""How often a worker without work looks for some."""
 SHOW_EVERY_S = 1.0
-"""How often the progress is read and shown."""
-
-
-def work(storage: StudyStorage, local: Settings) -> None:
-    """Take and execute runs in this process until none is left."""
-    with _quiet_console():
-        if storage.study.search is not None:
-            _search(storage, storage.study.search, local)
-        next_look = 0.0
-        while True:
-            if time.monotonic() >= next_look:
-                storage.reclaim()
-                next_look = time.monotonic() + HEARTBEAT_S
-            claimed = storage.claim()
-            if claimed is not None:
-                _run_cell(storage, *claimed, local)
-                continue
-            progress = storage.progress()
-            if not progress.running and progress.ended >= progress.total:
-                return
-            # others still have runs in progress, which come back if their workers end
-            next_look = 0.0
-            time.sleep(WAIT_S)
-
-
-def _run_cell(storage: StudyStorage, cell: Cell, trial_id: int, local: Settings) -> None:
-    folder = storage.folder / "runs" / str(cell.settings.get("data.dataset", "fashion_mnist")) / cell.run_name
-    with _attempt(storage, trial_id):
-        chosen = storage.chosen(cell.arm) if cell.phase == "final" else {}
-        storage.complete(trial_id, cell, execute(cell.settings | chosen | local, folder))
-
-
-def _search(storage: StudyStorage, search: Search, local: Settings) -> None:
-    """Execute the search's trials until its budget is spent, by this worker and the others."""
-    metric = storage.study.selection_metric
-    while storage.num_searched() < search.trials:
-        trial = storage.ask()
-        if trial is None:
-            storage.reclaim()
-            time.sleep(WAIT_S)
-            continue
-        settings = storage.study.settings("best", FIRST_TUNING_SEED) | _suggest(trial, search)
-        folder = storage.folder / "runs" / "search" / f"trial{trial.number}"
-        with _attempt(storage, trial._trial_id):
-            try:
-                found = execute(settings | local, folder, [EpochReport(trial, metric)])
-            except optuna.TrialPruned:
-                trial.study.tell(trial, state=TrialState.PRUNED)
-                continue
-            value = RunRecord("best", FIRST_TUNING_SEED, **found).value(metric)
-            if value is None:
-                storage.fail(trial._trial_id, f"the run has no {metric}")
-            else:
-                trial.study.tell(trial, value)
-
-
-@contextlib.contextmanager
-def _attempt(storage: StudyStorage, trial_id: int) -> Iterator[None]:
-    """Send heartbeats while a trial is worked on; write down its error, or give it back if this worker must stop."""
-    try:
-        with storage.heartbeat(trial_id):
-            yield
-    except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
-        storage.release(trial_id)
-        raise
-    except Exception as error:  # the error of one run must not end the study
-        if isinstance(error, InputError | RunError):
-            storage.fail(trial_id, f"{error.cause} ({error.remedy})")
-        else:
-            storage.fail(trial_id, "".join(traceback.format_exception(error))[-4000:])
-
-
-def _suggest(trial: optuna.Trial, search: Search) -> Settings:
-    settings: Settings = {}
-    for key, space in search.spaces.items():
-        if isinstance(space, list):
-            settings[key] = trial.suggest_categorical(key, space)
-        elif space.whole:
-            settings[key] = trial.suggest_int(key, int(space.low), int(space.high), log=space.log)
-        else:
-            settings[key] = trial.suggest_float(key, space.low, space.high, log=space.log)
-    return settings
-
-
-@contextlib.contextmanager
-def _quiet_console() -> Iterator[None]:
-    """Keep the runs' own messages off the console, which shows the study's progress; each run's log file has them."""
-    with contextlib.ExitStack() as stack:
-        for handler in log.handlers:
-            if type(handler) is logging.StreamHandler:
-                stack.callback(handler.setLevel, handler.level)
-                handler.setLevel(logging.CRITICAL)
-        stack.enter_context(warnings.catch_warnings())
-        # a study's runs have no TensorBoard files unless it asks for them
-        warnings.filterwarnings("ignore", message=".*have no logger configured.*")
-        yield
-
-
-def _worker_process(open_storage: Callable[[], StudyStorage], local: Settings, number: int, workers: int) -> None:
-    """Work as one of several workers: with an equal share of the cores and the next GPU, until the parent ends."""
-    import torch
-
-    end_with_parent_process()
-    load_inherited_extensions()
-    setup_console()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    gpus = torch.cuda.device_count()
-    if gpus > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-    with contextlib.suppress(KeyboardInterrupt), open_storage() as storage:
-        work(storage, local)
 
 
 def run_study(
     study: Study,
     folder: Path,
-    url: str | None = None,
     workers: int = 1,
+    scheduler: str = "",
+    insecure: bool = False,
     retry_failed: bool = False,
     show: Callable[[Progress], None] | None = None,
     local: Settings | None = None,
-) -> list[RunRecord]:
-    """Do all runs of a study that are not done yet.
+) -> tuple[Study, list[RunRecord]]:
+    """Do all runs of a study that have no result yet.
 
     Args:
-        folder: It holds the runs and, if there is no URL, the database.
-        url: It names a database that several machines share.
-        workers: So many processes work on this machine; a single one is this process itself.
+        study: The study.
+        folder: The study's folder.
+        workers: So many processes work on this machine, if there is no scheduler.
+        scheduler: The address or the scheduler file of a cluster of Dask's.
+        insecure: Whether the scheduler may be on another machine and have no TLS.
         retry_failed: If true, runs that failed before are run again.
-        show: The function is called with the progress every second and at the end.
+        show: The function is called with the progress, every second at least.
         local: These settings, such as `data.root`, belong to this machine and change no result.
 
     Returns:
-        Every run of the study, failed ones too.
+        The study with its late claims marked, and every run of it, failed ones too.
 
     Raises:
-        InputError: If the study or the database cannot be used.
-        RunError: If the workers die again and again.
+        InputError: If the study or the cluster cannot be used, or if its data have changed.
+        RunError: If the cluster goes away, or a search finds nothing.
     """
     if workers < 1:
         raise InputError(f"--workers is {workers}, but must be at least 1", "type for example --workers 2")
     check_settings(study)
-    open_storage = functools.partial(StudyStorage, study, folder, url, uuid.uuid4().hex[:12], retry_failed)
-
-    def start(number: int) -> Any:
-        arguments = (open_storage, local or {}, number, workers)
-        process = multiprocessing.get_context("spawn").Process(target=_worker_process, args=arguments)
-        process.start()
-        return process
-
-    with open_storage() as storage:
-
-        def show_progress() -> None:
-            if show:
-                show(storage.progress())
-
-        storage.reclaim()
-        if workers == 1:
-            with storage.meanwhile(SHOW_EVERY_S, show_progress):
-                work(storage, local or {})
-        else:
-            _run_workers(start, workers, show_progress)
-        show_progress()
-        if study.search is not None:
-            best = {"patience": 0} | study.base | storage.chosen("best")
+    show = show or (lambda _: None)
+    with _alone(folder):
+        study = freeze(study, folder)
+        plan = read_results(Plan(study, best_of(study, folder)), folder, retry_failed)
+        if plan.due() or (study.search and not plan.found):
+            with connect(workers, scheduler, insecure) as cluster:
+                _check_data(plan, cluster, local or {})
+                if study.search is not None and not plan.found:
+                    found = search(study, study.search, folder, cluster, show, local or {})
+                    plan = read_results(Plan(study, found), folder)
+                _run_all(plan, folder, cluster, show, local or {})
+        if plan.found:
+            best = {"patience": 0} | study.base | plan.found
             (folder / "best.yaml").write_text(settings_yaml(best), encoding="utf-8")
-        records = storage.records()
-    write_json(folder / "records.json", {"records": [dataclasses.asdict(record) for record in records]})
-    return records
+    return study, plan.records()
 
 
-def _run_workers(start: Callable[[int], Any], workers: int, show: Callable[[], None]) -> None:
-    """Start the workers, replace those that die, and wait until all have finished."""
-    processes, deaths = [start(number) for number in range(workers)], 0
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a study's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        while any(process.is_alive() for process in processes):
-            show()
-            for number, process in enumerate(processes):
-                process.join(SHOW_EVERY_S / workers)
-                if process.exitcode:  # None while it works, 0 when it has finished
-                    deaths += 1
-                    if deaths > MAX_DEATHS * workers:
-                        raise RunError(
-                            f"the workers died {deaths} times, the last one with status {process.exitcode}",
-                            "start the study again, it continues where it was; fewer --workers need less memory",
-                        )
-                    processes[number] = start(number)
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        with filelock.FileLock(folder / "study.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise InputError(f"another command runs the study in {folder}", "wait for it, or use another --root") from None
 
 
-def study_records(study: Study, folder: Path, url: str | None = None) -> list[RunRecord]:
-    """The runs of a study that have ended so far; nothing is run."""
-    if url is not None or (folder / "study.db").is_file():
-        with StudyStorage(study, folder, url) as storage:
-            return storage.records()
-    return [RunRecord(**record) for record in read_json(folder / "records.json").get("records", [])]
+def _check_data(plan: Plan, cluster: Workers, local: Settings) -> None:
+    """Refuse to go on with other data than the runs so far had."""
+    seen: dict[str, RunRecord] = {}
+    for record in plan.records():
+        if record.origin:
+            seen.setdefault(str(record.settings.get("data.dataset")), record)
+    for name, record in seen.items():
+        cluster.submit("data", data_of, record.settings | local, extension_flags())
+        while (event := cluster.wait(SHOW_EVERY_S)) is None:
+            pass
+        if event[1].get("sha256") != record.origin["data"]:
+            cause = event[1].get("error") or f"the data of {name} have changed since the study's first run"
+            raise InputError(cause, "restore the data, or run the study in a new folder with --root")
+
+
+def _run_all(plan: Plan, folder: Path, cluster: Workers, show: Callable[[Progress], None], local: Settings) -> None:
+    """Keep every worker busy until no run is due and no claim asks for more seeds."""
+    while True:
+        due = plan.due()
+        if not due and not plan.next_look():
+            show(plan.progress([]))
+            return
+        started = {cell.key for cell in cluster.running.values()}
+        waiting = [cell for cell in due if cell.key not in started]
+        for cell in waiting[: max(cluster.free, 0)]:
+            place = Path("runs") / str(cell.settings.get("data.dataset", "fashion_mnist")) / cell.run_name
+            cluster.submit(cell, train_one, cell.settings | local, folder.resolve() / place, extension_flags())
+        show(plan.progress(list(cluster.running.values())))
+        if (event := cluster.wait(SHOW_EVERY_S)) is not None:
+            cell, found = event
+            plan.note(cell.key, write_result(folder, cell, found))
+
+
+def study_records(study: Study, folder: Path) -> tuple[Study, list[RunRecord]]:
+    """A study with its late claims marked, and its runs that have ended so far; nothing is run."""
+    study = frozen(study, folder)
+    return study, read_results(Plan(study, best_of(study, folder)), folder).records()

@@ -22,7 +22,7 @@ class Progress:
     Attributes:
         total: The study needs so many runs; those that are `done` ended without an error.
         running: These are the labels of the runs in progress.
-        seconds: Each run that is done took so long.
+        seconds: The runs that ended last took so long each.
         last: This is the label and the result of the run that ended last.
     """
 
@@ -37,16 +37,17 @@ class Progress:
     def ended(self) -> int:
         return self.done + self.failed
 
-    def seconds_left(self, workers: int) -> float | None:
-        """The time left, estimated from the runs so far; None before the first run has ended."""
-        return fmean(self.seconds[-50:]) * (self.total - self.ended) / max(workers, 1) if self.seconds else None
+    @property
+    def seconds_left(self) -> float | None:
+        """The time left if as many runs as now go on at a time; None before the first run has ended."""
+        return fmean(self.seconds) * (self.total - self.ended) / max(len(self.running), 1) if self.seconds else None
 
 
 class StudyProgress:
     """Shows a study's progress between `__enter__` and `__exit__`, on standard error if no console is given."""
 
-    def __init__(self, study: Study, workers: int, console: Console | None = None) -> None:
-        self.study, self.workers = study, workers
+    def __init__(self, study: Study, console: Console | None = None) -> None:
+        self.study = study
         self.console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self.console, refresh_per_second=2, transient=True)
         self._last_line, self._last_ended = 0.0, -1
@@ -76,7 +77,7 @@ class StudyProgress:
 
     def line(self, progress: Progress) -> str:
         """The progress in one line."""
-        left = progress.seconds_left(self.workers) if progress.ended < progress.total else None
+        left = progress.seconds_left if progress.ended < progress.total else None
         parts = (
             f"{progress.done} of {progress.total} done",
             f"{progress.failed} failed" if progress.failed else "",

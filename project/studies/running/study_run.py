@@ -9,14 +9,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import optuna
+import numpy as np
+from distributed import get_client, get_worker
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.measurement.examples import probe_examples
 from project.diagnosis.measurement.probe import Probe, probe
 from project.errors import DivergenceError
-from project.runs.build import build_run
+from project.runs.build import Run, build_run
 from project.runs.parser import settings_of
 from project.runs.saving.files import read_json
 from project.runs.saving.provenance import origin_of
@@ -24,8 +25,8 @@ from project.runs.saving.run_folder import new_run_folder
 from project.runs.settings import RunSettings
 from project.runs.train import train
 from project.settings import Settings, nest
-from project.studies.claims import naming
-from project.studies.study import Range, Study, numbers_of
+from project.studies.running.search import REPORTS, answers
+from project.studies.study import numbers_of
 from project.training.module import ImageModule
 
 LAYER_NUMBERS: tuple[str, ...] = ("pre_activation_sd", "activation_sd", "saturated_fraction", "dead_fraction")
@@ -58,39 +59,31 @@ def shared_datamodule(settings: RunSettings) -> ImageDataModule:
     return datamodule
 
 
-def check_settings(study: Study) -> None:
-    """Refuse a study with a wrong setting in any of its arms before anything runs.
-
-    Raises:
-        InputError: If a setting is wrong; the cause names the arm.
-    """
-    points: Sequence[Settings] = study.tuning.points if study.tuning else [{}]
-    if study.search is not None:
-        spaces = study.search.spaces
-        ends = [(s.low, s.high) if isinstance(s, Range) else (s[0], s[-1]) for s in spaces.values()]
-        points = [dict(zip(spaces, values, strict=True)) for values in zip(*ends, strict=True)]
-    first = next(iter(study.arms))
-    # the points are the same for all arms: one arm is enough to check them all
-    for arm, point in [*((arm, points[0]) for arm in study.arms), *((first, point) for point in points[1:])]:
-        with naming(f"study {study.name}, arm {arm}"):
-            settings_of(nest(study.settings(arm, 0) | point))
+class Pruned(Exception):  # noqa: N818 - not an error: the search has seen enough
+    """A search has stopped this trial."""
 
 
 class EpochReport(Callback):
-    """Reports each epoch's validation to a search, and ends a trial that is worse than the median of the others."""
+    """Reports each epoch's validation to the search, which says whether the trial shall go on.
 
-    def __init__(self, trial: optuna.Trial, metric: str) -> None:
+    Args:
+        trial: This is the trial's number.
+        metric: This metric is reported.
+    """
+
+    def __init__(self, trial: int, metric: str) -> None:
         self.trial, self.metric = trial, metric
+        self.answers = answers(get_client(), trial)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":
             return  # the scoring at the end
         value = float(trainer.callback_metrics[self.metric])
         if not math.isfinite(value):
-            raise optuna.TrialPruned
-        self.trial.report(value, trainer.current_epoch)
-        if self.trial.should_prune():
-            raise optuna.TrialPruned
+            raise Pruned
+        get_worker().log_event(REPORTS, {"trial": self.trial, "epoch": trainer.current_epoch, "value": value})
+        if self.answers.get():
+            raise Pruned
 
 
 def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -104,10 +97,9 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
     Raises:
         InputError: If a setting is wrong.
         RunError: If the run fails.
-        Interrupted: If a signal asked the run to stop.
     """
     started = time.monotonic()
-    # a killed worker may have left a part of this run; no other worker has it: the storage gave it to this one
+    # a killed worker may have left a part of this run
     shutil.rmtree(folder, ignore_errors=True)
     new_run_folder(folder.parent.parent, folder.parent.name, folder.name)
     checked = settings_of(nest(settings))
@@ -118,6 +110,8 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
     try:
         results = train(run)
         status = results["status"]
+    except Pruned:
+        return {"status": "pruned"}
     except DivergenceError:
         results, status = read_json(folder / "metrics.json"), "diverged"
     if not all(math.isfinite(value) for record in module.history for value in record.values()):
@@ -138,9 +132,20 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
         "history": module.history,
         "layers": {when: _layers(measured) for when, measured in probes.items()},
         "num_classes": len(module.spec.class_names),
+        **_answers(run),
         "origin": origin_of(read_json(folder / "provenance.json")),
         "folder": str(folder),
     }
+
+
+def _answers(run: Run) -> dict[str, Any]:
+    """Which test examples the run classified correctly: a claim can then be about new examples too."""
+    if not run.metrics or not run.module.spec.class_names or run.module.evaluated is None:
+        return {}
+    outputs, targets = run.module.evaluated  # of the test set, which is scored last
+    answers = (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(dim=1)
+    correct = (answers == targets).numpy()
+    return {"correct": np.packbits(correct).tobytes().hex(), "num_test": len(correct)}
 
 
 def _look_inside(module: ImageModule, examples: tuple[Any, Any]) -> Probe:

@@ -18,7 +18,7 @@ from project.runs.saving.files import write_json
 from project.settings import flatten
 from project.studies.explain.explain import trial_settings
 from project.studies.explain.sizes import WHOLE, resize
-from project.studies.trials import TrialWorkers, run_trial
+from project.studies.explain.trials import TrialWorkers, run_trial
 
 SICK = ["--model.weight_decay=500", "--model.schedule=constant", "--model.width=512", "--trainer.max_epochs=10"]
 

@@ -18,9 +18,9 @@ from project.runs.parser import parse_settings
 from project.runs.train import train
 from project.studies.read_study import parse_study
 from project.studies.reporting.report import check_same_data, make_report, metric_values
+from project.studies.reporting.run_comparison import compare_runs
 from project.studies.reporting.wording import headline, table_rows
 from project.studies.reporting.write import print_report, publish, to_csv, to_index, to_markdown, write_report
-from project.studies.run_comparison import compare_runs
 from project.studies.study import RunRecord, Study
 
 ORIGIN: dict[str, Any] = {

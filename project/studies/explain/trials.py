@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 import time
 import warnings
 from collections import deque
@@ -19,7 +20,6 @@ from typing import Any
 
 from project.extensions import load_inherited_extensions
 from project.settings import Settings
-from project.studies.running.worker import end_with_parent_process
 
 QUIET = {"trainer.logger": False, "trainer.enable_progress_bar": False}
 """What a trial leaves out: nobody reads its curves."""
@@ -114,7 +114,7 @@ def run_trials(trials: Sequence[Settings], workers: int) -> Iterator[tuple[int, 
 def _work(connection: "Connection[Any, Any]", threads: int) -> None:
     """Train what comes through the connection, until it is closed or the parent process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, but its parent ends it
-    end_with_parent_process()
+    _end_with_parent_process()
     load_inherited_extensions()
     _prepare(threads)
     while True:
@@ -123,6 +123,18 @@ def _work(connection: "Connection[Any, Any]", threads: int) -> None:
         except EOFError:
             return
         connection.send(run_trial(settings))
+
+
+def _end_with_parent_process() -> None:
+    """Let this process, which multiprocessing started, end as soon as the one that started it does."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _prepare(threads: int) -> None:

@@ -41,7 +41,9 @@ def compare_runs(paths: Sequence[Path], metric: str) -> tuple[Study, list[RunRec
     question = "What do these runs differ in, and does it matter?"
     base = {key: settings[0][key] for key in keys if key not in varied and key in settings[0]}
     seeds = tuple(sorted({seed for _, seed in records}))
-    return Study("runs", question, base, arms, seeds, metric, reference=next(iter(arms))), list(records.values())
+    return Study("runs", question, base, arms, seeds, (len(seeds),), metric, reference=next(iter(arms))), list(
+        records.values()
+    )
 
 
 def _record(folder: Path, arm: str, settings: Settings) -> RunRecord:

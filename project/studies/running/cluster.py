@@ -1,0 +1,145 @@
+"""Where a study's runs are computed: workers on this machine, or any cluster of Dask's."""
+
+import importlib.util
+import ipaddress
+import os
+import queue
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster
+
+from project.errors import InputError, RunError
+from project.runs.saving.files import read_json
+
+MAX_RETRIES = 3
+"""A run whose worker died starts again so many times; then it has failed."""
+CONNECT_S = 20
+
+
+class Workers:
+    """Dask's workers, each thread of them with one task at a time.
+
+    Attributes:
+        running: The tasks in progress, with what the caller calls them.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.running: dict[Any, Any] = {}
+        self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    @property
+    def free(self) -> int:
+        """How many tasks can start now."""
+        return sum(self.client.nthreads().values()) - len(self.running)
+
+    def submit(self, task: Any, function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+        """Start a task; `wait` gives it back with what the function returns."""
+        future = self.client.submit(function, *arguments, pure=False)
+        self.running[future] = task
+        future.add_done_callback(self.events.put)
+
+    def wait(self, seconds: float) -> Any:
+        """What has happened next: a task with its result, another event, or None if nothing has for so long.
+
+        Raises:
+            RunError: If the cluster has gone.
+        """
+        try:
+            event = self.events.get(timeout=seconds)
+        except queue.Empty:
+            if self.client.status != "running":
+                raise RunError("the connection to the cluster is lost", "start the study again: it goes on") from None
+            return None
+        if not isinstance(event, Future):
+            return event
+        try:
+            result = event.result()
+        except KilledWorker:
+            error = f"its worker died {MAX_RETRIES + 1} times: perhaps the memory is too small"
+            result = {"status": "failed", "error": error}
+        return self.running.pop(event), result
+
+
+@contextmanager
+def connect(workers: int, scheduler: str = "", insecure: bool = False) -> Iterator[Workers]:
+    """Start workers on this machine, or connect to a cluster.
+
+    Args:
+        workers: So many processes, each with an equal share of the processor's cores, if there is no scheduler.
+        scheduler: The address of a cluster's scheduler, such as tls://host:8786, or its scheduler file.
+        insecure: Whether a scheduler on another machine may be used without TLS.
+
+    Raises:
+        InputError: If the cluster cannot be used.
+    """
+    if scheduler:
+        address = _checked(scheduler, insecure)
+        try:
+            client = Client(address, timeout=CONNECT_S, set_as_default=False)
+        except (OSError, ValueError, ImportError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            cause = f"the scheduler {address} cannot be reached: {reason}"
+            raise InputError(cause, "start it with `dask scheduler`, or leave --scheduler out") from None
+        with client:
+            yield Workers(client)
+        return
+    # one worker gets all cores, as a run of its own has them; Dask would give each worker a single one
+    threads = "OMP_NUM_THREADS"
+    share = {} if workers == 1 or threads in os.environ else {threads: max(1, (os.cpu_count() or 1) // workers)}
+    settings = {
+        "distributed.nanny.pre-spawn-environ": share,
+        "distributed.scheduler.allowed-failures": MAX_RETRIES,
+        "distributed.scheduler.worker-ttl": None,  # a worker that only computes is not dead
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0" if importlib.util.find_spec("bokeh") else None,
+            memory_limit=None,  # the operating system's is enough
+            silence_logs="CRITICAL",
+            preload=__name__,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield Workers(client)
+
+
+def dask_setup(_: object) -> None:
+    """Dask calls this in each worker: Ctrl-C reaches it too, but the study's own process ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _checked(scheduler: str, insecure: bool) -> str:
+    """The address of a scheduler that may be used: whoever reaches one without TLS can run code on its workers."""
+    address = scheduler
+    if Path(scheduler).is_file():
+        address = str(read_json(Path(scheduler)).get("address", ""))
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
+        raise InputError(
+            f"--scheduler {scheduler} is neither an address nor a scheduler file", "write for example tls://host:8786"
+        )
+    if parts.scheme == "tcp" and not insecure and not _is_this_machine(parts.hostname):
+        raise InputError(
+            f"{parts.geturl()} is on another machine and has no TLS: whoever reaches it can run code on its workers",
+            "use tls://, see docs/studies.md, or add --insecure if all who reach it are trusted",
+        )
+    return parts.geturl()
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return all(ipaddress.ip_address(info[4][0]).is_loopback for info in socket.getaddrinfo(host, None))
+    except (OSError, ValueError):
+        return False
