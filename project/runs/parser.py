@@ -239,6 +239,11 @@ def full_parser() -> RunParser:
 
 
 @cache
+def _own_parser() -> RunParser:
+    return run_parser()
+
+
+@cache
 def trainer_settings() -> dict[str, Any]:
     """The names of the Trainer's settings, with those defaults that are plain values.
 
@@ -287,16 +292,18 @@ def parse_settings(args: Sequence[str] | None = None, description: str = "") -> 
     return settings_from(config.as_dict() | {"resume": str(folder), "run_name": None})
 
 
-def settings_of(sections: Mapping[str, Any]) -> RunSettings:
+def settings_of(sections: Mapping[str, Any], with_trainer: bool = True) -> RunSettings:
     """Check nested plain data, such as a notebook's, as the command line's settings are checked.
 
     Args:
         sections: What differs from the defaults: {"model": {"depth": 3}, "trainer": {"max_epochs": 2}}.
+        with_trainer: Whether the values of the Trainer's settings are checked too, for which Lightning is loaded.
 
     Raises:
         InputError: If a setting does not exist or has a wrong value.
     """
-    return settings_from(full_parser().parse_object(dict(sections)).as_dict())
+    parser = full_parser() if with_trainer else _own_parser()
+    return settings_from(parser.parse_object(dict(sections)).as_dict())
 
 
 def trainer_arguments(settings: RunSettings, folder: Path | None) -> dict[str, Any]:

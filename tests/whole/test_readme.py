@@ -168,8 +168,8 @@ def test_study_commands(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if "postgresql" in command:
-        pytest.skip("needs a server: tests/studies/running/test_engine.py starts one")
+    if "--scheduler" in command:
+        pytest.skip("needs a cluster: tests/studies/running/test_engine.py starts one")
     lesson = re.fullmatch(r"python scripts/study\.py (configs/studies/\S+)", command)
     if lesson:  # minutes each; that study.py runs a study, the other commands show
         assert read_study(ROOT / lesson[1]).claims

@@ -11,8 +11,12 @@ from project.studies.claims import naming
 from project.studies.study import Range, Study
 
 
-def check_settings(study: Study) -> None:
+def check_settings(study: Study, with_trainer: bool = False) -> None:
     """Refuse a study with a wrong setting in any of its runs before anything runs.
+
+    Args:
+        study: The study.
+        with_trainer: Whether the values of the Trainer's settings are checked too, for which Lightning is loaded.
 
     Raises:
         InputError: If a setting is wrong, or if a run needs several devices; the cause names the arm.
@@ -26,7 +30,7 @@ def check_settings(study: Study) -> None:
     for arm in study.arms:
         for point in points:
             with naming(f"study {study.name}, arm {arm}"):
-                trainer = settings_of(nest(study.settings(arm, 0) | point)).trainer
+                trainer = settings_of(nest(study.settings(arm, 0) | point), with_trainer).trainer
                 _check_devices(trainer)
 
 

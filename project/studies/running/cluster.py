@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster, Queue
 
 from project.errors import InputError, RunError
 from project.runs.saving.files import read_json
@@ -21,6 +21,13 @@ from project.runs.saving.files import read_json
 MAX_RETRIES = 3
 """A run whose worker died starts again so many times; then it has failed."""
 CONNECT_S = 20
+REPORTS = "validation"
+"""Trials of a search report each epoch under this topic."""
+
+
+def answers(client: Client, trial: int) -> Any:
+    """The queue in which a trial finds, for each report, whether it shall stop."""
+    return Queue(f"answers to trial {trial}", client=client)
 
 
 class Workers:
@@ -45,6 +52,13 @@ class Workers:
         future = self.client.submit(function, *arguments, pure=False)
         self.running[future] = task
         future.add_done_callback(self.events.put)
+
+    def ask(self, function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """Let a worker do something while no task is in progress, and return what it returns."""
+        self.submit(None, function, *arguments)
+        while (event := self.wait(1.0)) is None:
+            pass
+        return dict(event[1])
 
     def wait(self, seconds: float) -> Any:
         """What has happened next: a task with its result, another event, or None if nothing has for so long.

@@ -15,7 +15,7 @@ from project.studies.running.kept import freeze, frozen, read_results, write_res
 from project.studies.running.plan import Plan
 from project.studies.running.progress import Progress
 from project.studies.running.search import best_of, search
-from project.studies.running.tasks import data_of, train_one
+from project.studies.running.tasks import data_of, refusal, train_one
 from project.studies.study import RunRecord, Study
 
 SHOW_EVERY_S = 1.0
@@ -59,7 +59,7 @@ def run_study(
         plan = read_results(Plan(study, best_of(study, folder)), folder, retry_failed)
         if plan.due() or (study.search and not plan.found):
             with connect(workers, scheduler, insecure) as cluster:
-                _check_data(plan, cluster, local or {})
+                _check_in_worker(study, plan, cluster, local or {})
                 if study.search is not None and not plan.found:
                     found = search(study, study.search, folder, cluster, show, local or {})
                     plan = read_results(Plan(study, found), folder)
@@ -81,18 +81,18 @@ def _alone(folder: Path) -> Iterator[None]:
         raise InputError(f"another command runs the study in {folder}", "wait for it, or use another --root") from None
 
 
-def _check_data(plan: Plan, cluster: Workers, local: Settings) -> None:
-    """Refuse to go on with other data than the runs so far had."""
+def _check_in_worker(study: Study, plan: Plan, cluster: Workers, local: Settings) -> None:
+    """Refuse wrong settings of the Trainer, which this process does not load, and other data than before."""
+    if refused := cluster.ask(refusal, study, extension_flags()):
+        raise InputError(refused.get("cause", refused.get("error")), refused.get("remedy", "correct the study"))
     seen: dict[str, RunRecord] = {}
     for record in plan.records():
         if record.origin:
             seen.setdefault(str(record.settings.get("data.dataset")), record)
     for name, record in seen.items():
-        cluster.submit("data", data_of, record.settings | local, extension_flags())
-        while (event := cluster.wait(SHOW_EVERY_S)) is None:
-            pass
-        if event[1].get("sha256") != record.origin["data"]:
-            cause = event[1].get("error") or f"the data of {name} have changed since the study's first run"
+        now = cluster.ask(data_of, record.settings | local, extension_flags())
+        if now.get("sha256") != record.origin["data"]:
+            cause = now.get("error") or f"the data of {name} have changed since the study's first run"
             raise InputError(cause, "restore the data, or run the study in a new folder with --root")
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from distributed import Client, Queue
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -14,18 +13,10 @@ from optuna.trial import TrialState
 from project.errors import RunError
 from project.extensions import extension_flags
 from project.settings import Settings
-from project.studies.running.cluster import Workers
+from project.studies.running.cluster import REPORTS, Workers, answers
 from project.studies.running.progress import Progress
 from project.studies.running.tasks import train_one
 from project.studies.study import FIRST_TUNING_SEED, RunRecord, Search, Study, larger_is_better
-
-REPORTS = "validation"
-"""Trials report each epoch under this topic."""
-
-
-def answers(client: Client, trial: int) -> Any:
-    """The queue in which a trial finds, for each report, whether it shall stop."""
-    return Queue(f"answers to trial {trial}", client=client)
 
 
 def best_of(study: Study, folder: Path) -> Settings | None:

@@ -25,7 +25,7 @@ from project.runs.saving.run_folder import new_run_folder
 from project.runs.settings import RunSettings
 from project.runs.train import train
 from project.settings import Settings, nest
-from project.studies.running.search import REPORTS, answers
+from project.studies.running.cluster import REPORTS, answers
 from project.studies.study import numbers_of
 from project.training.module import ImageModule
 

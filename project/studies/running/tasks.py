@@ -15,6 +15,8 @@ from project.errors import InputError, RunError
 from project.extensions import load_named_extensions
 from project.runs.command import setup_console
 from project.settings import Settings
+from project.studies.running.checks import check_settings
+from project.studies.study import Study
 
 _one_at_a_time = threading.Lock()
 """A cluster's worker may have several threads, but torch's random numbers belong to the process."""
@@ -38,6 +40,19 @@ def train_one(
         return execute(settings, folder, [EpochReport(*trial)] if trial else [])
 
     return _attempt(execute, extensions)
+
+
+def refusal(study: Study, extensions: Sequence[str]) -> dict[str, Any]:
+    """The `cause` and the `remedy` if a study has a wrong setting of the Trainer; empty if it has none."""
+
+    def check() -> dict[str, Any]:
+        try:
+            check_settings(study, with_trainer=True)
+        except InputError as error:
+            return {"cause": error.cause, "remedy": error.remedy}
+        return {}
+
+    return _attempt(check, extensions)
 
 
 def data_of(settings: Settings, extensions: Sequence[str]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def windows_fsync(descriptor):
 
 os.open, os.fsync = windows_open, windows_fsync
 
-import project.studies.running.engine, project.serving.restore
+import project.studies.read_study, project.serving.restore
 import project.runs.saving.platform_differences as differences
 
 class Windows:
