@@ -7,7 +7,7 @@ from typing import Any
 
 from project.settings import Settings
 from project.studies.explain.sizes import Size
-from project.studies.reporting.statistics import estimate
+from project.studies.statistics.estimates import estimate
 from project.training.callbacks import FINISHED
 
 WORTH = 0.5

@@ -7,11 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import ttost_paired
-
 from project.studies.reporting.statistics import (
     MAX_SEEDS,
     effect_size,
@@ -22,6 +17,10 @@ from project.studies.reporting.statistics import (
     region_test,
     seeds_to_decide,
 )
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
 
 MAX_FALSE = 0.05 + 2 * math.sqrt(0.05 * 0.95 / 2000)
 """The maximum share of false verdicts in 2,000 simulations of an error of 5 %, within two standard errors."""
