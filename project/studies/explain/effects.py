@@ -7,7 +7,7 @@ from typing import Any
 
 from project.settings import Settings
 from project.studies.explain.sizes import Size
-from project.studies.reporting.statistics import estimate
+from project.studies.statistics.estimates import estimate
 from project.training.callbacks import FINISHED
 
 WORTH = 0.5
@@ -70,9 +70,8 @@ def paired_effect(with_change: Sequence[float], without: Sequence[float]) -> Eff
     """The effect and Student's interval from scores that belong together by their seeds, in the same order."""
     differences = [a - b for a, b in zip(with_change, without, strict=True)]
     found, worst = estimate(differences), min(differences, default=math.nan)
-    if found.n < 2:
-        return Effect(found.mean, None, None, found.n, worst)
-    return Effect(found.mean, found.low, found.high, found.n, worst)
+    low, high = (found.low, found.high) if found.bounded else (None, None)
+    return Effect(found.mean, low, high, found.n, worst)
 
 
 def score_of(result: dict[str, Any], task: str) -> float:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from project.studies.reporting.formats import percent_metric
-from project.studies.reporting.statistics import estimate
+from project.studies.reporting.formats import clipped, percent_metric
+from project.studies.statistics.collapse import collapsed_seeds
+from project.studies.statistics.estimates import estimate
 from project.studies.study import RunRecord, Study
 
 if TYPE_CHECKING:
@@ -107,10 +108,10 @@ def _draw_results(axis: "Axes", study: Study, values: Values, chance: float | No
     arms = [arm for arm in study.arms if values.get(arm)]
     for row, arm in enumerate(arms):
         points = list(values[arm].values())
-        found = estimate(points)
+        found = clipped(estimate(points, flips=bool(collapsed_seeds(points, study.maximize))), study.metric)
         colour = COLOURS[list(study.arms).index(arm) % len(COLOURS)] if len(arms) <= len(COLOURS) else COLOURS[0]
         axis.plot(points, [row] * len(points), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
-        if found.n > 1:
+        if math.isfinite(found.high - found.low):
             axis.plot([found.low, found.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
         axis.plot([found.mean], [row], "|", color=colour, markersize=13, markeredgewidth=2)
     axis.set_yticks(range(len(arms)), arms)

@@ -8,6 +8,7 @@ The report is one HTML page that needs nothing beside it, the same as Markdown, 
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,23 +17,20 @@ from statistics import fmean
 from typing import Any
 
 from project.errors import InputError
-from project.settings import Settings
 from project.studies.claims import Claim
 from project.studies.reporting.figures import Values
-from project.studies.reporting.formats import format_difference, format_interval, format_p
-from project.studies.reporting.statistics import (
-    MAX_SEEDS,
-    Difference,
+from project.studies.statistics.collapse import collapsed_seeds
+from project.studies.statistics.estimates import (
+    ALPHA,
     Estimate,
-    Verdict,
-    VerdictName,
     estimate,
-    holm,
-    judge,
-    paired_difference,
-    region_test,
+    interquartile_mean,
+    probability_of_improvement,
 )
+from project.studies.statistics.evidence import chance_of, final_runs, gather
+from project.studies.statistics.judge import Judgement, Question, ask_together, judge_study
 from project.studies.study import RunRecord, Study
+from project.studies.tuning import open_edges
 
 SPLIT_SETTINGS = [f"data.{name}" for name in ("dataset", "num_train", "num_validation", "split_seed", "classes")]
 SPLIT_SETTINGS += ["model.task"]
@@ -45,40 +43,26 @@ class ArmSummary:
 
     Attributes:
         name: The arm's name.
-        result: The study's metric over seeds.
-        difference: The difference from the reference, paired by seed; None for the reference itself.
-        p: The p of that difference, after Holm's correction over the table.
+        result: The study's metric over seeds, with its 95 % interval.
+        middle: The interquartile mean over seeds; NaN for few seeds.
+        difference: The difference from the reference, paired by seed, at the level at which it was tested; None for the
+            reference itself.
+        improvement: The probability that a run of the arm is better than one of the reference; NaN for few seeds.
+        p: The p of that difference, after Holm's correction over the table; NaN if the study has several looks.
         seconds: The mean time of a training.
         parameters: How many parameters the network has.
-        chosen: The settings that tuning or searching chose.
+        chosen: For each setting that tuning or searching chose its values with the number of seeds.
     """
 
     name: str
     result: Estimate
-    difference: Difference | None
+    middle: float
+    difference: Estimate | None
+    improvement: float
     p: float
     seconds: float
     parameters: int
-    chosen: Settings
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A claim and the verdict on it.
-
-    Attributes:
-        claim: The claim as it stands in the study.
-        verdict: The verdict; None if no run has what the claim is about.
-        sentence: The verdict in words, with its numbers.
-    """
-
-    claim: Claim
-    verdict: Verdict | None
-    sentence: str
-
-    @property
-    def name(self) -> VerdictName:
-        return self.verdict.name if self.verdict else "undecided"
+    chosen: dict[str, Counter[Any]]
 
 
 @dataclass(frozen=True)
@@ -129,15 +113,22 @@ def make_report(study: Study, records: Sequence[RunRecord]) -> Report:
     if not any(values.values()):
         names = sorted({name for record in final for name in record.metrics})
         raise InputError(f"no run has the metric {study.metric}", "choose one of: " + ", ".join(names))
-    chance = next((1 / record.num_classes for record in final if record.num_classes), None)
+    edges = [f"{reason[0].upper()}{reason[1:]}." for reason in dict.fromkeys(open_edges(study, records).values())]
     return Report(
         study,
         list(records),
         values,
         _summarize_arms(study, final, values),
-        _judge_claims(study, final, chance),
-        [*_failures(records), *_differences(final), *_tuning_edges(study, final)],
-        chance,
+        judge_study(study, records),
+        [
+            *study.content.get("remarks", ()),
+            *_progress(study, final),
+            *_failures(records),
+            *_collapses(study, values),
+            *_differences(final),
+            *edges,
+        ],
+        chance_of(final),
     )
 
 
@@ -152,83 +143,58 @@ def metric_values(study: Study, records: Iterable[RunRecord], metric: str) -> di
 
 
 def _summarize_arms(study: Study, records: Sequence[RunRecord], values: Values) -> list[ArmSummary]:
-    reference = values[study.reference]
-    differences: dict[str, Difference] = {}
-    for arm in study.arms:
-        common = sorted(values[arm].keys() & reference.keys())
-        if arm != study.reference and common:
-            differences[arm] = paired_difference([values[arm][s] for s in common], [reference[s] for s in common])
-    corrected = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
+    differences = _differences_from_reference(study, records)
     summaries = []
     for arm in study.arms:
         runs = [record for record in records if record.arm == arm]
+        own, reference = list(values[arm].values()), list(values[study.reference].values())
         seconds = [record.metrics["train_seconds"] for record in runs if "train_seconds" in record.metrics]
         parameters = [record.metrics["parameters"] for record in runs if "parameters" in record.metrics]
         spaces = study.tuning.spaces if study.tuning else study.search.spaces if study.search else {}
-        settings = next((record.settings for record in runs if record.status != "failed"), {})
+        settings = [record.settings for record in runs if record.status != "failed"]
+        difference, p = differences.get(arm, (None, math.nan))
         summaries.append(
             ArmSummary(
                 arm,
-                estimate(list(values[arm].values())),
-                differences.get(arm),
-                corrected.get(arm, math.nan),
+                estimate(own, flips=bool(collapsed_seeds(own, study.maximize))),
+                interquartile_mean(own),
+                difference,
+                probability_of_improvement(own, reference, study.maximize) if arm != study.reference else math.nan,
+                p,
                 fmean(seconds) if seconds else math.nan,
                 int(parameters[0]) if parameters else 0,
-                {key: settings[key] for key in spaces if key in settings},
+                {key: Counter(one[key] for one in settings if key in one) for key in spaces},
             )
         )
     return summaries
 
 
-def _judge_claims(study: Study, records: Sequence[RunRecord], chance: float | None) -> list[Judgement]:
-    tests = []
-    for claim in study.claims:
-        values = metric_values(study, records, claim.metric)
-        seeds = set.intersection(*(set(values[arm]) for arm in claim.arms))
-        numbers = []
-        for seed in sorted(seeds):
-            total = 0.0
-            for arm, weight in claim.weights.items():
-                value = chance if arm == "chance" else values[arm][seed] if arm else 1.0
-                if value is None:
-                    raise InputError(f"claim {claim.text!r}: regression has no chance", "name a number in its place")
-                total += weight * value
-            numbers.append(round(total, 12))  # 0.3 − 0.1 must not differ from 0.2 by rounding alone
-        tests.append(region_test(numbers, *claim.region) if numbers else None)
-    verdicts = iter(judge([test for test in tests if test is not None]))
-    judgements = []
-    for claim, test in zip(study.claims, tests, strict=True):
-        verdict = next(verdicts) if test is not None else None
-        judgements.append(Judgement(claim, verdict, _sentence(claim, verdict)))
-    return judgements
+def _differences_from_reference(study: Study, records: Sequence[RunRecord]) -> dict[str, tuple[Estimate, float]]:
+    """Each arm's difference from the reference and its corrected p, tested together.
 
-
-def _sentence(claim: Claim, verdict: Verdict | None) -> str:
-    """A verdict in words."""
-    if verdict is None:
-        return f"Undecided: no run has {claim.metric} for every arm that the claim is about."
-    found, metric = verdict.test.estimate, claim.metric
-    words = claim.text.split()
-    sign = next(index for index, word in enumerate(words) if word in (">", "<", "~", "=="))
-    end = next((index for index, word in enumerate(words) if word in ("by", "within", "on")), len(words))
-    left, right = (
-        f"({' '.join(side)})" if len(side) > 1 else side[0] for side in (words[:sign], words[sign + 1 : end])
-    )
-    # a claim about a difference is compared with 0, which needs no mention
-    gap = " ".join(words[:sign]) if right in ("0", "0.0") else f"{left} minus {right}"
-    seeds = f"{found.n} seed{'' if found.n == 1 else 's'}"
-    numbers = f"{metric}, {gap}: {format_difference(found.mean, metric)}"
-    if found.n > 1:
-        interval = format_interval(found, format_difference, metric)
-        numbers += f" (95 % interval {interval}, {seeds}, p {format_p(verdict.p)})"
-    if verdict.name != "undecided":
-        return f"{verdict.name.capitalize()}. {numbers}."
-    if found.n < 2:
-        return f"Undecided. {numbers} with {seeds}: one seed cannot tell."
-    more = f"about {verdict.seeds_to_decide} seeds would probably decide"
-    if verdict.seeds_to_decide is None:
-        more = f"more than {MAX_SEEDS:,} seeds would be needed to decide"
-    return f"Undecided. {numbers}; {more}."
+    With several looks an arm is tested at the last one that its seeds have reached. The levels of all looks hold
+    together, so that the interval is right whatever ended the study (repeated confidence intervals, Jennison & Turnbull
+    1989); a p that would agree with it does not exist.
+    """
+    runs, questions = final_runs(records), {}
+    for arm in study.arms:
+        ended = [seed for seed in study.seeds if (arm, seed) in runs and (study.reference, seed) in runs]
+        if arm == study.reference or not ended:
+            continue
+        look = max(sum(number <= len(ended) for number in study.looks) - 1, 0)
+        weights = {arm: 1.0, study.reference: -1.0}
+        sample = gather(Claim("", weights, ">", 0.0, study.metric), runs, ended[: study.looks[look]], None).sample
+        if sample.n:
+            questions[arm] = Question(sample, 0.0, math.inf, look)
+    estimates = ask_together(list(questions.values()), study.looks, len(questions))
+    p_values = {arm: question.sample.p_of_verdict(0.0, math.inf) for arm, question in questions.items()}
+    found = dict(zip(questions, estimates, strict=True))
+    adjusted, largest = {}, 0.0
+    for arm in sorted(found, key=lambda arm: p_values[arm]):
+        # the level of a step of Holm's correction is ALPHA over the number of differences that are left
+        largest = max(largest, min(p_values[arm] * ALPHA / found[arm].level, 1.0))
+        adjusted[arm] = (found[arm], math.nan if study.sequential or found[arm].test == "none" else largest)
+    return adjusted
 
 
 def check_same_data(records: Sequence[RunRecord]) -> None:
@@ -285,28 +251,31 @@ def _failures(records: Sequence[RunRecord]) -> list[str]:
         diverged = [r for r in runs if r.status == "diverged" and r.phase == "final"]
         if diverged:
             number = sum(record.phase == "final" for record in runs)
-            warnings.append(f"{len(diverged)} of {number} runs of {arm} diverged; their accuracy counts as chance.")
+            warnings.append(
+                f"{len(diverged)} of {number} runs of {arm} diverged; they count as the worst result there is: their "
+                "accuracy as chance."
+            )
     return warnings
 
 
-def _tuning_edges(study: Study, records: Sequence[RunRecord]) -> list[str]:
-    """Warnings where the best value that was tried lies at the edge: a better one may lie beyond."""
-    if study.tuning is None:
+def _progress(study: Study, records: Sequence[RunRecord]) -> list[str]:
+    """A warning while a study is at work: what it says so far is no verdict."""
+    ended = {(record.arm, record.seed) for record in records}
+    number = sum(all((arm, seed) in ended for arm in study.arms) for seed in study.seeds)
+    if not study.claims or number >= study.looks[0]:
         return []
+    return [
+        f"Only {number} of {study.looks[0]} seeds have ended for all arms: no claim about the others is judged yet."
+    ]
+
+
+def _collapses(study: Study, values: Values) -> list[str]:
     warnings = []
-    for key in study.tuning.spaces:
-        tried = sorted({point[key] for point in study.tuning.points if isinstance(point[key], int | float)})
-        if len(tried) < 2:
-            continue
-        for end, word in ((tried[0], "smallest"), (tried[-1], "largest")):
-            arms = list(dict.fromkeys(r.arm for r in records if r.settings.get(key) == end))
-            if arms and end != 0:  # there is nothing below 0
-                warnings.append(
-                    f"For {', '.join(arms)} the {word} {key} that was tried, {end:g}, was the best: a "
-                    f"{'smaller' if word == 'smallest' else 'larger'} one might be better."
-                )
+    for arm, by_seed in values.items():
+        number = collapsed_seeds(list(by_seed.values()), study.maximize)
+        if number:
+            warnings.append(
+                f"{arm} collapsed in {number} of {len(by_seed)} seeds: they end far away from its other seeds, so that "
+                "its mean says little, and sign flips take the place of Student's t."
+            )
     return warnings
-
-
-def arms_still_asking(study: Study, records: Sequence[RunRecord]) -> set[str]:
-    return set()

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from project.pages import template
 from project.studies.reporting import figures
-from project.studies.reporting.formats import format_difference, format_interval
-from project.studies.reporting.report import Judgement, Report, make_report
-from project.studies.reporting.wording import MARKS, headline, method, provenance_rows, table_rows
+from project.studies.reporting.formats import format_confidence, format_difference, format_difference_interval
+from project.studies.reporting.report import Report, make_report
+from project.studies.reporting.wording import MARKS, headline, method, provenance_rows, sentence, table_rows
+from project.studies.statistics.judge import Judgement
 from project.studies.study import RunRecord, Study, format_setting
 
 
@@ -62,18 +63,20 @@ def print_report(report: Report, console: Console | None = None) -> None:
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     _, rows = table_rows(report)
-    table = Table("arm", "n", "mean", "95 % interval", "difference", "p", "time", title_justify="left")
+    table = Table("arm", "n", "mean", "95 % interval", "difference", "p", title_justify="left")
     table.title = f"{study.metric} by arm; differences from {study.reference}, p corrected"
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for row in rows:
-        table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 8, 9)))
+        table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 7)))
     console.print(table)
     colours = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
     for judgement in report.judgements:
         console.print(f"{MARKS[judgement.name]} {judgement.claim.text}", style=colours[judgement.name], soft_wrap=True)
-        console.print(f"  {judgement.sentence}", soft_wrap=True)
+        if judgement.claim.late:
+            console.print(f"  written later: {judgement.claim.late}", style="bold red", soft_wrap=True)
+        console.print(f"  {sentence(study, judgement)}", soft_wrap=True)
     console.print(headline(report), style="bold", soft_wrap=True)
     if report.folder is not None:
         console.print(f"report       {report.folder / 'report.html'}", soft_wrap=True)
@@ -99,7 +102,7 @@ def to_html(report: Report, drawings: Mapping[str, str]) -> str:
 
 def to_markdown(report: Report, pictures: Sequence[str] = (), command: str = "") -> str:
     """The report as Markdown, with pictures by their files' names, and the command that runs the study."""
-    claims = [(MARKS[j.name], f"`{j.claim.text}`", j.sentence) for j in report.judgements]
+    claims = [(MARKS[j.name], _claim_cell(j), sentence(report.study, j)) for j in report.judgements]
     values = {"claims": claims, "pictures": pictures, "command": command, "provenance": provenance_rows(report)}
     return _fill("report.md.jinja", report, **values)
 
@@ -134,7 +137,7 @@ def to_index(reports: Sequence[Report]) -> str:
             f"{len(report.records)}, {minutes:.1f} min",
         )
         for judgement in report.judgements:
-            rows.append((*about, MARKS[judgement.name], f"`{judgement.claim.text}`", _short_outcome(judgement)))
+            rows.append((*about, MARKS[judgement.name], _claim_cell(judgement), _short_outcome(judgement)))
             about = ("", "", "")  # said once for each study
     return template("project.studies.reporting", "templates/index.md.jinja").render(
         reports=reports,
@@ -146,12 +149,19 @@ def to_index(reports: Sequence[Report]) -> str:
     )
 
 
+def _claim_cell(judgement: Judgement) -> str:
+    late = f" **written later: {judgement.claim.late}**" if judgement.claim.late else ""
+    return f"`{judgement.claim.text}`{late}"
+
+
 def _short_outcome(judgement: Judgement) -> str:
-    if judgement.verdict is None:
+    found, metric = judgement.estimate, judgement.claim.metric
+    if not found.n:
         return "no runs"
-    found, metric = judgement.verdict.test.estimate, judgement.claim.metric
-    interval = format_interval(found, format_difference, metric)
-    return f"{judgement.name}: {format_difference(found.mean, metric)} ({interval})"
+    outcome = f"{judgement.name}: {format_difference(found.mean, metric)}"
+    if not found.bounded:
+        return outcome
+    return f"{outcome} ({format_confidence(found.level)}: {format_difference_interval(found, metric)})"
 
 
 def _fill(name: str, report: Report, **values: Any) -> str:
@@ -162,6 +172,7 @@ def _fill(name: str, report: Report, **values: Any) -> str:
         headline=headline(report),
         method=method(report),
         marks=MARKS,
+        sentence=sentence,
         header=header,
         rows=rows,
         **values,

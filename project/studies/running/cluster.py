@@ -45,7 +45,7 @@ class Workers:
     @property
     def free(self) -> int:
         """How many tasks can start now."""
-        return sum(self.client.nthreads().values()) - len(self.running)
+        return int(sum(self.client.nthreads().values())) - len(self.running)
 
     def submit(self, task: Any, function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
         """Start a task; `wait` gives it back with what the function returns."""

@@ -84,7 +84,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _check_in_worker(study: Study, plan: Plan, cluster: Workers, local: Settings) -> None:
     """Refuse wrong settings of the Trainer, which this process does not load, and other data than before."""
     if refused := cluster.ask(refusal, study, extension_flags()):
-        raise InputError(refused.get("cause", refused.get("error")), refused.get("remedy", "correct the study"))
+        raise InputError(refused.get("cause") or refused["error"], refused.get("remedy", "correct the study"))
     seen: dict[str, RunRecord] = {}
     for record in plan.records():
         if record.origin:

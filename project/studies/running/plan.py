@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from project.errors import RunError
 from project.settings import Settings
-from project.studies.reporting.report import arms_still_asking
 from project.studies.running.progress import Progress
+from project.studies.statistics.judge import arms_still_asking
 from project.studies.study import FIRST_TUNING_SEED, Cell, RunRecord, Study
 from project.studies.tuning import Scores, add_score, chosen_point, points_to_try
 

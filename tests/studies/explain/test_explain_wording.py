@@ -8,7 +8,8 @@ from project.studies.explain.report import change_words, effect_words, effects_t
 
 def test_effects() -> None:
     assert effect_words(paired_effect([83.1], [80.0])) == "+3.1 points"
-    assert effect_words(paired_effect([80.0, 80.0], [80.5, 80.5])) == "−0.5 points (−0.5 to −0.5)"
+    assert effect_words(paired_effect([80.0, 80.0], [80.5, 80.5])) == "−0.5 points"  # two equal ones tell no spread
+    assert effect_words(paired_effect([80.0] * 4, [80.5] * 4)) == "−0.5 points (−0.5 to −0.5)"
     assert effect_words(paired_effect([], [])) == "not tried in time"
 
 

@@ -153,8 +153,9 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(small: Small, tmp_path: P
 
 
 def test_an_unforeseen_error_ends_one_run_only(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = study_run.train
-    monkeypatch.setattr(study_run, "train", lambda run: train(run) if run.module.network.hidden else 1 / 0)
+    monkeypatch.setattr(
+        "project.studies.running.study_run.train", lambda run: train(run) if run.module.network.hidden else 1 / 0
+    )
     records = run(small(), tmp_path)
     assert [r.status for r in records] == ["failed", "completed"] * 2
     assert "ZeroDivisionError" in records[0].error
@@ -358,7 +359,8 @@ def test_a_run_that_takes_its_workers_down_fails_and_the_others_go_on(small: Sma
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_workers_that_joined_by_address_run_a_study_though_one_is_killed(small: Small, tmp_path: Path) -> None:
-    file, options = tmp_path / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    file = tmp_path / "scheduler.json"
+    options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
     parts = [subprocess.Popen([*dask, "--no-dashboard", "--scheduler-file", str(file)], **options)]
     study = small("s", base={"trainer.max_epochs": 60}, vary={"model.depth": [0, 1]}, seeds=8)

@@ -1,0 +1,1 @@
+"""How sure a study is: estimates, tests, looks, and the verdicts on its claims."""
