@@ -57,7 +57,8 @@ def examples_variance(table: NDArray[np.float64]) -> float:
     of_examples = table.mean(axis=0)
     rest = table - table.mean(axis=1, keepdims=True) - of_examples + table.mean()
     from_seeds = float(np.square(rest).sum()) / ((n - 1) * (m - 1)) / n
-    return float(max(of_examples.var(ddof=1) - from_seeds, 0.0)) / m
+    variance: float = max(of_examples.var(ddof=1) - from_seeds, 0.0) / m
+    return variance
 
 
 def widen(found: Estimate, variance: float) -> Estimate:
