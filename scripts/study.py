@@ -16,7 +16,8 @@ def main() -> int:
         type=str,
         default="",
         help="A Dask cluster that runs the study: its scheduler's address, such as tls://HOST:8786, or its scheduler "
-        "file. Without it, the study has workers of its own on this machine.",
+        "file, or a YAML file that describes a cluster, such as configs/cluster/slurm.yaml. Without it, the study has "
+        "workers of its own on this machine.",
     )
     parser.add_argument(
         "--insecure",

@@ -1,5 +1,6 @@
 """Where a study's runs are computed: workers on this machine, or any cluster of Dask's."""
 
+import importlib
 import importlib.util
 import ipaddress
 import os
@@ -7,16 +8,17 @@ import queue
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Queue
+from distributed.deploy import Cluster
 
 from project.errors import InputError, RunError
-from project.runs.saving.files import read_json
+from project.runs.saving.files import read_json, read_yaml
 
 MAX_RETRIES = 3
 """A run whose worker died starts again so many times; then it has failed."""
@@ -41,6 +43,12 @@ class Workers:
         self.client = client
         self.running: dict[Any, Any] = {}
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    @property
+    def dashboard(self) -> str:
+        """The address of Dask's page on the cluster, or nothing if it has none."""
+        has_one = "dashboard" in (self.client.scheduler_info().get("services") or {})
+        return str(self.client.dashboard_link) if has_one else ""
 
     @property
     def free(self) -> int:
@@ -84,38 +92,39 @@ class Workers:
 
 @contextmanager
 def connect(workers: int, scheduler: str = "", insecure: bool = False) -> Iterator[Workers]:
-    """Start workers on this machine, or connect to a cluster.
+    """Start workers on this machine, or start or reach a cluster.
 
     Args:
         workers: So many processes, each with an equal share of the processor's cores, if there is no scheduler.
-        scheduler: The address of a cluster's scheduler, such as tls://host:8786, or its scheduler file.
+        scheduler: The address of a cluster's scheduler, such as tls://host:8786, or its scheduler file, or a YAML file
+            that describes a cluster to start, such as those in configs/cluster.
         insecure: Whether a scheduler on another machine may be used without TLS.
 
     Raises:
         InputError: If the cluster cannot be used.
     """
-    if scheduler:
-        address = _checked(scheduler, insecure)
-        try:
-            client = Client(address, timeout=CONNECT_S, set_as_default=False)
-        except (OSError, ValueError, ImportError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            cause = f"the scheduler {address} cannot be reached: {reason}"
-            raise InputError(cause, "start it with `dask scheduler`, or leave --scheduler out") from None
-        with client:
-            yield Workers(client)
-        return
-    # one worker gets all cores, as a run of its own has them; Dask would give each worker a single one
-    threads = "OMP_NUM_THREADS"
-    share = {} if workers == 1 or threads in os.environ else {threads: max(1, (os.cpu_count() or 1) // workers)}
     settings = {
-        "distributed.nanny.pre-spawn-environ": share,
         "distributed.scheduler.allowed-failures": MAX_RETRIES,
         "distributed.scheduler.worker-ttl": None,  # a worker that only computes is not dead
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
+    with dask.config.set(settings), ExitStack() as stack:
+        if scheduler.endswith((".yaml", ".yml")):
+            cluster = stack.enter_context(_described(Path(scheduler)))
+            _checked(cluster.scheduler_address, insecure)
+            client = Client(cluster, set_as_default=False)
+        elif scheduler:
+            client = _client(_checked(scheduler, insecure))
+        else:
+            client = Client(stack.enter_context(_local(workers)), set_as_default=False)
+        yield Workers(stack.enter_context(client))
+
+
+def _local(workers: int) -> LocalCluster:
+    # one worker gets all cores, as a run of its own has them; Dask would give each worker a single one
+    threads = "OMP_NUM_THREADS"
+    share = {} if workers == 1 or threads in os.environ else {threads: max(1, (os.cpu_count() or 1) // workers)}
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": share}):
+        return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
@@ -123,10 +132,36 @@ def connect(workers: int, scheduler: str = "", insecure: bool = False) -> Iterat
             memory_limit=None,  # the operating system's is enough
             silence_logs="CRITICAL",
             preload=__name__,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield Workers(client)
+        )
+
+
+def _described(path: Path) -> Cluster:
+    """Start the cluster that a YAML file describes by the `class_path` and the `init_args` of one of Dask's classes.
+
+    With `adapt`, which holds arguments of the class's method of this name, workers that have ended are replaced.
+    """
+    content = read_yaml(path)
+    module, _, name = str(content.get("class_path", "")).rpartition(".")
+    try:
+        cluster: Cluster = getattr(importlib.import_module(module), name)(**content.get("init_args", {}))
+        if "adapt" in content:
+            cluster.adapt(**content["adapt"])
+    except Exception as error:  # of many kinds: whatever the cluster's own library raises
+        cause = f"the cluster of {path} cannot be started: {_first_line(error)}"
+        raise InputError(cause, "see configs/cluster for files that work, and docs/studies.md for what to install") from None
+    return cluster
+
+
+def _client(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, ImportError) as error:
+        cause = f"the scheduler {address} cannot be reached: {_first_line(error)}"
+        raise InputError(cause, "start it with `dask scheduler`, or leave --scheduler out") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def dask_setup(_: object) -> None:
@@ -142,7 +177,8 @@ def _checked(scheduler: str, insecure: bool) -> str:
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
         raise InputError(
-            f"--scheduler {scheduler} is neither an address nor a scheduler file", "write for example tls://host:8786"
+            f"--scheduler {scheduler} is neither an address nor a file of a scheduler or a cluster",
+            "write for example tls://host:8786",
         )
     if parts.scheme == "tcp" and not insecure and not _is_this_machine(parts.hostname):
         raise InputError(

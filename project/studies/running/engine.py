@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -37,7 +38,7 @@ def run_study(
         study: The study.
         folder: The study's folder.
         workers: So many processes work on this machine, if there is no scheduler.
-        scheduler: The address or the scheduler file of a cluster of Dask's.
+        scheduler: The address or the scheduler file of a cluster of Dask's, or a YAML file that describes one.
         insecure: Whether the scheduler may be on another machine and have no TLS.
         retry_failed: If true, runs that failed before are run again.
         show: The function is called with the progress, every second at least.
@@ -53,17 +54,22 @@ def run_study(
     if workers < 1:
         raise InputError(f"--workers is {workers}, but must be at least 1", "type for example --workers 2")
     check_settings(study)
-    show = show or (lambda _: None)
     with _alone(folder):
         study = freeze(study, folder)
         plan = read_results(Plan(study, best_of(study, folder)), folder, retry_failed)
         if plan.due() or (study.search and not plan.found):
             with connect(workers, scheduler, insecure) as cluster:
+                dashboard = cluster.dashboard
+
+                def shown(progress: Progress) -> None:
+                    if show:
+                        show(replace(progress, dashboard=dashboard))
+
                 _check_in_worker(study, plan, cluster, local or {})
                 if study.search is not None and not plan.found:
-                    found = search(study, study.search, folder, cluster, show, local or {})
+                    found = search(study, study.search, folder, cluster, shown, local or {})
                     plan = read_results(Plan(study, found), folder)
-                _run_all(plan, folder, cluster, show, local or {})
+                _run_all(plan, folder, cluster, shown, local or {})
         if plan.found:
             best = {"patience": 0} | study.base | plan.found
             (folder / "best.yaml").write_text(settings_yaml(best), encoding="utf-8")

@@ -24,6 +24,7 @@ class Progress:
         running: These are the labels of the runs in progress.
         seconds: The runs that ended last took so long each.
         last: This is the label and the result of the run that ended last.
+        dashboard: This is the address of Dask's page on the workers, if there is one.
     """
 
     total: int
@@ -32,6 +33,7 @@ class Progress:
     running: tuple[str, ...]
     seconds: tuple[float, ...]
     last: str
+    dashboard: str = ""
 
     @property
     def ended(self) -> int:
@@ -50,7 +52,7 @@ class StudyProgress:
         self.study = study
         self.console = console or Console(stderr=True, highlight=False)
         self._live = Live(console=self.console, refresh_per_second=2, transient=True)
-        self._last_line, self._last_ended = 0.0, -1
+        self._last_line, self._last_ended, self._dashboard = 0.0, -1, ""
         self._started = time.monotonic()
 
     def __enter__(self) -> "StudyProgress":
@@ -65,6 +67,9 @@ class StudyProgress:
     def show(self, progress: Progress) -> None:
         """Show the newest state."""
         now, line = time.monotonic(), self.line(progress)
+        if progress.dashboard != self._dashboard:
+            self._dashboard = progress.dashboard
+            self.console.print(f"The workers: {self._dashboard}", soft_wrap=True)
         if self.console.is_terminal:
             bar = ProgressBar(total=max(progress.total, 1), completed=progress.ended, width=40)
             running = "; ".join(progress.running) or "nothing"
