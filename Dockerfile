@@ -1,9 +1,9 @@
 # syntax=docker/dockerfile:1
 # The template with everything that it needs:
 #   docker build -t mlp .
-#   docker run --rm -v "$PWD/runs:/lab/runs" -v "$PWD/data:/lab/data" mlp --model.depth 3
+#   docker run --rm -v "$PWD/runs:/lab/runs" -v "$PWD/data:/lab/data" mlp python scripts/train.py --model.depth 3
 # On an NVIDIA GPU, whose host has the NVIDIA Container Toolkit:
-#   docker run --rm --gpus all -v "$PWD/runs:/lab/runs" mlp --config configs/trainer/gpu.yaml
+#   docker run --rm --gpus all -v "$PWD/runs:/lab/runs" mlp python scripts/train.py --config configs/trainer/gpu.yaml
 # PyTorch's usual wheels work on both, and are large. For the small ones without CUDA, add the index that PyTorch's page
 # on installation names: --build-arg TORCH_OPTIONS="--index-url ADDRESS"
 FROM python:3.11-slim-bookworm
@@ -30,4 +30,4 @@ RUN grep -E '^(torch|torchvision)==' constraints.txt > /tmp/torch.txt \
 COPY . .
 RUN pip install -c constraints.txt -e "$EXTRAS"
 
-ENTRYPOINT ["python", "scripts/train.py"]
+CMD ["python", "scripts/train.py"]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Queue
-from distributed.deploy import Cluster
+from distributed.deploy.cluster import Cluster
 
 from project.errors import InputError, RunError
 from project.runs.saving.files import read_json, read_yaml
@@ -143,19 +143,23 @@ def _described(path: Path) -> Cluster:
     content = read_yaml(path)
     module, _, name = str(content.get("class_path", "")).rpartition(".")
     try:
-        cluster: Cluster = getattr(importlib.import_module(module), name)(**content.get("init_args", {}))
+        cluster: Any = getattr(importlib.import_module(module), name)(**content.get("init_args", {}))
+        if not isinstance(cluster, Cluster):
+            raise TypeError(f"{name} makes no cluster of Dask's")
         if "adapt" in content:
             cluster.adapt(**content["adapt"])
     except Exception as error:  # of many kinds: whatever the cluster's own library raises
         cause = f"the cluster of {path} cannot be started: {_first_line(error)}"
-        raise InputError(cause, "see configs/cluster for files that work, and docs/studies.md for what to install") from None
+        raise InputError(
+            cause, "see configs/cluster for files that work, and docs/studies.md for what to install"
+        ) from None
     return cluster
 
 
 def _client(address: str) -> Client:
     try:
         return Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, TypeError) as error:  # the last one where there are no keys for TLS
         cause = f"the scheduler {address} cannot be reached: {_first_line(error)}"
         raise InputError(cause, "start it with `dask scheduler`, or leave --scheduler out") from None
 
