@@ -33,7 +33,7 @@ MANY: dict[str, Any] = {
 
 
 def run(study: dict[str, Any], root: Path, data_root: Path, workers: int) -> dict[str, float]:
-    """Run a study in a process of its own; return the seconds and the largest memory of that process, and what it did."""
+    """Run a study in a process of its own; return its seconds and its largest memory, and what it did."""
     path = root / "study.yaml"
     path.write_text(yaml.safe_dump(study), encoding="utf-8")
     flags = ("--root", str(root), "--data_root", str(data_root), "--workers", str(workers))
