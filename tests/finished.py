@@ -1,6 +1,5 @@
 """Finished runs, and scripts called in this process: what the tests of trained networks begin with."""
 
-import gc
 import io
 import json
 import runpy
@@ -72,11 +71,8 @@ def stop(flags: Sequence[str], step: int) -> Path:
             train(run)
     finally:
         stop_signals.received = 0
-    folder = run.folder
-    assert folder is not None
-    del run
-    gc.collect()  # the folder is locked for as long as the run lives, also in the error's frames
-    return folder
+    assert run.folder is not None
+    return run.folder
 
 
 def call(capsys: pytest.CaptureFixture[str], script: str, *words: object, stdin: bytes = b"") -> Said:

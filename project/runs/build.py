@@ -57,6 +57,7 @@ class Run(Described):
         checkpoint: What saves it; None if that is switched off.
         epoch_log: Its clock, and the line per epoch.
         metrics: The content of metrics.json; empty before the training ends.
+        unlock: Lets others train in the folder again; the run's training, or its end, calls it.
     """
 
     settings: RunSettings
@@ -68,6 +69,7 @@ class Run(Described):
     checkpoint: RunCheckpoint | None = None
     epoch_log: EpochLog = field(default_factory=EpochLog)
     metrics: dict[str, Any] = field(default_factory=dict)
+    unlock: Callable[[], object] = lambda: None
     trainer: Trainer = field(init=False)
 
     def facts(self) -> dict[str, str]:
@@ -105,14 +107,13 @@ def build_run(
     check_limits(settings.trainer, datamodule)
     if settings.resume not in (None, "auto"):
         run.resumption = find_resumption(Path(str(settings.resume)))
-    unlock: Callable[[], object] | None = None
     if not settings.trainer.get("fast_dev_run"):
         if run.resumption:
             check_same_data(run.resumption.folder, datamodule)
         if folder:
             run.folder = folder
         else:
-            run.folder, unlock = claim_run_folder(settings, run.resumption, owner=run)
+            run.folder, run.unlock = claim_run_folder(settings, run.resumption, owner=run)
     try:
         arguments = trainer_arguments(settings, run.folder)
         callbacks = _callbacks(run, arguments)
@@ -120,8 +121,7 @@ def build_run(
         # only now is it known how many processes share a batch
         datamodule.check_batches(run.trainer.world_size, run.trainer.accumulate_grad_batches, batch_norm)
     except (*SETUP_ERRORS, TypeError, ValueError, RuntimeError) as error:
-        if unlock is not None:
-            unlock()  # Windows removes no folder that has an open file in it
+        run.unlock()  # Windows removes no folder that has an open file in it
         if run.folder is not None and run.resumption is None and is_first_process():
             shutil.rmtree(run.folder)
         raise error if isinstance(error, InputError) else explain_trainer_error(error) from error

@@ -81,6 +81,7 @@ def train(run: Run) -> dict[str, Any]:
     finally:
         stop_signals.last_words, stop_signals.holding = None, False
         close_loggers(run.trainer)
+        run.unlock()
 
 
 def _fit(run: Run) -> None:

@@ -57,7 +57,7 @@ def test_claims_that_are_refused(text: str, cause: str, remedy: str) -> None:
         ({"vary": None, "arms": {"a b": {}}}, "'a b' cannot be", "word without spaces"),
         ({"vary": None, "arms": {"by": {}}}, "'by' cannot be", "word"),
         ({"vary": None, "arms": {3: {}}}, "'3' cannot be", "not a number"),
-        ({"seeds": 0}, "seeds is 0", "seeds: 5"),
+        ({"seeds": 0}, "0 is no number of seeds", "seeds: 5"),
         ({"seeds": [1, 1]}, "seeds is [1, 1]", "seeds: 5"),
         ({"seeds": [FIRST_TUNING_SEED]}, "for tuning", "seeds: 5"),
         ({"reference": "depth=3"}, "no arm 'depth=3'", "did you mean depth="),
@@ -71,7 +71,7 @@ def test_claims_that_are_refused(text: str, cause: str, remedy: str) -> None:
         ({"tune": {"settings": {RATE: {"low": 0, "high": 1, "log": True}}, "trials": 3}}, "from", "0"),
         ({"tune": {"settings": {RATE: {"low": 0.1, "high": 1}}}}, "must be at least 2", "trials: 8"),
         ({"tune": {"settings": {RATE: [1, 2]}, "trials": 3}}, "make 2 settings", "leave trials out"),
-        ({"tune": {"settings": {RATE: [1, 2]}, "seeds": 0}}, "tune.seeds is 0", "seeds: 1"),
+        ({"tune": {"settings": {RATE: [1, 2]}, "seeds": 0}}, "tune.seeds is gone", "docs/studies.md"),
         ({"search": {"settings": {RATE: [1, 2]}}}, "search cannot stand beside", "keep one"),
     ],
 )

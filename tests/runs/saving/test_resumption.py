@@ -1,6 +1,5 @@
 """A run that is killed and resumed ends as one that never was: weights, optimizer, schedule, metrics, scalars."""
 
-import gc
 import json
 import logging
 import os
@@ -299,8 +298,7 @@ def test_other_data_are_refused(copied: Path, tmp_path: Path, idx_folder: Path) 
     moved = build_run(parse_settings(["--resume", str(copied), f"--data.root={other}"]))
     assert moved.resumption is not None
     assert moved.resumption.step == 18
-    del moved
-    gc.collect()  # unlocks the run
+    moved.unlock()
     content = bytearray((other / "train-images-idx3-ubyte").read_bytes())
     content[-1] ^= 1
     (other / "train-images-idx3-ubyte").write_bytes(content)
