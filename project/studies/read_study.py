@@ -100,6 +100,11 @@ def _parse(name: str, content: Mapping[str, Any], quick: bool) -> Study:
     claims = content.get("expect") or []
     if not isinstance(claims, list):
         raise InputError("expect must be a list of claims", "write each after a dash: - a > b by 0.01")
+    if len(looks) > 1 and not claims:
+        raise InputError(
+            "seeds has at_least and at_most, but expect has no claim that could be decided",
+            "add expect: [a > b], or write seeds: 5",
+        )
     notes = content.get("notes") or []
     tuning = _tuning(content["tune"]) if "tune" in content else None
     trials = (len(tuning.points) if tuning else 0) + 1

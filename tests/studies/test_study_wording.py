@@ -57,6 +57,7 @@ def test_claims_that_are_refused(text: str, cause: str, remedy: str) -> None:
         ({"vary": None, "arms": {"a b": {}}}, "'a b' cannot be", "word without spaces"),
         ({"vary": None, "arms": {"by": {}}}, "'by' cannot be", "word"),
         ({"vary": None, "arms": {3: {}}}, "'3' cannot be", "not a number"),
+        ({"seeds": {"at_least": 2, "at_most": 9}}, "no claim that could be decided", "expect:"),
         ({"seeds": 0}, "0 is no number of seeds", "seeds: 5"),
         ({"seeds": [1, 1]}, "seeds is [1, 1]", "seeds: 5"),
         ({"seeds": [FIRST_TUNING_SEED]}, "for tuning", "seeds: 5"),

@@ -1,4 +1,4 @@
-"""Single runs as a study: the settings in which the runs differ make the arms."""
+"""Single runs as a study: each run is an arm, or the runs that differ in their seed alone make one."""
 
 import json
 from collections.abc import Sequence
@@ -19,6 +19,8 @@ NO_DIFFERENCE = (*OWN_SETTINGS, "data.root", "data.download", "trainer.default_r
 def compare_runs(paths: Sequence[Path], metric: str) -> tuple[Study, list[RunRecord]]:
     """Read run folders and group them into arms by the settings in which they differ; runs of one arm differ in seed.
 
+    An arm is named by these settings, or, if no two runs belong together, by its run's folder.
+
     Raises:
         InputError: If there are fewer than two runs, one has not ended, or two have the same arm and seed.
     """
@@ -28,10 +30,14 @@ def compare_runs(paths: Sequence[Path], metric: str) -> tuple[Study, list[RunRec
     settings = [flatten(read_yaml(folder / "config.yaml")) for folder in folders]
     keys = list(dict.fromkeys(key for one in settings for key in one if key not in NO_DIFFERENCE))
     varied = [key for key in keys if len({json.dumps(one.get(key), default=str) for one in settings}) > 1]
+    names = [",".join(level_name(key, one.get(key)) for key in varied) or "run" for one in settings]
+    if len(set(names)) == len(folders):
+        own = [folder.resolve() for folder in folders]
+        alike = len({folder.name for folder in own}) < len(own)
+        names = [f"{folder.parent.name}/{folder.name}" if alike else folder.name for folder in own]
     arms: dict[str, Settings] = {}
     records: dict[tuple[str, int], RunRecord] = {}
-    for folder, one in zip(folders, settings, strict=True):
-        arm = ",".join(level_name(key, one.get(key)) for key in varied) or "run"
+    for folder, arm, one in zip(folders, names, settings, strict=True):
         arms.setdefault(arm, {key: one.get(key) for key in varied})
         record = _record(folder, arm, one)
         same = records.setdefault((arm, record.seed), record)

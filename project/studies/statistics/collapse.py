@@ -1,10 +1,8 @@
 """Which seeds of an arm collapse: they end far away from the others, so that no normal distribution fits both."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 FALSE_ALARM = 1e-4
@@ -33,8 +31,12 @@ def collapsed_seeds(values: Sequence[float], larger_is_better: bool) -> int:
     if n < 3 or numbers[0] == numbers[-1]:
         return 0
     gaps = np.diff(numbers)
-    within = np.array([math.hypot(_spread(numbers[:cut]), _spread(numbers[cut:])) for cut in range(1, n)])
-    within /= math.sqrt(n - 2)
+    cuts = np.arange(1, n)
+    before = np.arange(n) < cuts[:, None]  # (cuts, n): the values before each cut
+    means = np.where(before, (before @ numbers / cuts)[:, None], (~before @ numbers / (n - cuts))[:, None])
+    within = np.sqrt(np.square(numbers - means).sum(axis=1) / (n - 2))
+    # a mean of equal values may differ from them by rounding
+    within[(numbers[cuts - 1] == numbers[0]) & (numbers[cuts] == numbers[-1])] = 0.0
     if (within == 0).any():
         cut = int(np.flatnonzero(within == 0)[0])
         apart = gaps[cut] > CONSTANT_GAP * np.abs(numbers).max()
@@ -44,8 +46,3 @@ def collapsed_seeds(values: Sequence[float], larger_is_better: bool) -> int:
     if not apart:
         return 0
     return cut + 1 if larger_is_better else n - cut - 1
-
-
-def _spread(values: NDArray[np.float64]) -> float:
-    """The root of the sum of squares around the mean; exactly 0 for equal values."""
-    return 0.0 if values[0] == values[-1] else float(np.linalg.norm(values - values.mean()))

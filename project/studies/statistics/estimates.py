@@ -112,7 +112,17 @@ class Sample:
 
     def p_below(self, bound: float) -> float:
         """One-sided p against "the mean is at least the bound"."""
-        return Sample(tuple(-value for value in self.values), self.flips).p_above(-bound)
+        if bound == math.inf:
+            return 0.0
+        if bound == -math.inf or self.test == "none":
+            return 1.0
+        if self.test == "equal":
+            return float(self.mean >= bound)
+        if self.test == "t":
+            return float(special.stdtr(self.n - 1, (self.mean - bound) / self.sd * math.sqrt(self.n)))
+        num = len(self._subset_means)
+        above = num - np.searchsorted(self._subset_means, round(bound, 12), side="left")
+        return float(1 + above) / (1 + num)
 
     def p_of_verdict(self, low: float, high: float) -> float:
         """The two-sided p of the verdict that the values lean to: the mean lies between the bounds, or it does not.
@@ -186,7 +196,7 @@ def probability_of_improvement(first: Sequence[float], second: Sequence[float], 
     return above if larger_is_better else 1 - above
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # more than a study has looks
 def _subsets(n: int) -> NDArray[np.float64]:
     """Subsets of n values as rows of zeros and ones, without the empty one."""
     if n <= MAX_EXACT:

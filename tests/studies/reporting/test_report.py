@@ -289,6 +289,12 @@ def test_single_runs_are_compared_by_what_their_settings_differ_in(small_run: li
     report = write_report(study, records, tmp_path / "report")
     metrics = json.loads((folders[0] / "metrics.json").read_text())
     assert report.values["width=8"][0] == metrics["test/accuracy"]
+    alone, pair = compare_runs(folders[1:3], "test/accuracy")
+    assert list(alone.arms) == [folder.name for folder in folders[1:3]]
+    assert [record.seed for record in pair] == [1, 0]
+    for row in make_report(alone, pair).arms:
+        assert row.result.n == 1
+        assert not row.result.bounded
     for wrong in ([folders[0], folders[0]], folders[:1]):
         with pytest.raises(InputError):
             compare_runs(wrong, "test/accuracy")
