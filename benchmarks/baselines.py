@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NUM_CLASSES = 10
-MEAN_AND_SD = {"mnist": (0.1307, 0.3081), "fashion_mnist": (0.2860, 0.3530)}
-"""Mean and standard deviation of the training pixels on the scale 0–1; most programs contain these numbers."""
+MEAN_AND_SD = {"mnist": (0.1307, 0.3081), "fashion_mnist": (0.2860, 0.3530), "arrays": (0.3080, 0.1810)}
+"""Mean and standard deviation of the training pixels on the scale 0–1; most programs contain these numbers. Those of
+arrays are of `write_colour`."""
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -43,7 +44,7 @@ class Job:
     """What is to be trained; all baselines do the same job.
 
     Args:
-        root: The folder has torchvision's layout; its files may be raw or gzipped.
+        root: The folder has torchvision's layout, its files raw or gzipped; for arrays it is what `write_colour` wrote.
         width: Each hidden layer has so many units; softmax regression has no hidden layer.
         activation: The name is one of ACTIVATIONS.
         norm: It stands between the linear map and the activation.
@@ -60,7 +61,7 @@ class Job:
     """
 
     root: Path
-    dataset: Literal["mnist", "fashion_mnist"] = "fashion_mnist"
+    dataset: Literal["mnist", "fashion_mnist", "arrays"] = "fashion_mnist"
     width: tuple[int, ...] = (64, 128, 64)
     activation: str = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
@@ -153,10 +154,25 @@ def read_bytes(path: Path) -> bytes:
 
 def load(job: Job, train: bool) -> tuple[Tensor, Tensor]:
     """One split's images, (examples, pixels) of uint8, and labels, (examples,) of int64."""
+    if job.dataset == "arrays":
+        pictures, classes = (np.load(job.root / f"{part}_{'train' if train else 'test'}.npy") for part in "xy")
+        return torch.from_numpy(pictures).flatten(1), torch.from_numpy(classes)
     image_file, label_file = raw_files(job, train)
     labels = np.frombuffer(read_bytes(label_file), np.uint8, offset=8)
     images = np.frombuffer(read_bytes(image_file), np.uint8, offset=16).reshape(len(labels), -1)
     return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
+
+
+def write_colour(folder: Path, num_train: int = 50_000, num_test: int = 10_000) -> Path:
+    """Write pictures as many and as large as CIFAR-10's: noise with a bright red row, whose place shows the class."""
+    generator = np.random.default_rng(0)
+    for split, num in (("train", num_train), ("test", num_test)):
+        labels = np.arange(num) % NUM_CLASSES
+        images = generator.integers(156, size=(num, 32, 32, 3), dtype=np.uint8)
+        images[np.arange(num), 3 * labels + 2, :, 0] += 100
+        np.save(folder / f"x_{split}.npy", images)
+        np.save(folder / f"y_{split}.npy", labels)
+    return folder
 
 
 def bare_loop(job: Job, device: str = "cpu", with_test: bool = False) -> Outcome:

@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT, write_idx
 from torch.utils.flop_counter import FlopCounterMode
 
+from project.data.sources.arrays import load_arrays
 from project.network.mlp import MLP
 from project.network.optimization.schedules import learning_rate_factor
 
@@ -61,6 +62,17 @@ def test_load_returns_what_was_written(root: Path) -> None:
         assert loaded_images.dtype == torch.uint8
         np.testing.assert_array_equal(loaded_images, images.reshape(num_examples, -1))
         np.testing.assert_array_equal(loaded_labels, labels)
+
+
+def test_both_sides_read_the_pictures_in_colour(tmp_path: Path) -> None:
+    data = load_arrays(baselines.write_colour(tmp_path, 1000, 100), split_seed=0)
+    for train, split in ((True, data.train), (False, data.test)):
+        images, labels = baselines.load(Job(tmp_path, "arrays"), train)
+        assert split.images.shape[1:] == (32, 32, 3)
+        assert torch.equal(images, split.images.flatten(1))
+        assert torch.equal(labels, split.labels)
+    pixels = data.train.images.double() / 255
+    assert baselines.MEAN_AND_SD["arrays"] == pytest.approx((pixels.mean().item(), pixels.std().item()), abs=2e-3)
 
 
 def train_by_hand(job: Job, weights: list[Array], images: torch.Tensor, labels: torch.Tensor) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from project.data.sources.download import impatient, locked
+from project.data.sources.download import impatient, locked, torchvision_datasets
 from project.data.sources.idx import last_line
 from project.data.sources.load import ImageDataset, ImageSplit
 from project.errors import InputError
@@ -32,32 +32,27 @@ def load_cifar10(root: Path, download: bool = True) -> ImageDataset:
         download: Whether it may be fetched.
 
     Raises:
-        InputError: If it is not there and cannot be fetched, or if its files are not what was published.
+        InputError: If it is not there and cannot be fetched, if its files are not what was published, or if
+            torchvision cannot be imported.
     """
     root = root.expanduser()
-    try:
-        from torchvision.datasets import CIFAR10  # imported only here, because it takes seconds
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
-        raise InputError(
-            f"cifar10 needs torchvision, which cannot be imported ({last_line(error)})",
-            "type: pip install --force-reinstall torch torchvision",
-        ) from None
-    folder = root / CIFAR10.base_folder
+    published = torchvision_datasets().CIFAR10
+    folder = root / published.base_folder
     reason = "downloading is switched off"
     if not folder.exists() and download:
-        reason = _fetch(CIFAR10, root)
+        reason = _fetch(published, root)
     if not folder.exists():
         remedy = "Connect this machine to the internet and run again" if download else "Add --data.download true"
         raise InputError(
             f"CIFAR-10 was not found: {folder} does not exist; {reason}.",
-            f"{remedy}, or unpack {CIFAR10.filename} into {root}.",
+            f"{remedy}, or unpack {published.filename} into {root}.",
         )
-    if not _is_whole(CIFAR10, root):
+    if not _is_whole(published, root):
         raise InputError(
             f"{folder} is not CIFAR-10: a file is missing, or its MD5 is not the published one.",
             f"Delete {folder} and run again to fetch it.",
         )
-    train, test = (_split(CIFAR10(root, train=is_train)) for is_train in (True, False))
+    train, test = (_split(published(root, train=is_train)) for is_train in (True, False))
     sha256 = {
         f"{name}-{what}": hashlib.sha256(array.numpy().reshape(-1).data).hexdigest()
         for name, split in (("train", train), ("test", test))

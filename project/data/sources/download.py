@@ -13,6 +13,7 @@ import filelock
 
 from project.data.sources.idx import last_line
 from project.data.sources.known_sets import FILES, KnownSet, what_is_missing
+from project.errors import InputError
 
 log = logging.getLogger("project")
 
@@ -51,14 +52,21 @@ def impatient() -> Iterator[None]:
         socket.setdefaulttimeout(timeout)
 
 
-def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
-    """Let torchvision download and unpack the four files. Returns the folder that holds them."""
+def torchvision_datasets() -> Any:
+    """Torchvision's module of data sets, imported only where it is needed: that takes longer than loading the data."""
     try:
-        # Imported only here: it takes longer than loading the data does.
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
-        raise RuntimeError(f"torchvision cannot be imported ({last_line(error)})") from error
-    published = getattr(datasets, known.folder)
+        raise InputError(
+            f"torchvision cannot be imported ({last_line(error)})",
+            "type: pip install --force-reinstall torch torchvision",
+        ) from None
+    return datasets
+
+
+def fetch_with_torchvision(known: KnownSet, workspace: Path) -> Path:
+    """Let torchvision download and unpack the four files. Returns the folder that holds them."""
+    published = getattr(torchvision_datasets(), known.folder)
     reasons = []
     with impatient():
         # One mirror at a time: torchvision goes on to the next after some errors, but not after a timeout.

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from test_load import serving  # type: ignore[import-not-found]
 from torchvision.datasets import CIFAR10
 
+from project.data.settings import DataSettings
 from project.data.sources.cifar import CLASS_NAMES, load_cifar10
+from project.data.sources.table import SOURCES
 from project.errors import InputError
 
 FOLDER = "cifar-10-batches-py"
@@ -110,3 +113,10 @@ def test_no_download_means_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="switched off"):
         load_cifar10(tmp_path / "data", download=False)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "kmnist"])
+def test_a_torchvision_that_cannot_be_imported(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(InputError, match=r"torchvision cannot be imported \(.*torchvision"):
+        SOURCES[name].load(DataSettings(dataset=name, root=str(tmp_path)))
