@@ -27,20 +27,23 @@ MULTICLASS, BINARY = drawn(5, 0), drawn(1, 1)
 
 
 def test_facts_of_every_row() -> None:
-    tasks = {"multiclass", "binary", "regression"}
-    real = {"mse", "mae", "huber"}
-    assert {name: set(row.functions) for name, row in LOSSES.items()} == {
-        name: tasks if name in (real | {"auto"}) else tasks - {"regression"}
-        for name in ("auto", "cross_entropy", "binary_cross_entropy", "hinge", *real)
-    }
-    # guessing costs log(classes) where the loss trains class probabilities, and nowhere else
-    for task, name in ALLOWED:
-        if task != "regression":
-            classes = 3 if task == "multiclass" else 2
-            zeros = torch.zeros(classes, classes if task == "multiclass" else 1)
-            guessing = build_loss(name, task)(zeros, torch.arange(classes)).item()
-            assert (task in LOSSES[name].probabilities) == (guessing == pytest.approx(math.log(classes)))
+    for name in ("cross_entropy", "binary_cross_entropy", "hinge"):
+        assert set(LOSSES[name].functions) == {"multiclass", "binary"}
+    for name in ("auto", "mse", "mae", "huber"):
+        assert set(LOSSES[name].functions) == {"multiclass", "binary", "regression"}
     assert LOSSES["auto"].probabilities == {"multiclass", "binary"}
+
+
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task, name in ALLOWED if task != "regression"])
+def test_which_losses_have_probabilities_and_which_are_smoothed(task: TaskName, name: str) -> None:
+    row, classes = LOSSES[name], 3 if task == "multiclass" else 2
+    zeros = torch.zeros(classes, classes if task == "multiclass" else 1)
+    # guessing costs log(classes) where the loss trains class probabilities, and nowhere else
+    guessing = build_loss(name, task)(zeros, torch.arange(classes)).item()
+    assert (task in row.probabilities) == (guessing == pytest.approx(math.log(classes)))
+    logits, labels = MULTICLASS if task == "multiclass" else BINARY
+    plain, smooth = (row.functions[task](nn.functional, logits, labels, x, 1.0) for x in (0.0, 0.3))
+    assert (task in row.smoothing) == (not torch.equal(plain, smooth))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
@@ -176,7 +179,7 @@ def test_decide() -> None:
 REFUSED = [
     *((name, "regression", {}) for name in NAMED if "regression" not in LOSSES[name].functions),
     *(("cross_entropy", "multiclass", {"label_smoothing": x}) for x in (-0.1, 1.0, math.nan)),
-    *((name, task, {"label_smoothing": 0.1}) for task, name in ALLOWED if "entropy" not in name),
+    *((name, task, {"label_smoothing": 0.1}) for task, name in ALLOWED if task not in LOSSES[name].smoothing),
     ("auto", "regression", {"label_smoothing": 0.1}),
     *(("huber", "regression", {"huber_delta": x}) for x in (0.0, -1.0, math.nan, math.inf)),
 ]

@@ -5,7 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from project.network.mlp import MLP
 from project.network.norms import NORMS
 
 PLAIN: dict[str, Any] = {"norm": "none", "dropout": 0.0}
+NORM_MODULES: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 def sequential(in_features: int, out_features: int, widths: Sequence[int], norm: str, dropout: float) -> nn.Sequential:
@@ -30,16 +31,18 @@ def sequential(in_features: int, out_features: int, widths: Sequence[int], norm:
     n_in = in_features
     for n_out in widths:
         layers.append(nn.Linear(n_in, n_out))
-        if norm == "batch":
-            layers.append(nn.BatchNorm1d(n_out))
-        if norm == "layer":
-            layers.append(nn.LayerNorm(n_out))
+        if norm != "none":
+            layers.append(NORM_MODULES[norm](n_out))
         layers += [nn.ReLU(), nn.Dropout(dropout)]
         n_in = n_out
     return nn.Sequential(*layers, nn.Linear(n_in, out_features))
 
 
-@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_is_tested_here() -> None:
+    assert {"none", *NORM_MODULES} == set(NORMS), "each row needs the module that is meant in NORM_MODULES"
+
+
+@pytest.mark.parametrize("norm", ["none", *NORM_MODULES])
 @pytest.mark.parametrize("widths", [[], [5], [7, 5, 6]], ids=str)
 def test_forward_equals_a_hand_built_network(norm: str, widths: list[int]) -> None:
     torch.manual_seed(0)
@@ -147,7 +150,9 @@ def test_layer_table_counts_every_parameter(activation: str, norm: str) -> None:
     names = [row.layer for row in rows]
     assert f"hidden 2 {activation}" in names
     assert "hidden 1 dropout" in names
-    assert (f"hidden 1 {norm} norm" in names) == (norm != "none")
+    title = NORMS[norm].title
+    assert len(names) == 8 + 2 * (title is not None)
+    assert title is None or f"hidden 1 {title}" in names
     assert all(row.formula for row in rows if row.parameters)
     assert next(row.output_shape for row in rows if row.layer == "hidden 2 linear") == "(B, 5)"
 
@@ -189,13 +194,16 @@ def test_a_layer_knows_its_rows_and_can_be_pickled() -> None:
         assert torch.equal(again.eval()(x), mlp.eval()(x))
 
 
-def test_what_a_norm_takes_its_mean_over() -> None:
-    x = torch.randn(9, 6) * 3 + 1
-    for row in NORMS.values():
-        y = row.build(nn, 6)(x)
-        means = {"examples": y.mean(0), "units": y.mean(1)}
-        assert {over for over, mean in means.items() if mean.abs().max() < 1e-5} == {row.over} - {None}
-        assert (row.title is None) == torch.equal(x, y)
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_a_norm_is_taken_over(norm: str) -> None:
+    """Each unit over all examples, or each example over all units, may be larger by any factor."""
+    row, x = NORMS[norm], torch.randn(9, 6) * 3 + 1
+    module = row.build(nn, 6)
+    y = module(x)
+    larger = {"examples": x * torch.arange(1, 7), "units": x * torch.arange(1, 10)[:, None]}
+    same = {over for over, other in larger.items() if torch.allclose(module(other), y, atol=1e-3)}
+    assert same == {row.over} - {None}
+    assert (row.title is None) == torch.equal(x, y)
 
 
 def test_the_tables_and_checks_come_without_torch() -> None:

@@ -1,6 +1,7 @@
 """Residual connections against the sum written out by hand, and what they are for: signals that reach any depth."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from project.network.mlp import MLP
 from project.network.networks import NETWORKS
 from project.network.residual_mlp import ResidualMLP
 from project.task import DataSpec
-from project.training.settings import ModelSettings
+from project.training.settings import NETWORK_SETTINGS, ModelSettings
 
 
 def gradient_ratio(network: MLP) -> float:
@@ -114,13 +115,16 @@ def test_layers_of_different_widths_are_refused() -> None:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_row_makes_its_network(name: str) -> None:
     spec = DataSpec(4, 5, 3, "multiclass", ("a", "b", "c"))
-    network = NETWORKS[name].build(spec, {"depth": 3, "width": 7, "norm": "batch"})
+    described = asdict(ModelSettings(network=name, depth=3, width=7, init_bias=0.25))
+    network = NETWORKS[name].build(spec, {setting: described[setting] for setting in NETWORK_SETTINGS})
     *hidden, output = network.layers()
     assert [layer.name for layer in (*hidden, output)] == ["hidden 1", "hidden 2", "hidden 3", "output"]
+    assert all((layer.bias == 0.25).all() for layer in hidden if layer.bias is not None)
     x = torch.randn(6, 4, 5)
     with recorded_signals(network.eval()) as signals:
         logits = network.forward(x)
     assert torch.equal(logits, network(x))
-    assert [a.shape for _, a in signals] == [(6, layer.num_units) for layer in hidden]
-    assert torch.equal(signals[-1][1], network.representation(x))
-    assert torch.equal(output.linear(signals[-1][1]), logits)
+    # (examples, units), or (examples, channels, places …)
+    assert [a.shape[:2] for _, a in signals] == [(6, layer.num_units) for layer in hidden]
+    assert torch.equal(signals[-1][1].flatten(1), network.representation(x))
+    assert torch.equal(output.linear(network.representation(x)), logits)

@@ -1,5 +1,6 @@
 """docs/adapt.md, applied to a copy of the tree: its files are written, its commands run, their results checked."""
 
+import ast
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
 from conftest import ROOT
@@ -110,14 +111,10 @@ def own_run(tree: Path, idx_folder: Path, tmp_path_factory: pytest.TempPathFacto
 def test_the_page_has_what_it_promises() -> None:
     for table, module in TABLES.items():
         file = module.replace(".", "/")
-        row = re.search(rf"^\| `{table}` \| `({file}(?:/__init__)?\.py)` \| (.*) \|$", PAGE, re.MULTILINE)
-        assert row, f"the page does not say where {table} is"
-        assert re.search(rf"^{table}\b", (ROOT / row[1]).read_text(encoding="utf-8"), re.MULTILINE)
-        tests = re.findall(r"`(tests/\S+\.py)`", row[2])
-        assert tests
-        for test in tests:
-            text = (ROOT / test).read_text(encoding="utf-8")
-            assert table in text or table == "SOURCES", f"{test} does not go through {table}"
+        said = place(table)
+        assert said.file in (f"{file}.py", f"{file}/__init__.py")
+        assert re.search(rf"^{table}\b", (ROOT / said.file).read_text(encoding="utf-8"), re.MULTILINE)
+        assert table in (ROOT / said.tests).read_text(encoding="utf-8"), f"{said.tests} does not go through {table}"
     anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in SECTIONS}
     linked = set(re.findall(r"\]\(#([^)]+)\)", PAGE))
     assert linked <= anchors
@@ -224,27 +221,148 @@ def test_the_own_network_is_exported_attributed_and_drawn(own_run: Path, tree: P
     assert has_answer
 
 
+SECTION = SECTIONS["A row in the tree"]
+WITHOUT_AN_EXAMPLE = (
+    """
+from project.network.initializers import INITIALIZERS
+
+INITIALIZERS["narrow"] = lambda init, weight, _: init.normal_(weight, std=0.03)
+""",
+    """
+from project.network.norms import NORMS, Norm
+
+NORMS["group"] = Norm(build=lambda nn, units: nn.GroupNorm(1, units), title="group norm", over="units")
+""",
+)
+"""A row for each table of which the page shows none."""
+ASKED_FOR = {
+    "CLOSED_FORMS": re.findall(r"""`("snake": .*)`""", SECTION)[0],
+    "OTHER_PARAMETER": '"snake": 0.5',
+    "REFERENCES": '"adamax": lambda p, decay: torch.optim.Adamax(p, LR, BETAS, weight_decay=decay)',
+    "TORCH_SCHEDULES": '"square_root": lambda o, n, _: lr_scheduler.LambdaLR(o, lambda k: 1 - math.sqrt(k / n))',
+    "NORMAL_SD": '"narrow": 0.03',
+    "NORM_MODULES": '"group": lambda units: nn.GroupNorm(1, units)',
+}
+"""What the tables' tests ask for, by the dictionary into which it goes."""
+
+
+class Place(NamedTuple):
+    """What the page says of a table: its file, its tests, and the dictionaries in which these ask for something."""
+
+    file: str
+    tests: str
+    asked_for: list[str]
+
+
+def place(table: str) -> Place:
+    row = rf"^\| `{table}` \| `(\S+)` \| `(\S+)` \| (.*)\|$"
+    ((file, tests, asked_for),) = re.findall(row, SECTION, re.MULTILINE)
+    return Place(file, tests, re.findall(r"`(\w+)`", asked_for))
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n\n{text}\n", encoding="utf-8")
+
+
+def bound_names(statements: list[ast.stmt]) -> set[str]:
+    """The names that imports, classes and functions make."""
+    imported = {alias.name for s in statements if isinstance(s, ast.Import | ast.ImportFrom) for alias in s.names}
+    return imported | {s.name for s in statements if isinstance(s, ast.ClassDef | ast.FunctionDef)}
+
+
+def move_into_the_tree(tree: Path, content: str) -> tuple[str, str] | None:
+    """Put an extension's row after those of its table, as the page says, and give the table's name and the row's.
+
+    What needs torch goes into a file beside the table's, and a function that imports it takes its place in the row.
+    """
+    body = ast.parse(content).body
+    rows = [s for s in body if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Subscript)]
+    if not rows:
+        return None
+    (row,) = rows
+    target = cast(ast.Subscript, row.targets[0])
+    table, name = ast.unparse(target.value), str(ast.literal_eval(target.slice))
+    file = place(table).file
+    own = [s for s in body if s is not row and not (isinstance(s, ast.ImportFrom) and s.module == TABLES[table])]
+    functions = []
+    if own:
+        path, names = Path(file).parent / f"{name}.py", bound_names(own)
+        (tree / path).write_text(ast.unparse(ast.Module(own, [])), encoding="utf-8")
+        module = ".".join(path.with_suffix("").parts)
+
+        def imported_late(value: ast.expr) -> ast.expr:
+            used = sorted({n.id for n in ast.walk(value) if isinstance(n, ast.Name)} & names)
+            if not used:
+                return value
+            late = f"    from {module} import {', '.join(used)}\n    return ({ast.unparse(value)})(*given)\n"
+            functions.append(f"def _{name}(*given):\n{late}")
+            return ast.Name(f"_{name}")
+
+        call = cast(ast.Call, row.value)
+        call.args = [imported_late(value) for value in call.args]
+        for keyword in call.keywords:
+            keyword.value = imported_late(keyword.value)
+        assert len(functions) == 1
+    shown = blocks(SECTION).get(file)  # the page shows some rows as they are in the tree
+    append(tree / file, shown or "\n\n".join([*functions, ast.unparse(row)]))
+    return table, name
+
+
+@pytest.fixture(scope="module")
+def own_rows() -> dict[str, str]:
+    """The name of each table's own row, which `tree_with_rows` fills in."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def tree_with_rows(own_rows: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree with a row of one's own in each table, and what the tests ask for."""
+    folder = copy_tree(tmp_path_factory.mktemp("tree_with_rows"))
+    extensions = [content for name, content in blocks(PAGE).items() if re.fullmatch(r"my_\w+\.py", name)]
+    own_rows.update(filter(None, (move_into_the_tree(folder, text) for text in (*extensions, *WITHOUT_AN_EXAMPLE))))
+    assert set(own_rows) == set(TABLES)
+    for table in TABLES:
+        _, tests, asked_for = place(table)
+        for name in asked_for:
+            path = folder / tests
+            start, replaced = re.subn(
+                rf"^({name}\b.*\{{)", rf"\1\n    @,", path.read_text(encoding="utf-8"), flags=re.M
+            )
+            assert replaced == 1
+            path.write_text(start.replace("@", ASKED_FOR[name], 1), encoding="utf-8")
+    return folder
+
+
 OTHERS = [
-    (title, command)
+    (title, command, False)
     for title in SECTIONS
     if title not in ("A row in the tree", "Another name for the package")
     for command in commands(SECTIONS[title])
     if "runs/" not in command and command.count("--extensions") == 1
 ]
+IN_THE_TREE = [
+    (title, re.sub(r"--extensions \S+", "", command), True)
+    for title, command, _ in OTHERS
+    if "train.py" in command and any(f"{table}[" in SECTIONS[title] for table in TABLES)
+]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("title", "command"), OTHERS, ids=[command[15:60] for _, command in OTHERS])
-def test_each_command(title: str, command: str, tree: Path, idx_folder: Path, tmp_path: Path) -> None:
-    said = run_command(tree, command, tmp_path, idx_folder)
+@pytest.mark.parametrize(("title", "command", "in_the_tree"), [*OTHERS, *IN_THE_TREE])
+def test_each_command(
+    title: str, command: str, in_the_tree: bool, request: pytest.FixtureRequest, idx_folder: Path, tmp_path: Path
+) -> None:
+    said = run_command(
+        request.getfixturevalue("tree_with_rows" if in_the_tree else "tree"), command, tmp_path, idx_folder
+    )
     words = shlex.split(command)
-    extension = words[words.index("--extensions") + 1]
+    extensions = [] if in_the_tree else [words[words.index("--extensions") + 1]]
     if words[1] == "scripts/diagnose.py":
         assert "2,000" in said or "1,800" in said if "--data" in words else "(B, 16, …)" in said
         return
     folder = tmp_path / ("bars" if "bars" in words else "idx") / "NAME"
-    assert list(read(folder / "provenance.json")["extensions"]) == [extension]
+    assert list(read(folder / "provenance.json")["extensions"]) == extensions
     assert read(folder / "metrics.json")["test/accuracy"] > 0.5
     config = (folder / "config.yaml").read_text(encoding="utf-8")
     for flag, value in pairwise(words):
@@ -288,18 +406,26 @@ def test_muon_trains_the_own_network(tree: Path, idx_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_tables_tests_check_rows_in_the_tree(tree_with_rows: Path, own_rows: dict[str, str]) -> None:
+    imports = "tests/whole/test_imports.py::test_"
+    nodes = [f"{imports}the_network_is_plain_torch", f"{imports}help_and_refusals_come_before_torch_is_loaded[train]"]
+    files = sorted({place(table).tests for table in TABLES})
+    words = ("-m", "pytest", "-vv", "-p", "no:cacheprovider", *files, *nodes)
+    said = execute(tree_with_rows, sys.executable, *words)
+    for table, name in own_rows.items():
+        assert re.search(rf"^{place(table).tests}::\S*\[\S*{name}\S*\] PASSED", said, re.MULTILINE), table
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_row_in_the_tree(idx_folder: Path, tmp_path: Path) -> None:
-    tree = copy_tree(tmp_path / "tree")
-    section = SECTIONS["A row in the tree"]
-    ((name, content),) = blocks(section).items()
-    with (tree / name).open("a", encoding="utf-8") as file:
-        file.write("\n" + content.partition("\n")[2])
-    check, train = commands(section)
-    said = execute(tree, sys.executable, *shlex.split(check)[1:], "-p", "no:cacheprovider")
-    assert int(re.search(r"(\d+) passed", said)[1]) >= 2
-    run_command(tree, train, tmp_path / "runs", idx_folder)
-    assert read(tmp_path / "runs" / "idx" / "NAME" / "provenance.json")["extensions"] == {}
+def test_the_commands_for_a_row_in_the_tree(tree_with_rows: Path, idx_folder: Path, tmp_path: Path) -> None:
+    check, train, everything = commands(SECTION)
+    said = execute(tree_with_rows, sys.executable, *shlex.split(check)[1:], "-p", "no:cacheprovider")
+    assert int(re.search(r"(\d+) passed", said)[1]) >= 12
+    run_command(tree_with_rows, train, tmp_path, idx_folder)
+    assert read(tmp_path / "idx" / "NAME" / "provenance.json")["extensions"] == {}
+    assert everything == "make check"
 
 
 @pytest.mark.slow

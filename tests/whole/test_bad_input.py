@@ -258,7 +258,7 @@ a negative depth | --model.depth -1 | model.depth is -1, but must be 0 or more |
 a network larger than any memory | --model.width 1000000000000 |
     model.depth 2 and model.width 1000000000000 does not fit into memory | make one of the two smaller
 a loss that compares classes, for regression | --model.task regression --model.loss hinge |
-    loss hinge compares classes, but model.task is regression | choose --model.loss mse, mae or huber
+    loss hinge is for multiclass and binary alone, but model.task is regression | choose --model.loss mse, mae or huber
 a name that does not exist | --model.activation rleu | none of its choices | did you mean relu?
 a misspelt setting | --model.dpth 3 | there is no setting 'model.dpth' | did you mean model.depth?
 an abbreviated flag | --model.lear 0.1 | there is no setting | did you mean model.learning_rate?

@@ -42,8 +42,8 @@ class Activation:
         init: The initialization that suits it, which is what `auto` means: Xavier for the symmetric saturating ones and
             for identity (Glorot & Bengio 2010), LeCun for selu (Klambauer et al. 2017), He for relu and its relatives
             (He et al. 2015).
-        slope: The slope left of zero that He initialization uses: 1 for identity, 0 for smooth relatives of relu. None
-            means that the parameter is the slope.
+        slope: The slope far left of zero, which He initialization uses: 1 for identity, 0 for relu and its smooth
+            relatives. None means that the parameter is the slope.
         saturation: The pre-activations below and above which the slope is under `SATURATION_SLOPE` of its maximum. It
             is None for what is unbounded on one side or both: such units are judged by dead units instead. Glorot &
             Bengio 2010, section 3, show what saturation does; the 5 % are this project's convention.

@@ -127,9 +127,9 @@ def check_loss(name: str, task: "TaskName", label_smoothing: float = 0.0, huber_
     check_numbers(label_smoothing=label_smoothing, huber_delta=huber_delta)
     loss = LOSSES[name]
     if task not in loss.functions:
-        fitting = [other for other, row in _NAMED.items() if task in row.functions]
+        fitting = [other for other, row in LOSSES.items() if task in row.functions and other != "auto"]
         raise InputError(
-            f"loss {name} compares classes, but model.task is {task}, whose targets are real numbers",
+            f"loss {name} is for {' and '.join(loss.functions)} alone, but model.task is {task}",
             f"choose --model.loss {', '.join(fitting[:-1])} or {fitting[-1]}",
         )
     if label_smoothing and task not in loss.smoothing:

@@ -26,6 +26,8 @@ from project.diagnosis.measurement.probe import (
     saturated_fraction,
     update_to_weight_ratio,
 )
+from project.diagnosis.measurement.quantities import DIAGNOSTICS
+from project.network.layers import recorded_signals
 from project.network.mlp import MLP
 
 
@@ -229,6 +231,18 @@ def test_identical_unit_fraction_needs_both_sides_to_be_equal() -> None:
     assert identical_unit_fraction(incoming, outgoing).item() == 0.75
     incoming[2, 0] = 0
     assert identical_unit_fraction(incoming, outgoing).item() == 0.5
+
+
+@pytest.mark.parametrize("name", [*DIAGNOSTICS, "silent_fraction"])
+def test_every_further_quantity_is_a_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DIAGNOSTICS, "silent_fraction", lambda _, a: (a == 0).float().mean())
+    mlp, x, y = make()
+    with recorded_signals(mlp) as signals:
+        mlp(x)
+    measured = [layer.own[name] for layer in probe(mlp, x, y, F.cross_entropy).hidden]
+    assert np.isfinite(measured).all()
+    if name == "silent_fraction":
+        assert measured == pytest.approx([(a == 0).float().mean().item() for _, a in signals])
 
 
 def test_effective_rank_of_known_matrices() -> None:
