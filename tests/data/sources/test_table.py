@@ -29,8 +29,7 @@ def load(name: str, root: Path) -> ImageDataset | None:
     settings = DataSettings(dataset=name, root=str(root), download=False)
     try:
         data: ImageDataset = SOURCES[name].load(settings)
-    except InputError as error:
-        assert error.remedy
+    except InputError:
         return None
     return data
 
@@ -53,5 +52,5 @@ def test_what_a_source_gives(name: str, root: Path) -> None:
         assert split.labels.shape == split.images.shape[:1]
         assert split.labels.dtype in (torch.int64, torch.float32)
         if data.class_names:
-            assert 0 <= split.labels.min()
+            assert split.labels.min() >= 0
             assert split.labels.max() < len(data.class_names)
