@@ -1,7 +1,6 @@
 """Where a study's runs are computed: workers on this machine, or any cluster of Dask's."""
 
 import importlib
-import importlib.util
 import ipaddress
 import os
 import queue
@@ -128,7 +127,7 @@ def _local(workers: int) -> LocalCluster:
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address="127.0.0.1:0" if importlib.util.find_spec("bokeh") else None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=None,  # the operating system's is enough
             silence_logs="CRITICAL",
             preload=__name__,

@@ -96,7 +96,7 @@ def test_each_files_arguments_are_those_of_its_class(path: Path) -> None:
 def test_slurms_jobs_are_what_the_file_says(tmp_path: Path) -> None:
     kind = importlib.import_module("dask_jobqueue").SLURMCluster
     arguments = yaml.safe_load((FILES / "slurm.yaml").read_text(encoding="utf-8"))["init_args"]
-    arguments |= {"scheduler_options": {"host": "127.0.0.1", "dashboard_address": None}}
+    arguments |= {"scheduler_options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
     with kind(**arguments | {"shared_temp_directory": str(tmp_path)}) as cluster:
         script = cluster.job_script()
         assert cluster.scheduler_address.startswith("tls://")
@@ -119,7 +119,7 @@ def test_a_study_runs_on_slurms_workers(study: Study, tmp_path: Path, monkeypatc
     for command in commands.iterdir():
         command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    local = {"host": "127.0.0.1", "dashboard_address": None}
+    local = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     file = written(
         tmp_path, "slurm", {"minimum": 2, "maximum": 2}, shared_temp_directory=str(tmp_path), scheduler_options=local
     )
@@ -162,7 +162,7 @@ def test_a_scheduler_with_tls_is_reached_with_dasks_own_keys() -> None:
         "distributed.comm.tls.client.cert": client["cert"],
         "distributed.comm.tls.client.key": client["key"],
     }
-    options: dict[str, Any] = {"protocol": "tls://", "security": security, "dashboard_address": None}
+    options: dict[str, Any] = {"protocol": "tls://", "security": security, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(1, threads_per_worker=1, processes=False, host="127.0.0.1", **options) as cluster:
         with dask.config.set(settings), connect(1, cluster.scheduler_address) as workers:
             assert workers.ask(dict, [("answer", 42)]) == {"answer": 42}
@@ -183,9 +183,8 @@ def test_a_described_cluster_that_others_reach_needs_permission(tmp_path: Path) 
     host = get_ip()
     if host.startswith("127."):
         pytest.skip("this machine has no address for others")
-    arguments = {"n_workers": 0, "processes": False, "protocol": "tcp", "host": host}
-    path.write_text(
-        yaml.safe_dump({"class_path": "distributed.LocalCluster", "init_args": arguments | {"dashboard_address": None}})
-    )
+    arguments: dict[str, Any] = {"n_workers": 0, "processes": False, "protocol": "tcp", "host": host}
+    arguments["dashboard_address"] = "127.0.0.1:0"
+    path.write_text(yaml.safe_dump({"class_path": "distributed.LocalCluster", "init_args": arguments}))
     with pytest.raises(InputError, match="TLS"), connect(1, str(path)):
         pass

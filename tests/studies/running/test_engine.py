@@ -42,7 +42,12 @@ Small = Callable[..., Study]
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """A worker that is a thread of this process, which has loaded torch already."""
-    options: dict[str, Any] = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    options: dict[str, Any] = {
+        "processes": False,
+        "n_workers": 1,
+        "threads_per_worker": 1,
+        "dashboard_address": "127.0.0.1:0",
+    }
     with LocalCluster(**options, memory_limit=None) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
