@@ -1,6 +1,7 @@
 """Which settings an arm of a study gets by tuning, and whether a better one may lie beyond what was tried."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from statistics import fmean
 
 from project.errors import RunError
@@ -9,6 +10,8 @@ from project.studies.study import Range, RunRecord, Study, Tuning, larger_is_bet
 
 MAX_EXTENSIONS = 3
 """So many further points are tried for an arm whose best one lies at the edge."""
+LEAST_FACTOR = 1.9
+"""A list grows by factors if each value is so many times the one before: 0.001, 0.003; not 0.1, 0.2, 0.3."""
 
 Scores = dict[int, dict[int, float]]
 """For each point by its index and each seed how good the validation result is: larger is better, −∞ is a failure."""
@@ -85,14 +88,15 @@ def _beyond(tuning: Tuning, points: list[Settings], best: int) -> tuple[str, Set
         if len(tried) < 2 or value not in (tried[0], tried[-1]):
             continue
         first, last = tried[0], tried[-1]
-        if space.log if isinstance(space, Range) else first > 0 and last >= 4 * first:  # numbers that grow by factors
+        by_factors = first > 0 and min(b / a for a, b in pairwise(tried)) >= LEAST_FACTOR
+        if space.log if isinstance(space, Range) else by_factors:
             step = (last / first) ** (1 / (len(tried) - 1))
             further = value * step if value == last else value / step
         else:
             step = (last - first) / (len(tried) - 1)
             further = value + step if value == last else value - step
             if further < 0 <= first:  # what is never negative has no value below 0
-                continue
+                further = value / 2
         further = round(further) if all(isinstance(number, int) for number in tried) else float(f"{further:.3g}")
         beyond = {**points[best], key: further}
         if further != value and beyond not in points:

@@ -82,6 +82,8 @@ def test_a_value_that_cannot_be_used_bounds_the_grid() -> None:
         ({"model.activation": ["relu", "tanh"]}, {}, []),
         ({"model.depth": [4, 2, 1]}, {}, [0]),
         ({"model.width": [64, 32, 16]}, {}, [2, 4, 8]),
+        ({"model.learning_rate": [0.001, 0.003]}, {}, [3.7e-5, 1.11e-4, 3.33e-4]),
+        ({"model.dropout": [0.25, 0.35]}, {}, [0.025, 0.05, 0.15]),
         ({"model.learning_rate": {"low": 0.01, "high": 1.0, "log": True}}, {"trials": 3}, [0.000215, 0.001, 0.00464]),
     ],
 )
