@@ -1,7 +1,7 @@
 """How often are a study's verdicts false, and how often do they find what is true? python -m benchmarks.statistics
 
 Simulates studies whose truth is known, gives their runs to the code that judges real studies, counts the verdicts, and
-writes docs/statistics.md. With 2,000 studies for each figure it takes about ten minutes on one core. Changes of the
+writes docs/statistics.md. With 2,000 studies for each figure it takes about half an hour on one core. Changes of the
 statistics are chosen with `--half development`, which draws other random numbers and writes nothing.
 """
 

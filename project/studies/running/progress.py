@@ -69,7 +69,7 @@ class StudyProgress:
         now, line = time.monotonic(), self.line(progress)
         if progress.dashboard != self._dashboard:
             self._dashboard = progress.dashboard
-            self.console.print(f"The workers: {self._dashboard}", soft_wrap=True)
+            self.console.print(f"Watch the workers at {self._dashboard}", soft_wrap=True)
         if self.console.is_terminal:
             bar = ProgressBar(total=max(progress.total, 1), completed=progress.ended, width=40)
             running = "; ".join(progress.running) or "nothing"

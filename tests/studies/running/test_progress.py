@@ -23,10 +23,11 @@ def test_a_terminal_shows_the_newest_state_and_a_log_file_a_line_now_and_then(te
     output = io.StringIO()
     with StudyProgress(STUDY, Console(file=output, width=100, force_terminal=terminal)) as shown:
         for done in (0, 1, 2):  # the second comes too soon after the first for another line
-            shown.show(Progress(2, done, 0, (f"relu seed {done}",), (1.0,) * done, ""))
+            shown.show(Progress(2, done, 0, (f"relu seed {done}",), (1.0,) * done, "", "http://127.0.0.1:1/status"))
             shown._live.refresh()
+    assert output.getvalue().count("http://127.0.0.1:1/status") == 1
     if terminal:
         assert "running: relu seed 1" in output.getvalue()
     else:
-        lines = [line.split(",")[0] for line in output.getvalue().splitlines()]
+        lines = [line.split(",")[0] for line in output.getvalue().splitlines() if "http" not in line]
         assert lines == ["small: ?", "0 of 2 done", "2 of 2 done"]
