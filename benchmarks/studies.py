@@ -26,7 +26,13 @@ TINY: dict[str, Any] = {
 }
 MANY: dict[str, Any] = {
     "question": "What does a study of a thousand runs hold?",
-    "base": {"data.num_train": 200, "data.num_validation": 100, "model.depth": 0, "trainer.max_epochs": 1},
+    "base": {
+        "data.num_train": 200,
+        "data.num_validation": 100,
+        "data.batch_size": 100,
+        "model.depth": 0,
+        "trainer.max_epochs": 1,
+    },
     "vary": {"model.learning_rate": [0.001, 0.01]},
     "seeds": 500,
 }
