@@ -58,8 +58,6 @@ def run_study(
         study = freeze(study, folder)
         plan = read_results(Plan(study, best_of(study, folder)), folder, retry_failed)
         if plan.due() or (study.search and not plan.found):
-            if show:
-                show(plan.progress([]))  # workers take seconds to start
             with connect(workers, scheduler, insecure) as cluster:
                 dashboard = cluster.dashboard
 

@@ -51,7 +51,8 @@ class StudyProgress:
     def __init__(self, study: Study, console: Console | None = None) -> None:
         self.study = study
         self.console = console or Console(stderr=True, highlight=False)
-        self._live = Live(console=self.console, refresh_per_second=2, transient=True)
+        starting = Text("starting the workers", style="dim")  # which takes seconds
+        self._live = Live(starting, console=self.console, refresh_per_second=2, transient=True)
         self._last_line, self._last_ended, self._dashboard = 0.0, -1, ""
         self._started = time.monotonic()
 
