@@ -21,7 +21,6 @@ from project.studies.claims import Claim
 from project.studies.reporting.figures import Values
 from project.studies.statistics.collapse import collapsed_seeds
 from project.studies.statistics.estimates import (
-    ALPHA,
     Estimate,
     estimate,
     interquartile_mean,
@@ -186,13 +185,11 @@ def _differences_from_reference(study: Study, records: Sequence[RunRecord]) -> d
         sample = gather(Claim("", weights, ">", 0.0, study.metric), runs, ended[: study.looks[look]], None).sample
         if sample.n:
             questions[arm] = Question(sample, 0.0, math.inf, look)
-    estimates = ask_together(list(questions.values()), study.looks, len(questions))
+    found = ask_together(questions, study.looks, len(questions))
     p_values = {arm: question.sample.p_of_verdict(0.0, math.inf) for arm, question in questions.items()}
-    found = dict(zip(questions, estimates, strict=True))
     adjusted, largest = {}, 0.0
-    for arm in sorted(found, key=lambda arm: p_values[arm]):
-        # the level of a step of Holm's correction is ALPHA over the number of differences that are left
-        largest = max(largest, min(p_values[arm] * ALPHA / found[arm].level, 1.0))
+    for rank, arm in enumerate(sorted(found, key=lambda arm: p_values[arm])):
+        largest = max(largest, min(p_values[arm] * (len(found) - rank), 1.0))  # Holm's correction
         adjusted[arm] = (found[arm], math.nan if study.sequential or found[arm].test == "none" else largest)
     return adjusted
 

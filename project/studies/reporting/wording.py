@@ -194,7 +194,7 @@ def method(report: Report) -> str:
     study = report.study
     first = report.final[0]
     epochs = first.settings.get("trainer.max_epochs", 15)
-    seeds = f"{len(study.seeds)} seeds each"
+    seeds = "seed" if len(study.seeds) == 1 else f"{len(study.seeds)} seeds each"
     if study.sequential:
         seeds = f"seeds (weights, order of batches, dropout), {study.looks[0]} or more and at most {study.looks[-1]}"
     text = f"{len(study.arms)} arms with the same {seeds}, {epochs} epochs unless an arm says otherwise. "
@@ -224,9 +224,10 @@ def method(report: Report) -> str:
         correction += ", with looks as by Maurer & Bretz 2013, which share it by a spending function"
     text += (
         "Differences are paired by seed. Intervals are Student's t, or of sign flips where seeds of an arm collapse. A "
-        "claim is supported if its interval lies inside what it allows, and contradicted if outside. At most "
-        f"{format_share(ALPHA)} of studies reach any false verdict, and the same holds for the table's differences: "
-        f"each interval has the level at which it was tested ({correction})."
+        "claim is supported if its interval lies inside what it allows, and contradicted if outside. The "
+        f"tests are made so that at most {format_share(ALPHA)} of studies reach any false verdict, and so are those of "
+        f"verdicts for new test examples and those in the table; where simulated studies reach more, "
+        f"docs/statistics.md says so. Each interval has the level at which it was tested ({correction})."
     )
     number = max((arm.result.n for arm in report.arms), default=0)
     if number > 1:

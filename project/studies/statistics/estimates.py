@@ -190,7 +190,7 @@ def probability_of_improvement(first: Sequence[float], second: Sequence[float], 
     """
     if min(len(first), len(second)) < MIN_RANKED:
         return math.nan
-    above = float(np.mean(np.heaviside(np.subtract.outer(first, second), 0.5)))
+    above = float(stats.mannwhitneyu(first, second).statistic) / (len(first) * len(second))
     return above if larger_is_better else 1 - above
 
 

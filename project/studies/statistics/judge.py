@@ -1,19 +1,20 @@
 """The verdicts on a study's claims: at each of its looks, with the level shared by looks and claims."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 from project.studies.claims import Claim
 from project.studies.statistics.estimates import ALPHA, Estimate, Sample
 from project.studies.statistics.evidence import Evidence, Runs, chance_of, final_runs, gather
 from project.studies.statistics.looks import look_levels
 from project.studies.statistics.needed_seeds import seeds_range
-from project.studies.statistics.new_examples import with_new_examples
+from project.studies.statistics.new_examples import examples_variance, widen
 from project.studies.study import RunRecord, Study
 from project.studies.tuning import open_edges
 
 VerdictName = Literal["supported", "contradicted", "undecided"]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,21 @@ class Question:
         low: The mean is supposed to lie above this.
         high: The mean is supposed to lie below this.
         look: It is tested at this look, counted from 0.
+        further_variance: The mean varies by so much more than the sample shows: by the choice of test examples.
     """
 
     sample: Sample
     low: float
     high: float
     look: int = 0
+    further_variance: float = 0.0
+
+    def answer(self, level: float) -> tuple[Estimate, VerdictName]:
+        """The estimate at a level, and the verdict that it gives."""
+        found = self.sample.estimate(level)
+        if self.further_variance:
+            found = widen(found, self.further_variance)
+        return found, verdict_of(found, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -75,12 +85,11 @@ def verdict_of(estimate: Estimate, low: float, high: float) -> VerdictName:
     return "contradicted" if estimate.high < low or estimate.low > high else "undecided"
 
 
-def ask_together(questions: Sequence[Question], looks: tuple[int, ...], num_open: int) -> list[Estimate]:
+def ask_together(questions: Mapping[Key, Question], looks: tuple[int, ...], num_open: int) -> dict[Key, Estimate]:
     """Estimates at the levels that keep the probability of any false verdict at ALPHA over all looks.
 
-    The clearest question comes first. A question is tested at the level of its look in a plan that has, of ALPHA, one
-    share out of as many as there are open questions; each that is decided leaves its share to the others. Those after
-    the first that is not decided are tested at the same level as that one, which cannot decide them.
+    A question is tested at the level of its look in a plan that has, of ALPHA, one share out of as many as there are
+    open questions. Those that are decided leave their shares to the others, which are then asked again.
 
     Args:
         questions: They are asked now.
@@ -89,21 +98,17 @@ def ask_together(questions: Sequence[Question], looks: tuple[int, ...], num_open
 
     Source: Holm 1979; with looks Maurer & Bretz 2013, "Multiple testing in group sequential trials".
     """
-
-    def level_at(index: int) -> float:
-        return look_levels(looks, ALPHA / num_open)[questions[index].look]
-
-    p_values = [question.sample.p_of_verdict(question.low, question.high) for question in questions]
-    estimates: dict[int, Estimate] = {}
-    for index in sorted(range(len(questions)), key=lambda i: p_values[i] / level_at(i)):
-        question = questions[index]
-        estimates[index] = question.sample.estimate(level_at(index))
-        if verdict_of(estimates[index], question.low, question.high) == "undecided":
+    answers: dict[Key, tuple[Estimate, VerdictName]] = {}
+    undecided = dict(questions)
+    while undecided:
+        levels = look_levels(looks, ALPHA / num_open)
+        answers |= {key: question.answer(levels[question.look]) for key, question in undecided.items()}
+        still = {key: question for key, question in undecided.items() if answers[key][1] == "undecided"}
+        if len(still) == len(undecided):
             break
-        num_open -= 1
-    return [
-        estimates.get(index) or questions[index].sample.estimate(level_at(index)) for index in range(len(questions))
-    ]
+        num_open -= len(undecided) - len(still)
+        undecided = still
+    return {key: found for key, (found, _) in answers.items()}
 
 
 def judge_study(study: Study, records: Iterable[RunRecord]) -> list[Judgement]:
@@ -118,6 +123,7 @@ def judge_study(study: Study, records: Iterable[RunRecord]) -> list[Judgement]:
     chance = chance_of(runs.values())
     judgements = [_before_looks(study, claim, runs, chance) for claim in study.claims]
     open_claims = set(range(len(study.claims)))
+    num_open_for_new_examples = len(study.claims)
     for look, number in enumerate(study.looks):
         asked = [index for index in sorted(open_claims) if not judgements[index].blocked]
         if not asked or any(judgements[index].num_ended < number for index in asked):
@@ -126,16 +132,28 @@ def judge_study(study: Study, records: Iterable[RunRecord]) -> list[Judgement]:
         edges = open_edges(study, [r for r in records if r.phase == "tune" or r.seed in seeds])
         evidence = {index: gather(study.claims[index], runs, seeds, chance) for index in asked}
         blocked = {index: _blocked(study.claims[index], evidence[index], edges) for index in asked}
-        asked = [index for index in asked if not blocked[index]]
-        questions = [Question(evidence[i].sample, *study.claims[i].region, look) for i in asked]
-        estimates = dict(zip(asked, ask_together(questions, study.looks, len(open_claims)), strict=True))
+        questions = {i: Question(evidence[i].sample, *study.claims[i].region, look) for i in asked if not blocked[i]}
+        estimates = ask_together(questions, study.looks, len(open_claims))
+        # verdicts for new examples can be false too: they share a level of their own
+        wider = {
+            i: replace(question, further_variance=variance)
+            for i, question in questions.items()
+            if (variance := examples_variance(study.claims[i], evidence[i], runs)) is not None
+        }
+        widened = ask_together(wider, study.looks, num_open_for_new_examples)
         for index in blocked:
-            found = estimates.get(index) or evidence[index].sample.estimate()
-            judgements[index] = _judgement(
-                study, judgements[index], evidence[index], blocked[index], found, number, runs
+            judgements[index] = judgement = _judgement(
+                study,
+                judgements[index],
+                evidence[index],
+                blocked[index],
+                estimates.get(index) or evidence[index].sample.estimate(),
+                number,
+                widened.get(index),
             )
-            if judgements[index].name != "undecided":
+            if judgement.name != "undecided":
                 open_claims.remove(index)
+            num_open_for_new_examples -= judgement.name_for_new_examples != "undecided"
     return judgements
 
 
@@ -167,12 +185,19 @@ def _blocked(claim: Claim, evidence: Evidence, edges: Mapping[str, str]) -> str:
 
 
 def _judgement(
-    study: Study, before: Judgement, evidence: Evidence, blocked: str, found: Estimate, look: int, runs: Runs
+    study: Study,
+    before: Judgement,
+    evidence: Evidence,
+    blocked: str,
+    found: Estimate,
+    look: int,
+    new_examples: Estimate | None,
 ) -> Judgement:
     claim = before.claim
     name = "undecided" if blocked else verdict_of(found, *claim.region)
-    wider = None if blocked else with_new_examples(claim, evidence, runs, found)
     needed = None
     if name == "undecided" and not blocked and not study.sequential and found.test == "t":
         needed = seeds_range(found, *claim.region)
-    return Judgement(claim, name, found, look, before.num_ended, before.num_claims, evidence, blocked, wider, needed)
+    return Judgement(
+        claim, name, found, look, before.num_ended, before.num_claims, evidence, blocked, new_examples, needed
+    )

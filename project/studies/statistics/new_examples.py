@@ -14,17 +14,16 @@ from project.studies.statistics.evidence import Evidence, Runs
 from project.studies.study import RunRecord
 
 
-def with_new_examples(claim: Claim, evidence: Evidence, runs: Runs, found: Estimate) -> Estimate | None:
-    """A claim's estimate with the interval for new seeds and new test examples, at the level of the given one.
+def examples_variance(claim: Claim, evidence: Evidence, runs: Runs) -> float | None:
+    """The variance that the choice of test examples gives to a claim's estimate; None where the runs do not tell.
 
     Arms that were tested on the same examples are compared example by example; arms with examples of their own, such as
     those of another data set, add their variances.
 
     Args:
-        claim: It is about the accuracy on the test set; for every other claim there is no such interval.
+        claim: It is about the accuracy on the test set; every other claim gets None.
         evidence: What the runs say of the claim.
         runs: The runs, which know what they classified correctly.
-        found: The claim's estimate for new seeds on the same examples.
     """
     if claim.metric != "test/accuracy" or len(evidence.values) < 2:
         return None
@@ -42,11 +41,11 @@ def with_new_examples(claim: Claim, evidence: Evidence, runs: Runs, found: Estim
         table = np.zeros((len(evidence.values), num_test))
         for arm in arms:
             table += claim.weights[arm] * np.stack([_correct(record, num_test) for record in tested[arm]])
-        variance += examples_variance(table)
-    return widen(found, variance)
+        variance += table_variance(table)
+    return variance
 
 
-def examples_variance(table: NDArray[np.float64]) -> float:
+def table_variance(table: NDArray[np.float64]) -> float:
     """The variance that the choice of examples gives to the mean of a table of numbers, (seeds, examples).
 
     It is the variance of the examples' means without the part that comes from the seeds, in the two-way random effects

@@ -17,7 +17,7 @@ def test_verdicts_in_words() -> None:
     deeper, lower, chance, undecided, interaction, on_loss = (sentence(report.study, j) for j in report.judgements)
     found = report.judgements[0].estimate
     assert f"+{100 * found.mean:.2f} points" in deeper
-    assert "97.5 % interval, adjusted for 6 claims: " in deeper
+    assert "99.2 % interval, adjusted for 6 claims: " in deeper
     assert f"+{100 * found.low:.2f} to +{100 * found.high:.2f} points; 5 seeds)" in deeper
     assert lower.startswith("Contradicted. test/accuracy, relu,depth=1 minus tanh,depth=6: +76.24 points")
     assert "tanh,depth=6 minus chance: ±0.00 points" in chance

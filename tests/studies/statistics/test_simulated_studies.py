@@ -35,8 +35,8 @@ def test_a_few_simulated_studies_have_the_error_and_the_power_of_students_t() ->
 def test_the_page_has_each_figure_once() -> None:
     made = list(cells())
     assert max(Counter(made).values()) == 1
-    outcomes = {cell: Outcome(1000, index % 100, 0.5) for index, cell in enumerate(made)}
+    outcomes = {cell: Outcome(1000, index % 100, 0.5, confirmed=index % 3 == 0) for index, cell in enumerate(made)}
     text = page(outcomes, 1000, 1.0)
     edge = [found for cell, found in outcomes.items() if cell.truth == "edge"]
     assert text.count("–") >= len(edge)
-    assert text.count(")* |") == sum(found.is_above for found in edge)
+    assert text.count(")* |") == sum(found.confirmed for found in edge)
