@@ -19,16 +19,27 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_loader
 
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
 from project.extensions import load_named_extensions
+from project.plain_data import DataError, parse_yaml
 from project.runs.saving.files import read_yaml
 from project.runs.settings import RunSettings, settings_from
 from project.settings import choices_of, not_a_choice
 from project.training.settings import ModelSettings
+
+
+def _read_value(text: str) -> Any:
+    """A setting's value, or a file of settings, within bounds; jsonargparse reads both alike."""
+    value = parse_yaml(text, as_typed=True)
+    # a text such as {a, b} or a: has no values in it
+    return text if isinstance(value, dict) and value and all(item is None for item in value.values()) else value
+
+
+set_loader("yaml", _read_value, (DataError,))
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 15,
@@ -147,7 +158,7 @@ class RunParser(Parser):
             InputError: If a setting does not exist or has a wrong value.
         """
         for path in config_files(args):
-            read_yaml(path)  # says what is wrong with which file, which the parser does not
+            read_yaml(path, is_typed=True)  # says what is wrong with which file, which the parser does not
         config = self.parse_args(_without_appended(args))
         for name in config["trainer"]:
             if name.split(".")[0].rstrip("+") not in trainer_settings():

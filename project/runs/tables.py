@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from project.inside import open_inside
 from project.training.module import ImageModule
 
 NAMES = {
@@ -123,8 +124,9 @@ def profile_text(profiler: object) -> str:
 def print_run(metrics: dict[str, Any], run_folder: Path | None, run_root: str) -> None:
     """A finished run: results, verdict, where everything lies and how to look at it."""
     console = Console(highlight=False)
-    if run_folder is not None and (profile := run_folder / "profile.txt").is_file():
-        console.print(profile.read_text(encoding="utf-8"), soft_wrap=True)
+    if run_folder is not None and (run_folder / "profile.txt").is_file():
+        with open_inside(run_folder, "profile.txt", "r", encoding="utf-8") as profile:
+            console.print(profile.read(), soft_wrap=True)
     console.print(results_table(metrics))
     console.print(metrics["verdict"], style="bold")
     for finding in metrics["findings"][1:]:  # the first is in the verdict

@@ -161,7 +161,7 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
     model, data = ModelSettings(**settings["model"]), DataSettings(**settings["data"])
     if data_root is not None:
         data = replace(data, root=str(data_root))
-    checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint = load_checkpoint(checkpoint_path, folder)
     try:
         module = ImageModule.rebuild(model, checkpoint["spec"], checkpoint["state_dict"])
     except InputError:

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-import yaml
-
 from project.data.settings import DataSettings
 from project.errors import InputError
 from project.network.norms import is_normed
 from project.network.optimization.optimizers import resolved_numbers
+from project.plain_data import parse_yaml
 from project.runs.parser import TRAINER_DEFAULTS, trainer_settings
 from project.runs.settings import RunSettings, settings_from
 from project.settings import Settings, flatten, nest
@@ -210,7 +209,7 @@ def _flag_as_change(flag: str) -> Settings:
     try:
         return {name: int(text) if text.lstrip("-").isdigit() else float(text)}
     except ValueError:
-        return {name: yaml.safe_load(text)}
+        return {name: parse_yaml(text)}
 
 
 def _same(name: str, one: Any, other: Any) -> bool:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from project.pages import template
+from project.runs.saving.files import write_text
 from project.studies.reporting import figures
 from project.studies.reporting.formats import format_confidence, format_difference, format_difference_interval
 from project.studies.reporting.report import Report, make_report
@@ -33,9 +34,9 @@ def write_report(study: Study, records: Sequence[RunRecord], folder: Path) -> Re
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
     drawings = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in drawn}
-    (folder / "report.html").write_text(to_html(report, drawings), encoding="utf-8")
-    (folder / "report.md").write_text(to_markdown(report, [f"{name}.png" for name in drawn]), encoding="utf-8")
-    (folder / "results.csv").write_text(to_csv(report), encoding="utf-8")
+    write_text(folder / "report.html", to_html(report, drawings))
+    write_text(folder / "report.md", to_markdown(report, [f"{name}.png" for name in drawn]))
+    write_text(folder / "results.csv", to_csv(report))
     return replace(report, folder=folder)
 
 
@@ -52,8 +53,8 @@ def publish(report: Report, folder: Path, command: str) -> None:
     figure = figures.overview_figure(report.study, report.values, report.final, report.chance)
     figures.save(figure, place, "figure")
     (place / "figure.svg").unlink()
-    (place / "README.md").write_text(to_markdown(report, ["figure.png"], command), encoding="utf-8")
-    (place / "results.csv").write_text(to_csv(report), encoding="utf-8")
+    write_text(place / "README.md", to_markdown(report, ["figure.png"], command))
+    write_text(place / "results.csv", to_csv(report))
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
