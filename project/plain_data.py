@@ -24,7 +24,6 @@ MAX_DIGITS = 30
 _KNOWN_TAGS = ("bool", "float", "int", "map", "null", "seq", "str")
 _TAG = "tag:yaml.org,2002:"
 _POWER = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+")
-_WHY = "such a file is not one of settings or results; write it anew, or name another one"
 
 
 class DataError(yaml.YAMLError):
@@ -32,7 +31,11 @@ class DataError(yaml.YAMLError):
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, but what looks like a time, as 1:30 or 2001-01-01, stays a text."""
+    """PyYAML's safe loader within bounds; what looks like a time, as 1:30 or 2001-01-01, stays a text."""
+
+    def __init__(self, text: str) -> None:
+        _check_events(text)
+        super().__init__(text)
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
         tag = super().resolve(kind, value, implicit)
@@ -52,7 +55,7 @@ def _whole_in_yaml(loader: Any, node: Any) -> int:
 _PlainLoader.add_constructor(f"{_TAG}int", _whole_in_yaml)
 
 
-class _ValueLoader(_PlainLoader):
+class ValueLoader(_PlainLoader):
     """The same for a setting's value as it is typed: 1e-4, for YAML a text, is a number."""
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> Any:
@@ -61,21 +64,19 @@ class _ValueLoader(_PlainLoader):
         return f"{_TAG}float" if is_power else tag
 
 
-def parse_yaml(text: str, as_typed: bool = False) -> Any:
+def parse_yaml(text: str) -> Any:
     """Read a YAML text as plain data.
-
-    Args:
-        text: The text.
-        as_typed: Whether 1e-4 is a number, as on the command line, and not a text, as in YAML.
 
     Raises:
         DataError: If it is not YAML, has a name twice, or stands for more values than a file of settings can have.
     """
     _check_size(len(text))
-    loader = (_ValueLoader if as_typed else _PlainLoader)(text)
     try:
-        _check_events(text)
-        return loader.get_single_data()
+        loader = _PlainLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except DataError:
         raise
     except yaml.MarkedYAMLError as error:
@@ -84,8 +85,6 @@ def parse_yaml(text: str, as_typed: bool = False) -> Any:
         raise DataError(f"is not YAML: {' '.join(str(error.problem or error.context).split())[:200]}{where}") from None
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:  # wrong tags, odd characters
         raise DataError(f"is not YAML: {' '.join(str(error).split())[:200]}") from None
-    finally:
-        loader.dispose()
 
 
 def parse_json(text: str) -> Any:
@@ -130,7 +129,7 @@ def decode(content: bytes) -> str:
 
 def refusal(path: object, error: DataError) -> InputError:
     """The refusal of a file that could not be read as data."""
-    return InputError(f"{path} {error}", _WHY)
+    return InputError(f"{path} {error}", "fix the file, or name another one")
 
 
 def _check_size(size: int) -> None:

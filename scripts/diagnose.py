@@ -43,9 +43,9 @@ def main() -> None:
         # as data alone: a run folder may be a stranger's
         settings = settings_of(plain_settings(folder / "config.yaml")[0])
     # imported late: help and refusals do not wait for torch
-    from rich.console import Console
+    from project.pages import terminal
 
-    console = Console(highlight=False)
+    console = terminal()
     if config.examine_data:
         examine_the_data(console, settings, config.figure)
         return
@@ -121,12 +121,10 @@ def with_examine_data(arguments: list[str]) -> list[str]:
 
 
 def print_findings(console: "Console", findings: Iterable["Finding"]) -> None:
-    from rich.markup import escape
-
     for finding in findings:
-        console.print(f"{finding.severity}: {escape(finding.sentence)}", style=COLOURS[finding.severity])
+        console.print(f"{finding.severity}: {finding.sentence}", style=COLOURS[finding.severity])
         if finding.remedy:
-            console.print("  try " + escape(" ".join(finding.remedy)), soft_wrap=True)
+            console.print("  try " + " ".join(finding.remedy), soft_wrap=True)
 
 
 def examine_the_data(console: "Console", settings: RunSettings, path: Path) -> None:

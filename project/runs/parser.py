@@ -19,27 +19,21 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser, Namespace, set_loader
+from jsonargparse import ArgumentParser, Namespace, _loaders_dumpers
 
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
 from project.extensions import load_named_extensions
-from project.plain_data import DataError, parse_yaml
+from project.plain_data import ValueLoader
 from project.runs.saving.files import read_yaml
 from project.runs.settings import RunSettings, settings_from
 from project.settings import choices_of, not_a_choice
 from project.training.settings import ModelSettings
 
-
-def _read_value(text: str) -> Any:
-    """A setting's value, or a file of settings, within bounds; jsonargparse reads both alike."""
-    value = parse_yaml(text, as_typed=True)
-    # a text such as {a, b} or a: has no values in it
-    return text if isinstance(value, dict) and value and all(item is None for item in value.values()) else value
-
-
-set_loader("yaml", _read_value, (DataError,))
+# what the parser reads, a value or a file, is read within bounds (private, seen in 4.53; the rows of tests/whole/
+# test_bad_input.py about files and numbers)
+_loaders_dumpers.yaml_default_loader = ValueLoader  # type: ignore[assignment]
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 15,

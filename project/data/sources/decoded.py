@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from project.data.sources.download import locked
 from project.data.sources.idx import last_line
 from project.data.sources.picture_files import FORMATS, is_gray, read_image, scaled_to_fit
 from project.errors import InputError
+from project.pages import terminal
 
 log = logging.getLogger("project")
 
@@ -128,7 +128,7 @@ def _decode(paths: Sequence[Path], size: int, allocate: Callable[..., Any]) -> A
 
         log.info("Decoding %s pictures once, for %s × %s pixels", f"{len(paths):,}", size, size)
         columns = (TextColumn("{task.completed:,} of {task.total:,} pictures"), BarColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
+        console = terminal(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
             results = pool.map(_catching(fill), range(len(paths)))
             for _ in _failing_once(progress.track(results, total=len(paths)), paths):

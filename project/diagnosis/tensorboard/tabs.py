@@ -16,6 +16,7 @@ from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
 from project.diagnosis.measurement.quantities import DIAGNOSTICS
 from project.inside import open_inside
+from project.pages import markdown
 from project.task import decide, score_name, target_name
 from project.training.internals import event_file_writer
 from project.training.module import ImageModule
@@ -81,7 +82,8 @@ def judgement_markdown(findings: Sequence[Finding]) -> str:
     lines = []
     for finding in findings:
         remedy = f" Try `{' '.join(finding.remedy)}`." if finding.remedy else ""
-        lines.append(f"- **{finding.severity}** ({finding.code.replace('_', ' ')}): {finding.sentence}{remedy}")
+        said = f"{markdown(finding.sentence)}{remedy}"
+        lines.append(f"- **{finding.severity}** ({finding.code.replace('_', ' ')}): {said}")
     flags = combined_remedy(findings)
     return "\n".join([*lines, "", f"All together: `{' '.join(flags)}`" if len(findings) > 1 and flags else ""])
 

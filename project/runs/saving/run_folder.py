@@ -15,7 +15,7 @@ from project.data.datamodule import ImageDataModule
 from project.errors import InputError
 from project.inside import check_contained, open_inside
 from project.network.layers import Network, format_layer_table
-from project.runs.command import is_first_process
+from project.runs.command import TextFormatter, is_first_process
 from project.runs.saving.files import read_json, write_json, write_text
 from project.runs.saving.platform_differences import try_to_lock
 from project.runs.saving.provenance import provenance
@@ -39,8 +39,6 @@ def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = Fals
     Raises:
         InputError: If a run of that name exists, or the folder cannot be made or written.
     """
-    if name is not None and (not name or Path(name).name != name or name in (".", "..")):
-        raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
     parent = root / dataset
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +156,7 @@ def log_file(folder: Path | None) -> Iterator[None]:
         yield
         return
     handler = RunLog(folder)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from project.pages import template
+from project.pages import Markdown, markdown, template, terminal
 from project.runs.saving.files import write_text
 from project.studies.reporting import figures
 from project.studies.reporting.formats import format_confidence, format_difference, format_difference_interval
@@ -59,7 +59,7 @@ def publish(report: Report, folder: Path, command: str) -> None:
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the verdicts and the table on the terminal."""
-    console = console or Console(highlight=False)
+    console = console or terminal()
     study = report.study
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
@@ -133,13 +133,13 @@ def to_index(reports: Sequence[Report]) -> str:
         study = report.study
         minutes = sum(record.metrics.get("seconds", 0.0) for record in report.records) / 60
         about = (
-            f"[{study.question}]({study.name}/README.md)",
+            Markdown(f"[{markdown(study.question)}]({study.name}/README.md)"),
             ", ".join(study.notes),
             f"{len(report.records)}, {minutes:.1f} min",
         )
         for judgement in report.judgements:
             rows.append((*about, MARKS[judgement.name], _claim_cell(judgement), _short_outcome(judgement)))
-            about = ("", "", "")  # said once for each study
+            about = (Markdown(""), "", "")  # said once for each study
     return template("project.studies.reporting", "templates/index.md.jinja").render(
         reports=reports,
         num_runs=sum(len(report.records) for report in reports),
