@@ -6,6 +6,7 @@ With --data, judge the data by themselves instead: python scripts/diagnose.py --
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ def main() -> None:
         check_extensions(folder, read_json(folder / "provenance.json"), exactly=False)
         # as data alone: a run folder may be a stranger's
         settings = settings_of(plain_settings(folder / "config.yaml")[0])
+        settings = replace(settings, data=replace(settings.data, download=False))
     # imported late: help and refusals do not wait for torch
     from project.pages import terminal
 

@@ -136,7 +136,8 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
 
     Args:
         path: A run folder (its best checkpoint is taken, or else its last), or a checkpoint inside one.
-        data_root: The folder where the data are now, if they have moved; a prediction does not need them.
+        data_root: The folder where the data are now, if they have moved; a prediction does not need them. Data that are
+            missing are fetched into it, and nowhere else.
 
     Raises:
         InputError: If there is no run or no checkpoint, if config.yaml is missing or wrong, or if the checkpoint and
@@ -159,8 +160,8 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
             )
     settings = model_and_data_parser().parse_object(known).as_dict()
     model, data = ModelSettings(**settings["model"]), DataSettings(**settings["data"])
-    if data_root is not None:
-        data = replace(data, root=str(data_root))
+    # a stranger's settings do not decide where something is written
+    data = replace(data, download=False) if data_root is None else replace(data, root=str(data_root))
     checkpoint = load_checkpoint(checkpoint_path, folder)
     try:
         module = ImageModule.rebuild(model, checkpoint["spec"], checkpoint["state_dict"])
