@@ -37,10 +37,10 @@ def main() -> None:
     settings = given
     if folder is not None:
         from project.runs.parser import settings_of
-        from project.runs.saving.files import read_json
+        from project.runs.saving.contents import read_provenance
         from project.runs.saving.resumption import plain_settings
 
-        check_extensions(folder, read_json(folder / "provenance.json"), exactly=False)
+        check_extensions(folder, read_provenance(folder), exactly=False)
         # as data alone: a run folder may be a stranger's
         settings = settings_of(plain_settings(folder / "config.yaml")[0])
         settings = replace(settings, data=replace(settings.data, download=False))

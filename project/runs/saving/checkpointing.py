@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from project.errors import DivergenceError, InputError
 from project.inside import open_inside
+from project.runs.saving.contents import CHECKPOINT, check_shape, check_spec
 from project.runs.saving.files import part_of, replace_durably, write_history, write_part
 from project.runs.saving.signals import Interrupted, stop_signals
 from project.training.module import ImageModule
@@ -23,6 +25,7 @@ from project.training.module import ImageModule
 log = logging.getLogger("project")
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+_USE_ANOTHER = "use another checkpoint of the run, such as previous.ckpt"
 NEVER = 2**62
 """A step that no training reaches."""
 
@@ -88,22 +91,49 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
     try:
         with open_inside(folder, path.relative_to(folder).as_posix()) as file:
             with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums
+                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                    raise InputError(f"{path} is compressed, which torch writes no checkpoint", _USE_ANOTHER)
                 damaged = archive.testzip()
             if damaged:
-                raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong", "use another checkpoint")
+                raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong", _USE_ANOTHER)
             file.seek(0)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            size = file.seek(0, os.SEEK_END)
+        if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
+            raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
+        check_shape(path, checkpoint, CHECKPOINT)
+        check_spec(path, checkpoint["spec"])
+        _check_weights(path, checkpoint["state_dict"], size)
     except InputError:
         raise
     except Exception as error:  # whatever unpacking and unpickling a foreign file may raise
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise InputError(
-            f"{path} cannot be loaded as plain data: {first[0][:200]}",
+            f"{path} cannot be loaded as plain data: {_why(error)}",
             "name a checkpoint that this project wrote, such as RUN/checkpoints/last.ckpt",
         ) from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
-        raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
     return checkpoint
+
+
+def _why(error: Exception) -> str:
+    if type(error).__name__ == "UnpicklingError":  # torch's own words advise to load it unsafely
+        return "it holds something other than tensors, numbers, texts, lists and mappings"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _check_weights(path: Path, weights: Mapping[str, Tensor], size: int) -> None:
+    """Refuse weights that are more than the file has room for, as a view of one number can be, or that are no numbers.
+
+    Raises:
+        InputError: With the first of them.
+    """
+    if sum(weight.nbytes for weight in weights.values()) > size:
+        raise InputError(f"{path} stands for more weights than are in it", _USE_ANOTHER)
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise InputError(
+                f"{path} is of no use: {name} has a weight that is NaN or infinite",
+                "use another checkpoint of the run, or train it anew with a smaller --model.learning_rate",
+            )
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:

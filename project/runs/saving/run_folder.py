@@ -16,7 +16,8 @@ from project.errors import InputError
 from project.inside import check_contained, open_inside
 from project.network.layers import Network, format_layer_table
 from project.runs.command import TextFormatter, is_first_process
-from project.runs.saving.files import read_json, write_json, write_text
+from project.runs.saving.contents import read_provenance
+from project.runs.saving.files import write_json, write_text
 from project.runs.saving.platform_differences import try_to_lock
 from project.runs.saving.provenance import provenance
 from project.runs.saving.resumption import Resumption
@@ -179,7 +180,7 @@ def start_run_folder(
         "split_sha256": datamodule.split_sha256,
     }
     origin = provenance(settings.seed_everything, settings.data.split_seed, data)
-    first = read_json(folder / "provenance.json") if resumption else {}
+    first = read_provenance(folder) if resumption else {}
     if first:
         now = {name: origin[name] for name in ("command", "started", "git_commit", "versions", "hardware")}
         origin = first | {"resumed": [*first.get("resumed", []), now]}

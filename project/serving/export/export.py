@@ -17,7 +17,8 @@ from project.data.settings import SplitName
 from project.errors import InputError, RunError
 from project.inside import check_contained
 from project.runs.parser import COMMON_TRAINER_SETTINGS
-from project.runs.saving.files import part_of, read_json, replace_durably, write_part
+from project.runs.saving.contents import read_provenance
+from project.runs.saving.files import part_of, replace_durably, write_part
 from project.serving.evaluation import scored_metrics
 from project.serving.export import FormatName, PrecisionName
 from project.serving.export.model_card import Check, model_card
@@ -218,7 +219,7 @@ def _describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dic
     # the folders of this machine are of no use elsewhere
     data = {name: value for name, value in asdict(run.datamodule.settings).items() if name not in ("root", "download")}
     trainer = {name: run.trainer[name] for name in COMMON_TRAINER_SETTINGS if run.trainer.get(name) is not None}
-    origin = read_json(run.folder / "provenance.json")
+    origin = read_provenance(run.folder)
     changed = bool(origin.pop("git_diff", ""))
     scores = {name: value for name, value in scored_metrics(run).items() if name.startswith("test/")}
     if spec.task == "regression":

@@ -17,7 +17,8 @@ from rich.console import Console
 from project.extensions import extension_flags
 from project.pages import terminal
 from project.runs.parser import trainer_settings
-from project.runs.saving.files import read_json, write_json
+from project.runs.saving.contents import read_metrics
+from project.runs.saving.files import write_json
 from project.runs.saving.platform_differences import usable_cores
 from project.runs.settings import RunSettings
 from project.settings import Settings, flatten
@@ -78,11 +79,11 @@ def explain_run(folder: Path, settings: RunSettings, seconds: float) -> None:
         settings: Its settings.
         seconds: How long it may take.
     """
-    remedies = [finding["remedy"] for finding in read_json(folder / "metrics.json").get("findings", [])]
+    remedies = [finding["remedy"] for finding in read_metrics(folder).get("findings", [])]
     typed = shlex.join(["python", "scripts/train.py", *extension_flags(), "--config", str(folder / "config.yaml")])
     explained = explain(flatten(settings.as_dict()), remedies, seconds, typed)
     # read again: minutes may have passed
-    write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"explanation": explained})
+    write_json(folder / "metrics.json", read_metrics(folder) | {"explanation": explained})
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
