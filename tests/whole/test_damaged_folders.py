@@ -21,7 +21,6 @@ import torch
 import yaml
 from finished import finish, small_flags, stop
 
-from project.data.sources.load import load_dataset
 from project.diagnosis.tensorboard.tabs import provenance_markdown
 from project.errors import InputError, RunError
 from project.pages import terminal
@@ -34,6 +33,7 @@ from project.serving.evaluation import scored_metrics
 from project.serving.export.export import _describe
 from project.serving.export.model_card import Check, model_card
 from project.serving.restore import RestoredRun, restore
+from project.settings import flatten
 from project.studies.explain.candidates import candidates
 from project.studies.read_study import read_study, stored_study
 from project.studies.reporting.report import make_report
@@ -50,7 +50,8 @@ MAX_MEMORY_BYTES = 200 * 2**20
 NASTY: list[Any] = [
     None, True, False, 0, -1, 1, 2, 3, 256, 10**6, 2**31, 2**63, 10**12, 10**22, 10**29, -(10**18),
     0.0, -0.5, 1e-300, 1e300, float("nan"), float("inf"), "", " ", "x", "auto", "1:30", "null", "\x1b[31m\n", "../x",
-    "[red]", "x" * 5000, [], [[]], [None], [[0], [1, 2]], {}, {"": {}}, {"x": {"y": [1]}}, "completed", "nan", "$\\frac{$",
+    "[red]", "x" * 5000, [], [[]], [None], [[0], [1, 2]], {}, {"": {}}, {"x": {"y": [1]}}, "completed",
+    "nan", "$\\frac{$",
 ]  # fmt: skip
 
 
@@ -93,9 +94,7 @@ def read_to_resume(folder: Path) -> None:
 def read_to_diagnose(folder: Path) -> None:
     settings = settings_of(plain_settings(folder / "config.yaml")[0])
     remedies = [finding["remedy"] for finding in restore(folder).metrics.get("findings", [])]
-    from project.settings import flatten
-
-    candidates(flatten(settings.as_dict()), remedies)
+    candidates(flatten(settings.as_dict()), remedies, 10)
 
 
 def read_to_compare(folder: Path) -> None:
@@ -120,8 +119,6 @@ READERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "claims.json": (read_a_study,),
     "results/RESULT.json": (read_a_study,),
 }
-ASSUMED = (load_dataset,)
-"""What is not under test here: see test_idx_fuzz.py."""
 
 
 def in_bytes(content: bytes, draw: random.Random) -> bytes:
@@ -141,9 +138,8 @@ def in_bytes(content: bytes, draw: random.Random) -> bytes:
             case 4:
                 data[position:position] = data[: draw.randrange(len(data) + 1)]
             case 5:
-                word = draw.choice(
-                    [b"[" * 9000, b"{a: " * 9000, b"9" * 9000, b"&a [*a]", b"*a", b"!!int x", b"\0", b"~"]
-                )
+                deep = [b"[" * 9000, b"{a: " * 9000, b"9" * 9000]
+                word = draw.choice([*deep, b"&a [*a]", b"*a", b"!!int x", b"\0", b"~"])
                 data[position:position] = word
             case 6:
                 data[position:position] = draw.choice([b":", b",", b"\n", b"- ", b"]", b"}", b'"', b"'", b"#", b"\t"])
@@ -229,7 +225,7 @@ def make_study(folder: Path) -> None:
     study = read_study(folder.parent / "s.yaml")
     write_study(study, folder)
     freeze(study, folder)
-    origin = {
+    origin: dict[str, Any] = {
         "commit": "c", "extensions": {}, "uncommitted change": None, "versions": {"torch": "2"}, "processor": "p",
         "gpus": [], "data": {"train": "1"}, "split": {"test": "2"},
     }  # fmt: skip
