@@ -1,5 +1,25 @@
 """The project's own errors. Each names the cause and the remedy; a script prints both and no traceback."""
 
+import re
+
+MAX_LINE = 2000
+"""Characters of a line of an error: a value of a file may be of any length."""
+_UNSEEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+
+
+def printable(text: str, kept: str = "") -> str:
+    """A text as a terminal may show it, whoever wrote it: what would move the cursor or hide words is spelled out.
+
+    Args:
+        text: The text.
+        kept: Control characters that stay as they are, such as the ends of lines.
+
+    Returns:
+        The text with control characters, signs that change the direction of writing, and parts of characters that no
+        text has by themselves, as they stand in JSON: \\u001b.
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in kept else f"\\u{ord(found[0]):04x}", text)
+
 
 class _Explained(Exception):  # noqa: N818 - the two below are the errors
     """An error in two lines.
@@ -10,9 +30,13 @@ class _Explained(Exception):  # noqa: N818 - the two below are the errors
     """
 
     def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(f"{cause}\n{remedy}")
-        self.cause = cause
-        self.remedy = remedy
+        self.cause, self.remedy = (_line(text) for text in (cause, remedy))
+        super().__init__(f"{self.cause}\n{self.remedy}")
+
+
+def _line(text: str) -> str:
+    line = printable(text.replace("\n", " "))
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
 
 
 class InputError(_Explained, ValueError):

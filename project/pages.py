@@ -1,18 +1,64 @@
-"""How pages are written: Markdown tables, pictures, and Jinja2 templates that lie beside the module that fills them."""
+"""How text is shown: on the terminal, in Markdown, and by Jinja2 templates that lie beside the module that fills them.
 
+What a run folder or a study contains may be a stranger's. On a terminal it goes through `terminal`, in Markdown through
+`markdown`, and HTML is escaped by the templates: so it is seen as text, whatever it is.
+"""
+
+import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from project.errors import InputError
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.segment import Segment
+
+from project.errors import InputError, printable
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()) -> str:
+class _AsText(RenderHook):
+    """Makes what a console prints printable, after it was laid out."""
+
+    def process_renderables(self, renderables: "list[ConsoleRenderable]") -> "list[ConsoleRenderable]":
+        return [_Filtered(renderable) for renderable in renderables]
+
+
+class _Filtered:
+    def __init__(self, inner: "ConsoleRenderable") -> None:
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        for part in console.render(self.inner, options):
+            yield part if part.control else Segment(printable(part.text, kept="\n"), part.style)
+
+
+def terminal(stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> Console:
+    """A console that shows every text as it is: no markup, and no escape sequence but its own colours."""
+    console = Console(stderr=stderr, file=file, width=width, highlight=False, markup=False, emoji=False)
+    console.push_render_hook(_AsText())
+    return console
+
+
+class Markdown(str):
+    """A text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def markdown(value: object) -> "Markdown":
+    """A value as Markdown shows it in one line, without HTML, pictures and links of its own."""
+    if isinstance(value, Markdown):
+        return value
+    text = printable(" ".join(str(value).split("\n")))
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)  # a lone < is no HTML
+    return Markdown(text.replace("](", "]\\("))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()) -> Markdown:
     """A Markdown table. What would break a cell, a bar or a line's end, is escaped.
 
     Args:
@@ -21,13 +67,14 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], righ
         right: The numbers of the columns that are aligned to the right.
     """
     rule = ["---:" if number in right else "---" for number in range(len(header))]
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, rule, *rows)]
-    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in cells)
+    cells = [[markdown(cell).replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
+    return Markdown("\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in cells))
 
 
 @lru_cache
 def template(package: str, path: str) -> "Template":
-    """A Jinja2 template. One whose name ends in .html.jinja escapes every value that it is given.
+    """A Jinja2 template. One whose name ends in .html.jinja escapes every value that it is given, and
+    one whose name ends in .md.jinja lets each pass through `markdown`.
 
     Args:
         package: The package whose folder holds it, such as `project.serving.demo`.
@@ -43,6 +90,7 @@ def template(package: str, path: str) -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=markdown if path.endswith(".md.jinja") else None,
     )
     environment.globals["markdown_table"] = markdown_table
     return environment.get_template(path)

@@ -6,6 +6,7 @@ With --data, judge the data by themselves instead: python scripts/diagnose.py --
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,16 +37,17 @@ def main() -> None:
     settings = given
     if folder is not None:
         from project.runs.parser import settings_of
-        from project.runs.saving.files import read_json
+        from project.runs.saving.contents import read_provenance
         from project.runs.saving.resumption import plain_settings
 
-        check_extensions(folder, read_json(folder / "provenance.json"), exactly=False)
+        check_extensions(folder, read_provenance(folder), exactly=False)
         # as data alone: a run folder may be a stranger's
         settings = settings_of(plain_settings(folder / "config.yaml")[0])
+        settings = replace(settings, data=replace(settings.data, download=False))
     # imported late: help and refusals do not wait for torch
-    from rich.console import Console
+    from project.pages import terminal
 
-    console = Console(highlight=False)
+    console = terminal()
     if config.examine_data:
         examine_the_data(console, settings, config.figure)
         return
@@ -121,12 +123,10 @@ def with_examine_data(arguments: list[str]) -> list[str]:
 
 
 def print_findings(console: "Console", findings: Iterable["Finding"]) -> None:
-    from rich.markup import escape
-
     for finding in findings:
-        console.print(f"{finding.severity}: {escape(finding.sentence)}", style=COLOURS[finding.severity])
+        console.print(f"{finding.severity}: {finding.sentence}", style=COLOURS[finding.severity])
         if finding.remedy:
-            console.print("  try " + escape(" ".join(finding.remedy)), soft_wrap=True)
+            console.print("  try " + " ".join(finding.remedy), soft_wrap=True)
 
 
 def examine_the_data(console: "Console", settings: RunSettings, path: Path) -> None:

@@ -18,8 +18,7 @@ def main() -> None:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     # imported late: help and refusals do not wait for torch
-    from rich.console import Console
-
+    from project.pages import terminal
     from project.runs.tables import class_table, confusion_table, results_table
     from project.serving.evaluation import evaluate
     from project.serving.restore import restore
@@ -30,7 +29,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(finite(metrics), allow_nan=False))
         return
-    console, split = Console(highlight=False), arguments.split
+    console, split = terminal(), arguments.split
     console.print(f"{run.checkpoint} on the {split} split of {run.datamodule.settings.dataset}", soft_wrap=True)
     console.print(results_table(metrics, (split,)))
     if f"{split}/accuracy_interval" in metrics:

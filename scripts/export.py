@@ -27,17 +27,15 @@ def main() -> None:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     # imported late: help and refusals do not wait for torch
-    from rich.console import Console
-    from rich.markup import escape
-
+    from project.pages import terminal
     from project.serving.export.export import export
     from project.serving.restore import restore
 
     run = restore(arguments.run, arguments.data_root)
     exported = export(run, arguments.to, arguments.output, arguments.split, arguments.overwrite, arguments.precision)
-    console = Console(highlight=False)
-    console.print(f"file         {escape(str(exported.path))} ({exported.path.stat().st_size:,} bytes)", soft_wrap=True)
-    console.print(f"model card   {escape(str(exported.card))}", soft_wrap=True)
+    console = terminal()
+    console.print(f"file         {exported.path!s} ({exported.path.stat().st_size:,} bytes)", soft_wrap=True)
+    console.print(f"model card   {exported.card!s}", soft_wrap=True)
     console.print(f"checked      {exported.check}", soft_wrap=True)
 
 

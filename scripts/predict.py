@@ -37,8 +37,7 @@ def main() -> int:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     # imported late: help and refusals do not wait for torch
-    from rich.console import Console
-
+    from project.pages import terminal
     from project.serving.predict.picture_reader import PictureReader, find_files
     from project.serving.predict.predict import predict_files, print_predictions
     from project.serving.restore import restore
@@ -49,7 +48,7 @@ def main() -> int:
     spec = run.module.spec
     reader = PictureReader(spec.height, spec.width, polarity, arguments.center, sys.stdin.buffer, spec.channels)
     batches = predict_files(run, files, reader, arguments.top, arguments.batch_size, arguments.num_threads)
-    console = Console(stderr=True, highlight=False)
+    console = terminal(stderr=True)
     if arguments.polarity == "auto" and polarity == "as_is":
         console.print(
             "pictures stay as they are: whether this run's data are dark on light is not known (see --polarity)"

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     # imported late: help and refusals do not wait for torch
+    from project.runs.saving.files import write_text
     from project.studies.read_study import stored_study
     from project.studies.reporting.report import make_report
     from project.studies.reporting.run_comparison import compare_runs
@@ -43,7 +44,7 @@ def main() -> None:
         publish(report, arguments.publish, f"python scripts/study.py configs/studies/{study.name}.yaml")
         reports.append(report)
     if arguments.publish is not None:
-        (arguments.publish / "README.md").write_text(to_index(reports), encoding="utf-8")
+        write_text(arguments.publish / "README.md", to_index(reports))
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ def save_forever(folder: Path, finished: Connection) -> None:
     for number in itertools.count(1):
         weights = {"weight": torch.full((300_000,), float(number))}
         content = {"state_dict": weights, "spec": {}, "history": [], "global_step": number}
-        PlainCheckpointIO().save_checkpoint(content, folder / "checkpoints" / "last.ckpt")
+        PlainCheckpointIO(folder).save_checkpoint(content, folder / "checkpoints" / "last.ckpt")
         finished.send(number)
 
 

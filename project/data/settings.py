@@ -23,7 +23,7 @@ class DataSettings:
         dataset: The data set; your own are idx (four IDX files), folder (one subfolder of pictures per class, in train/
             and test/ or together) and arrays (an .npz file, or .npy files), in the folder `root`.
         root: Folder of the data, or the .npz file; missing data are fetched into it.
-        download: Whether missing data may be fetched.
+        download: Whether missing data may be fetched, and decoded pictures be kept beside the files.
         size: Side in pixels to which the pictures of dataset folder are scaled.
         normalization: none keeps gray levels 0–255; unit maps them to [0, 1], symmetric to [−1, 1], standardize to mean
             0 and sd 1, feature_standardize to the same for each pixel. It is fitted on the training split alone.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from project.data.datamodule import ImageDataModule
@@ -192,21 +193,21 @@ def layer_diagnosis_table(examined: Examined) -> Table:
     for layer, expected, ratio in zip(diagnosis.probe.hidden, expectations, ratios, strict=True):
         table.add_row(
             *size(layer),
-            *([f"[dim]{expected.pre_activation_sd:.2g}[/dim]"] if expected else []),
+            *([Text(f"{expected.pre_activation_sd:.2g}", style="dim")] if expected else []),
             f"{layer.activation_mean:.2g}",
             f"{layer.activation_sd:.2g}",
             _coloured(f"{layer.saturated_fraction:.0%}", layer.saturated_fraction >= thresholds.SATURATED_FRACTION),
             _coloured(f"{layer.dead_fraction:.0%}", layer.dead_fraction >= thresholds.DEAD_FRACTION),
             _coloured(f"{ratio:.1g}", not thresholds.VANISHING_RATIO < ratio < thresholds.EXPLODING_RATIO),
-            *([f"[dim]{expected.gradient_ratio:.1g}[/dim]"] if expected else []),
+            *([Text(f"{expected.gradient_ratio:.1g}", style="dim")] if expected else []),
         )
     empty = [""] * (5 if theory_column else 4)
     table.add_row(*size(diagnosis.probe.output), *empty, f"{of_output:.1g}" if of_output > 0 else "")
     return table
 
 
-def _coloured(text: str, bad: bool) -> str:
-    return f"[red]{text}[/red]" if bad else f"[green]{text}[/green]"
+def _coloured(text: str, bad: bool) -> Text:
+    return Text(text, style="red" if bad else "green")
 
 
 def theory_lines(examined: Examined) -> list[str]:

@@ -177,7 +177,7 @@ def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:
         every = settings.checkpoint_every_n_steps
         run.checkpoint = RunCheckpoint(run.folder / "checkpoints", monitor, mode, every)
         callbacks.append(run.checkpoint)
-        arguments["plugins"] = [*as_list(arguments.get("plugins")), PlainCheckpointIO()]
+        arguments["plugins"] = [*as_list(arguments.get("plugins")), PlainCheckpointIO(run.folder)]
     return callbacks
 
 

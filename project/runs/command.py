@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
-from project.errors import DivergenceError, InputError, RunError
+from project.errors import DivergenceError, InputError, RunError, printable
 from project.runs.saving.signals import Interrupted, die_with_first_process, is_launched, stop_signals
 
 log = logging.getLogger("project")
@@ -19,11 +19,18 @@ def is_first_process() -> bool:
     return int(next((rank for rank in ranks if rank), 0)) == 0
 
 
+class TextFormatter(logging.Formatter):
+    """Messages as text, whatever a file that they quote contains."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), kept="\n")
+
+
 def setup_console() -> None:
     """Show this project's messages and its libraries' warnings, without what Lightning says of itself."""
     if not log.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(TextFormatter("%(message)s"))
         log.addHandler(handler)
     log.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     log.propagate = False

@@ -1,5 +1,6 @@
 """All settings of a run, as the command line, a file of settings or a notebook gives them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -8,7 +9,7 @@ import yaml
 
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
-from project.errors import InputError, check_at_least
+from project.errors import InputError, check_at_least, printable
 from project.settings import did_you_mean, plain
 from project.task import score_name
 from project.training.settings import ModelSettings
@@ -72,6 +73,12 @@ class RunSettings:
                 f"monitor is {self.monitor!r}, which this run will not measure",
                 f"{did_you_mean(self.monitor, known)}Choices: {', '.join(known)}",
             )
+        name = self.run_name
+        if name is not None and (name in ("", ".", "..") or name != name.strip() or re.search(r"[/\\]", name)):
+            raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
+        if name is not None and printable(name) != name:
+            cause = f"run_name {name!r} has a character that cannot be seen"
+            raise InputError(cause, "type for example --run_name first")
         if not self.run_root:
             raise InputError("run_root is empty", "type for example --run_root runs, or leave it out")
         check_at_least("patience", self.patience, 0, "10")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from pytorch_lightning.profilers import Profiler, SimpleProfiler
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from project.inside import open_inside
+from project.pages import terminal
 from project.training.module import ImageModule
 
 NAMES = {
@@ -96,7 +97,7 @@ def confusion_table(metrics: dict[str, Any], split: str) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for index, row in enumerate(metrics[f"{split}/confusion_matrix"]):
-        cells = [f"[bold]{count:,}[/bold]" if other == index else f"{count:,}" for other, count in enumerate(row)]
+        cells = [Text(f"{count:,}", style="bold" if other == index else "") for other, count in enumerate(row)]
         table.add_row(names[index], *cells)
     return table
 
@@ -115,22 +116,23 @@ def profile_text(profiler: object) -> str:
         name = name if len(name) <= MAX_ACTION else "…" + name[1 - MAX_ACTION :]
         mean = f"{1000 * seconds / calls:.3f}"
         table.add_row(name, f"{calls:,}", mean, f"{seconds:.3f}", f"{seconds / total:.1%}")
-    console = Console(file=io.StringIO(), width=80, highlight=False)
+    console = terminal(file=io.StringIO(), width=80)
     console.print(table)
     return cast(io.StringIO, console.file).getvalue()
 
 
 def print_run(metrics: dict[str, Any], run_folder: Path | None, run_root: str) -> None:
     """A finished run: results, verdict, where everything lies and how to look at it."""
-    console = Console(highlight=False)
-    if run_folder is not None and (profile := run_folder / "profile.txt").is_file():
-        console.print(profile.read_text(encoding="utf-8"), soft_wrap=True)
+    console = terminal()
+    if run_folder is not None and (run_folder / "profile.txt").is_file():
+        with open_inside(run_folder, "profile.txt", "r", encoding="utf-8") as profile:
+            console.print(profile.read(), soft_wrap=True)
     console.print(results_table(metrics))
     console.print(metrics["verdict"], style="bold")
     for finding in metrics["findings"][1:]:  # the first is in the verdict
-        console.print(f"{finding['severity']}: {escape(finding['sentence'])}")
+        console.print(f"{finding['severity']}: {finding['sentence']}")
         if finding["remedy"]:
-            console.print("  try " + escape(" ".join(finding["remedy"])), soft_wrap=True)
+            console.print("  try " + " ".join(finding["remedy"]), soft_wrap=True)
     speed, seconds = metrics["examples_per_second"], metrics["train_seconds"]
     console.print(
         f"{metrics['epochs']} epochs in {seconds:.1f} s, {speed:,.0f} examples per second ({metrics['status']})"

@@ -93,7 +93,7 @@ def _fit(run: Run) -> None:
     if not run.epoch_log.ended:  # resumed after its last step: Lightning then skips the training, and its end
         finish_training(trainer)
     if best := run.checkpoint.best_path if run.checkpoint else None:
-        module.load_state_dict(load_checkpoint(best)["state_dict"])
+        module.load_state_dict(load_checkpoint(best, run.folder)["state_dict"])
 
 
 def _evaluate(run: Run) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from project.errors import InputError
 from project.extensions import check_extensions
 from project.runs.parser import model_and_data_parser
 from project.runs.saving.checkpointing import load_checkpoint
-from project.runs.saving.files import read_json, read_yaml
+from project.runs.saving.contents import read_metrics, read_provenance
+from project.runs.saving.files import read_yaml
 from project.runs.saving.run_folder import find_run_folder
 from project.runs.tables import Described, run_facts
 from project.serving.predict import Polarity
@@ -77,7 +78,7 @@ class RestoredRun(Described):
         Raises:
             InputError: If the file is damaged.
         """
-        return read_json(self.folder / "metrics.json")
+        return read_metrics(self.folder)
 
     @property
     def polarity(self) -> Polarity:
@@ -136,7 +137,8 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
 
     Args:
         path: A run folder (its best checkpoint is taken, or else its last), or a checkpoint inside one.
-        data_root: The folder where the data are now, if they have moved; a prediction does not need them.
+        data_root: The folder where the data are now, if they have moved; a prediction does not need them. Data that are
+            missing are fetched into it, and nowhere else.
 
     Raises:
         InputError: If there is no run or no checkpoint, if config.yaml is missing or wrong, or if the checkpoint and
@@ -148,7 +150,7 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
     checkpoint_path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if checkpoint_path is None:
         raise InputError(f"{folder} has no checkpoint yet", "train it first, or name another run")
-    check_extensions(folder, read_json(folder / "provenance.json"), exactly=False)
+    check_extensions(folder, read_provenance(folder), exactly=False)
     config = read_yaml(folder / "config.yaml")
     known = {"seed_everything": config.get("seed_everything", 0)}
     for name in ("model", "data"):
@@ -159,9 +161,9 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
             )
     settings = model_and_data_parser().parse_object(known).as_dict()
     model, data = ModelSettings(**settings["model"]), DataSettings(**settings["data"])
-    if data_root is not None:
-        data = replace(data, root=str(data_root))
-    checkpoint = load_checkpoint(checkpoint_path)
+    # a stranger's settings do not decide where something is written
+    data = replace(data, download=False) if data_root is None else replace(data, root=str(data_root))
+    checkpoint = load_checkpoint(checkpoint_path, folder)
     try:
         module = ImageModule.rebuild(model, checkpoint["spec"], checkpoint["state_dict"])
     except InputError:

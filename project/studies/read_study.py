@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from project.errors import InputError
-from project.runs.saving.files import read_yaml
+from project.runs.saving.files import read_yaml, write_text
 from project.settings import Settings, did_you_mean, flatten
 from project.studies.claims import CLAIM_WORDS, check_arm, naming, parse_claim
 from project.studies.study import FIRST_TUNING_SEED, OWN_SETTINGS, Range, Search, Space, Study, Tuning, level_name
@@ -36,7 +36,7 @@ def read_study(path: Path, seeds: int | None = None, quick: bool = False) -> Stu
     Raises:
         InputError: If something in the file is wrong; the remedy names the most similar correct name.
     """
-    study = parse_study(path.stem, read_yaml(path), quick)
+    study = parse_study(path.stem, read_yaml(path, is_typed=True), quick)
     if seeds is None:
         return study
     with naming("--seeds"):
@@ -48,7 +48,7 @@ def write_study(study: Study, folder: Path) -> None:
     """Write a study, with seeds and quick settings worked in, as study.yaml into the study's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(study.content, sort_keys=False, allow_unicode=True, width=120)
-    (folder / "study.yaml").write_text(text, encoding="utf-8")
+    write_text(folder / "study.yaml", text)
 
 
 def stored_study(folder: Path) -> Study:

@@ -34,6 +34,7 @@ from torch.optim import Optimizer
 
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import TrainLoader
+from project.inside import open_inside
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -258,9 +259,9 @@ def prepare_logger(logger: Logger, step: int | None) -> None:
     if isinstance(logger, TensorBoardLogger):
         logger._kwargs["purge_step"] = step
     elif isinstance(logger, CSVLogger):
-        path, rows = Path(logger.log_dir, "metrics.csv"), []
-        if step is not None and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
+        folder, rows = Path(logger.log_dir), []
+        if step is not None and (folder / "metrics.csv").is_file():
+            with open_inside(folder, "metrics.csv", "r", newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*Previous log files in this directory will be deleted.*")

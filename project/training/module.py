@@ -34,6 +34,9 @@ from project.training.settings import NETWORK_SETTINGS, ModelKeywords, ModelSett
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+MAX_UNCHECKED_DEPTH = 1000
+"""A deeper network than this has a saved tensor for each layer."""
+
 
 @with_keywords_of(ModelSettings)
 class ImageModule(FastAttributes, LightningModule):
@@ -237,6 +240,7 @@ class ImageModule(FastAttributes, LightningModule):
         """
         normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
         described = DataSpec(**{**spec, "class_names": tuple(spec["class_names"])})  # JSON makes the names a list
+        _check_size(described, settings, state)
         module = cls(described, normalization, settings)
         module.load_state_dict(state)
         return module.eval()
@@ -252,9 +256,17 @@ class ImageModule(FastAttributes, LightningModule):
             map_location: The device of the weights.
 
         Raises:
-            InputError: If the checkpoint is of a version that did not save the settings.
+            InputError: If the checkpoint is of a version that did not save the settings, or holds more than plain data.
         """
-        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        try:
+            checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        except Exception as error:
+            if type(error).__name__ != "UnpicklingError":
+                raise
+            raise InputError(  # torch's own words advise to load it unsafely
+                f"{checkpoint_path} holds something other than tensors, numbers, texts, lists and mappings",
+                "name a checkpoint that a Trainer wrote of this project's module",
+            ) from None
         if "settings" not in checkpoint:
             raise InputError(
                 f"{checkpoint_path} does not have the model's settings", "load the run folder: load_run(RUN)"
@@ -271,3 +283,26 @@ class ImageModule(FastAttributes, LightningModule):
         """Continue the training of a checkpoint; an evaluation takes nothing but the weights from it."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.epochs.load(checkpoint, self.trainer, self.device)
+
+
+def _check_size(spec: DataSpec, settings: ModelSettings, state: Mapping[str, Tensor]) -> None:
+    """Refuse settings of a network that is larger than the weights that it shall get, before it takes memory.
+
+    Raises:
+        InputError: If it has more layers or more weights.
+    """
+    layers, num_weights = settings.depth, 0
+    if settings.depth <= max(len(state), MAX_UNCHECKED_DEPTH):
+        described = {name: getattr(settings, name) for name in NETWORK_SETTINGS}
+        try:
+            with torch.device("meta"):  # shapes without memory
+                network = NETWORKS[settings.network].build(spec, described)
+        except (NotImplementedError, RuntimeError):  # a network of the user's own may need real numbers
+            return
+        layers, num_weights = 0, sum(weight.numel() for weight in network.parameters())
+    if layers or num_weights > sum(weight.numel() for weight in state.values()):
+        raise InputError(
+            f"the settings describe a network of model.depth {settings.depth:,} and model.width {settings.width}, "
+            "which has more weights than were saved",
+            "restore the config.yaml and the checkpoint of the same run",
+        )

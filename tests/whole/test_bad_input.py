@@ -90,6 +90,16 @@ def flip_a_bit_of_mnist(folder: Path) -> None:
     (raw / TRAIN_IMAGES).write_bytes(content)
 
 
+BOMB = b"a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 10)
+)
+
+
+def linked_settings(folder: Path) -> None:
+    shutil.move(folder / CONFIG, folder / "elsewhere.yaml")
+    (folder / CONFIG).symlink_to("../elsewhere.yaml")
+
+
 def with_code(folder: Path) -> None:
     """A checkpoint that, loaded as a pickle, would call a function."""
     path = folder / "run" / "checkpoints" / "best.ckpt"
@@ -273,7 +283,7 @@ negative patience | --patience -1 | patience is -1, but must be at least 0 | --p
 a settings file that is not there | --config {}/no.yaml | {}/no.yaml cannot be read | name a YAML file
 a folder as settings file | --config {}/data | {}/data cannot be read: Is a directory | name a YAML file
 a settings file that is not YAML | --config {}/a.yaml | {}/a.yaml is not YAML | fix the file
-a settings file that is not text | --config {}/a.yaml | {}/a.yaml is not YAML | fix the file
+a settings file that is not text | --config {}/a.yaml | {}/a.yaml is no text in UTF-8 | fix the file
 a settings file that holds a list | --config {}/a.yaml |
     {}/a.yaml holds a list, but settings are expected | one setting per line
 an empty settings file | --config {}/a.yaml | holds nothing | one setting per line
@@ -282,7 +292,14 @@ a misspelt section in a settings file | --config {}/a.yaml |
     there is no setting 'modle.depth' | did you mean model.depth?
 a name that does not exist, in a settings file | --config {}/a.yaml |
     model.optimizer is adma, which is none of its choices | did you mean adam?
-an object in a settings file | --config {}/a.yaml | {}/a.yaml is not YAML | fix the file
+an object in a settings file | --config {}/a.yaml | which is no plain data, in line 1 | fix the file
+a setting twice in a file | --config {}/a.yaml | {}/a.yaml names 'depth' twice, in lines 2 and 4 | fix the file
+a settings file of a few lines that stands for billions of values | --config {}/a.yaml |
+    {}/a.yaml stands for more than 100,000 values, in line | fix the file
+a settings file that is nested 10,000 deep | --config {}/a.yaml |
+    {}/a.yaml is nested more than 50 deep, in line 1 | fix the file
+a settings file with a number of 5,000 digits | --config {}/a.yaml | for a whole number, in line 1 | fix the file
+a time in the place of a number | --model.depth 1:30 | model.depth is 1:30, but must be a whole number | --model.depth 2
 
 ## Trainer
 no epochs | --trainer.max_epochs 0 | trainer.max_epochs is 0: nothing would be trained | leave
@@ -330,6 +347,8 @@ no folder of runs | --run_root '' | run_root is empty | --run_root runs
 the name of another run | --run_name first |
     the run folder {}/runs/idx/first exists already, and runs are never overwritten | choose another --run_name
 a path as name | --run_name a/b | run_name 'a/b' is no plain folder name | --run_name first
+a name with a blank at its end | --run_name "a " | run_name 'a ' is no plain folder name | --run_name first
+a name that moves the cursor | --run_name "{escape}" | has a character that cannot be seen | --run_name first
 a name of 300 letters | --run_name {long} | the run folder's name is too long | --run_name first
 
 ## Evaluation
@@ -345,6 +364,10 @@ a checkpoint of another architecture | evaluate {}/run |
 a checkpoint with code in it | evaluate {}/run/checkpoints/best.ckpt |
     cannot be loaded as plain data | name a checkpoint that this project wrote
 a class path in a run's settings | evaluate {}/run | there is no setting 'model.class_path' |
+a run whose results name one thing twice | evaluate {}/run |
+    {}/run/provenance.json names 'a' twice, see lines 1, 1 | fix the file
+a run whose settings are a link to a file elsewhere | evaluate {}/run |
+    {}/run/config.yaml is a link to '../elsewhere.yaml' | put what it stands for in its place
 a run whose settings are no YAML | evaluate {}/run | {}/run/config.yaml is not YAML | fix the file
 a run whose data are gone | evaluate {}/run | {}/data does not exist |
 a split that does not exist | evaluate {}/run --split tset |
@@ -368,8 +391,8 @@ a port that does not exist | demo {}/run --port 70000 | 70000 | --port
 """
 """What is given | typed after good flags, which it overrides | part of the cause | part of the remedy.
 
-{} is the folder, {long} a name of 300 letters. A line that is indented goes on with the row above it. The command is
-train.py, unless another one is named first.
+{} is the folder, {long} a name of 300 letters, {escape} what makes a terminal red. A line that is indented goes on with
+the row above it. The command is train.py, unless another one is named first.
 """
 PREPARE: dict[str, Prepare] = {
     "an IDX file that is cut short": change(TRAIN_IMAGES, lambda content: content[:-100]),
@@ -400,6 +423,12 @@ PREPARE: dict[str, Prepare] = {
     "real numbers as classes": arrays(y_train=np.arange(30) / 7),
     "targets of one class": arrays(y_train=np.zeros(30, int)),
     "a settings file that is not YAML": write("a.yaml", b"model: {depth: [\n"),
+    "a setting twice in a file": write("a.yaml", b"model:\n  depth: 2\n  width: 3\n  depth: 4\n"),
+    "a settings file of a few lines that stands for billions of values": write("a.yaml", BOMB),
+    "a settings file that is nested 10,000 deep": write("a.yaml", b"model: " + b"[" * 10_000),
+    "a settings file with a number of 5,000 digits": write("a.yaml", b"seed_everything: " + b"9" * 5000),
+    "a run whose results name one thing twice": write("run/provenance.json", b'{"a": 1, "a": 2}'),
+    "a run whose settings are a link to a file elsewhere": linked_settings,
     "a settings file that is not text": write("a.yaml", b"\xff\xfe\0\x80"),
     "a settings file that holds a list": write("a.yaml", b"- model\n- data\n"),
     "an empty settings file": write("a.yaml", b""),
@@ -440,7 +469,15 @@ def read_table() -> dict[str, list[Row]]:
         elif line:
             given, typed, cause, remedy = (cell.strip() for cell in line.split("|"))
             script, flags = re.match(r"(?:(evaluate|predict|export|demo)\b)?\s*(.*)", typed).groups()
-            rows.append(Row(given, flags.replace("{long}", "x" * 300), cause, remedy, script or "train"))
+            rows.append(
+                Row(
+                    given,
+                    flags.replace("{long}", "x" * 300).replace("{escape}", "\x1b[31m"),
+                    cause,
+                    remedy,
+                    script or "train",
+                )
+            )
     return sections
 
 
@@ -553,6 +590,7 @@ def page() -> str:
 
 def shown(value: str) -> str:
     value = re.sub(r"(x){20,}", "xxx…", value)
+    value = value.replace("\x1b", "ESC")
     return value.replace("{}", "FOLDER").replace("{version}", "…").replace("|", "\\|")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from project.data.sources.download import impatient, locked, torchvision_datasets
+from project.data.sources.download import NO_DOWNLOAD, impatient, locked, torchvision_datasets
 from project.data.sources.idx import last_line
 from project.data.sources.load import ImageDataset, ImageSplit
 from project.errors import InputError
@@ -42,7 +42,7 @@ def load_cifar10(root: Path, download: bool = True) -> ImageDataset:
     if not folder.exists() and download:
         reason = _fetch(published, root)
     if not folder.exists():
-        remedy = "Connect this machine to the internet and run again" if download else "Add --data.download true"
+        remedy = "Connect this machine to the internet and run again" if download else NO_DOWNLOAD
         raise InputError(
             f"CIFAR-10 was not found: {folder} does not exist; {reason}.",
             f"{remedy}, or unpack {published.filename} into {root}.",

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from project.data.sources.download import locked
 from project.data.sources.idx import last_line
 from project.data.sources.picture_files import FORMATS, is_gray, read_image, scaled_to_fit
 from project.errors import InputError
+from project.pages import terminal
 
 log = logging.getLogger("project")
 
@@ -38,13 +38,14 @@ LEFTOVER_AGE_S = 3600.0
 Result = TypeVar("Result")
 
 
-def decoded_pictures(paths: Sequence[Path], root: Path, size: int) -> tuple[Tensor, str]:
+def decoded_pictures(paths: Sequence[Path], root: Path, size: int, may_write: bool = True) -> tuple[Tensor, str]:
     """The pictures of some files, from the cache or decoded into it.
 
     Args:
         paths: The files, all below `root`.
         root: The folder in which the cache is made, if it can be written; else it is in the user's own.
         size: The side of the pictures in pixels.
+        may_write: Whether the cache may be made in `root`; one that is there is used in any case.
 
     Returns:
         uint8 (n, size, size), or (n, size, size, 3) where one of the files is in colour; and the SHA-256 of all names
@@ -60,11 +61,14 @@ def decoded_pictures(paths: Sequence[Path], root: Path, size: int) -> tuple[Tens
         whole.update(f"{path.relative_to(root).as_posix()}\0{digest}\n".encode())
     content = whole.hexdigest()
     key = hashlib.sha256(f"{CACHE_VERSION} {size} {content}".encode()).hexdigest()
-    for folder in (root / CACHE_FOLDER, _user_cache()):
+    name = f"{key[:32]}.npy"
+    if not may_write and (found := _cached(root / CACHE_FOLDER / name, len(paths), size)) is not None:
+        return found, content
+    for folder in (root / CACHE_FOLDER, _user_cache()) if may_write else (_user_cache(),):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / LOCK):
-                return _from_cache(folder / f"{key[:32]}.npy", paths, size), content
+                return _from_cache(folder / name, paths, size), content
         except InputError:
             with suppress(OSError):  # a cache that is in use stays
                 if [path.name for path in folder.iterdir()] == [LOCK]:
@@ -128,7 +132,7 @@ def _decode(paths: Sequence[Path], size: int, allocate: Callable[..., Any]) -> A
 
         log.info("Decoding %s pictures once, for %s × %s pixels", f"{len(paths):,}", size, size)
         columns = (TextColumn("{task.completed:,} of {task.total:,} pictures"), BarColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
+        console = terminal(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
             results = pool.map(_catching(fill), range(len(paths)))
             for _ in _failing_once(progress.track(results, total=len(paths)), paths):

@@ -24,6 +24,8 @@ APT_TIMEOUT_S = 900.0
 """The longest time for one call of apt-get, which fetches some 30 MB."""
 LOCK_TIMEOUT_S = 1800.0
 """The longest wait for another process that is fetching the same data."""
+NO_DOWNLOAD = "Add --data.download true, or for a run that is there --data_root FOLDER, into which it is fetched"
+"""The remedy where data are missing and must not be fetched."""
 
 
 @contextmanager

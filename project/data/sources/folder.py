@@ -31,13 +31,14 @@ class _Files(NamedTuple):
     labels: Tensor
 
 
-def load_folder(root: Path, size: int, split_seed: int) -> ImageDataset:
+def load_folder(root: Path, size: int, split_seed: int, may_write: bool = True) -> ImageDataset:
     """Find, decode or take from the cache, and split the pictures of a folder.
 
     Args:
         root: The folder, with one subfolder per class, or with `train` and `test` that have such subfolders.
         size: The side of the pictures in pixels; each is scaled to fit, and its background fills the rest.
         split_seed: It decides the test set where there is none: a sixth of every class, at least one picture.
+        may_write: Whether the cache of decoded pictures may be made in `root`; else it is in the user's own.
 
     Raises:
         InputError: If the folder is not laid out like this, a class is empty or only in one of the two parts, or a
@@ -59,7 +60,7 @@ def load_folder(root: Path, size: int, split_seed: int) -> ImageDataset:
     labels = torch.cat([part.labels for part in parts])
     # before anything is decoded or kept: what is refused leaves nothing behind
     cut = cut_test_set(labels, split_seed, classes) if len(parts) == 1 else None
-    images, digest = decoded_pictures([path for part in parts for path in part.paths], root, size)
+    images, digest = decoded_pictures([path for part in parts for path in part.paths], root, size, may_write)
     if cut is None:
         border = len(parts[0].labels)
         train, test = ImageSplit(images[:border], labels[:border]), ImageSplit(images[border:], labels[border:])

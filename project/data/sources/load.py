@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from project.data.sources.download import DEBIAN_PACKAGE, fetch_with_apt, fetch_with_torchvision, locked
+from project.data.sources.download import DEBIAN_PACKAGE, NO_DOWNLOAD, fetch_with_apt, fetch_with_torchvision, locked
 from project.data.sources.idx import idx_header, last_line, own_or_again, read_idx, size_text, write_idx
 from project.data.sources.known_sets import FILE_LIST, FILES, KNOWN_SETS, KnownSet, find_file, what_is_missing
 from project.errors import InputError
@@ -104,7 +104,7 @@ def load_dataset(name: str, root: Path, download: bool = True) -> ImageDataset:
     elif how := _fetch(name, folder, tried):
         return _load_folder(name, folder, f"{how}, files in {folder}")
     reasons = "; ".join(f"({i}) {why}" for i, why in enumerate(tried, 1))
-    remedy = "Connect this machine to the internet and run again" if download else "Add --data.download true"
+    remedy = "Connect this machine to the internet and run again" if download else NO_DOWNLOAD
     files = f"{', '.join(known.stems)} (plain or .gz)"
     raise InputError(f"{known.folder} was not found. {reasons}.", f"{remedy}, or put {files} into {folder}.")
 

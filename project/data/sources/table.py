@@ -64,7 +64,7 @@ def _cifar10(settings: SourceSettings) -> "ImageDataset":
 def _folder(settings: SourceSettings) -> "ImageDataset":
     from project.data.sources.folder import load_folder
 
-    return load_folder(Path(settings.root), settings.size, settings.split_seed)
+    return load_folder(Path(settings.root), settings.size, settings.split_seed, may_write=settings.download)
 
 
 def _arrays(settings: SourceSettings) -> "ImageDataset":

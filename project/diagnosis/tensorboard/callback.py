@@ -5,7 +5,6 @@
 docs/tensorboard.md says how to read each tab.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,7 +19,9 @@ from project.diagnosis.measurement.examples import evaluating, layer_tags, sprea
 from project.diagnosis.monitor import DiagnosticsCallback, datamodule_of
 from project.diagnosis.tensorboard import pictures, tabs
 from project.diagnosis.tensorboard.loggers import add_picture, add_text, takes_pictures
+from project.inside import open_inside
 from project.network.layers import layer_table_markdown, recorded_signals
+from project.plain_data import decode, parse_json
 from project.settings import flatten
 from project.task import probabilities
 from project.training.metrics import confusion_matrix
@@ -74,8 +75,8 @@ class TensorBoardCallback(Callback):
         add_text(trainer, "3_settings", tabs.settings_markdown(self.settings))
         origin = self.folder / "provenance.json" if self.folder else None
         if origin and origin.is_file():
-            text = tabs.provenance_markdown(json.loads(origin.read_text(encoding="utf-8")))
-            add_text(trainer, "4_provenance", text)
+            with open_inside(origin.parent, origin.name) as file:
+                add_text(trainer, "4_provenance", tabs.provenance_markdown(parse_json(decode(file.read()))))
         if writer := _writer(trainer):
             tabs.add_graph(writer, module, str(self.settings["model.loss"]))
             writer.add_custom_scalars(tabs.chart_layout(module))

@@ -15,6 +15,8 @@ from project.data.datamodule import ImageDataModule
 from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
 from project.diagnosis.measurement.quantities import DIAGNOSTICS
+from project.inside import open_inside
+from project.pages import markdown
 from project.task import decide, score_name, target_name
 from project.training.internals import event_file_writer
 from project.training.module import ImageModule
@@ -80,7 +82,8 @@ def judgement_markdown(findings: Sequence[Finding]) -> str:
     lines = []
     for finding in findings:
         remedy = f" Try `{' '.join(finding.remedy)}`." if finding.remedy else ""
-        lines.append(f"- **{finding.severity}** ({finding.code.replace('_', ' ')}): {finding.sentence}{remedy}")
+        said = f"{markdown(finding.sentence)}{remedy}"
+        lines.append(f"- **{finding.severity}** ({finding.code.replace('_', ' ')}): {said}")
     flags = combined_remedy(findings)
     return "\n".join([*lines, "", f"All together: `{' '.join(flags)}`" if len(findings) > 1 and flags else ""])
 
@@ -188,8 +191,6 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
     with evaluating(module):
         signal = module.network.representation(module.normalization(batch.images))
         decided = decide(module.network.output(signal).float(), module.task).cpu()
-    home = folder / "projector"
-    home.mkdir(exist_ok=True)
     points = principal_components(signal.float().cpu(), MAX_COMPONENTS)
     rows = ["\t".join(f"{number:.5g}" for number in point) for point in points.tolist()]
     names = module.spec.class_names
@@ -199,7 +200,8 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
         pairs = zip(labels, answers, strict=True)
         labels = ["true\tdecided\tright", *(f"{a}\t{b}\t{'yes' if a == b else 'no'}" for a, b in pairs)]
     for name, lines in {"tensors.tsv": rows, "metadata.tsv": labels}.items():
-        (home / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with open_inside(folder, f"projector/{name}", "x", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
     config = ProjectorConfig()
     embedding = config.embeddings.add()
     has_hidden = len(module.network.layers()) > 1
@@ -213,10 +215,12 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
         sheet[:num] = images
         sheet = sheet.view(columns, columns, height, width, *colours).transpose(1, 2)
         sheet = sheet.reshape(columns * height, columns * width, *colours)
-        Image.fromarray(sheet.numpy()).save(home / "sprite.png")
+        with open_inside(folder, "projector/sprite.png", "xb") as file:
+            Image.fromarray(sheet.numpy()).save(file, "PNG")
         embedding.sprite.image_path = "projector/sprite.png"
         embedding.sprite.single_image_dim.extend([width, height])
-    (folder / "projector_config.pbtxt").write_text(str(config), encoding="utf-8")
+    with open_inside(folder, "projector_config.pbtxt", "x", encoding="utf-8") as file:
+        file.write(str(config))
 
 
 def principal_components(points: Tensor, maximum: int) -> Tensor:

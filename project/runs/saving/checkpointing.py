@@ -4,8 +4,8 @@ import io
 import logging
 import math
 import os
-import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -16,19 +16,29 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from project.errors import DivergenceError, InputError
-from project.runs.saving.files import part_of, replace_durably, write_history
+from project.inside import open_inside
+from project.runs.saving.contents import CHECKPOINT, check_shape, check_spec
+from project.runs.saving.files import part_of, replace_durably, write_history, write_part
 from project.runs.saving.signals import Interrupted, stop_signals
 from project.training.module import ImageModule
 
 log = logging.getLogger("project")
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+_USE_ANOTHER = "use another checkpoint of the run, such as previous.ckpt"
 NEVER = 2**62
 """A step that no training reaches."""
 
 
 class PlainCheckpointIO(CheckpointIO):
-    """Write a checkpoint completely or not at all, and read it only as plain data."""
+    """Write a checkpoint completely or not at all, and read it only as plain data.
+
+    Args:
+        folder: The run folder, inside which no link is followed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write another file in the same folder, then rename it; the last checkpoint becomes the previous one.
@@ -36,12 +46,13 @@ class PlainCheckpointIO(CheckpointIO):
         At every moment there is at least one complete checkpoint.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        part = part_of(path)
+        folder = self._folder_of(path)
+        if folder == path.parent:  # a callback of the user's own saves elsewhere
+            folder.mkdir(parents=True, exist_ok=True)
+        part = write_part(path, content.getbuffer(), folder)
         try:
-            part.write_bytes(content.getbuffer())
             _publish(part, path)
         except OSError:  # a full disk: what was saved before stays, and the unfinished file goes
             part.unlink(missing_ok=True)
@@ -51,7 +62,10 @@ class PlainCheckpointIO(CheckpointIO):
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Load as plain data, even if the caller allows more: a checkpoint with other objects is refused."""
-        return load_checkpoint(Path(path))
+        return load_checkpoint(Path(path), self._folder_of(Path(path)))
+
+    def _folder_of(self, path: Path) -> Path:
+        return self.folder if path.is_relative_to(self.folder) else path.parent
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
@@ -63,29 +77,63 @@ def _publish(part: Path, path: Path) -> None:
     replace_durably(part, path)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
     """Load a checkpoint as plain data.
+
+    Args:
+        path: The file; it may not be a link.
+        folder: The run folder that it is in; no link is followed inside it.
 
     Raises:
         InputError: If the file is missing or damaged, has more than plain data, or is not this project's checkpoint.
     """
+    folder = folder or path.parent
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
-            damaged = archive.testzip()
-        if damaged:
-            raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong", "use another checkpoint")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with open_inside(folder, path.relative_to(folder).as_posix()) as file:
+            with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums
+                if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                    raise InputError(f"{path} is compressed, which torch writes no checkpoint", _USE_ANOTHER)
+                damaged = archive.testzip()
+            if damaged:
+                raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong", _USE_ANOTHER)
+            file.seek(0)
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            size = file.seek(0, os.SEEK_END)
+        if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
+            raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
+        check_shape(path, checkpoint, CHECKPOINT)
+        check_spec(path, checkpoint["spec"])
+        _check_weights(path, checkpoint["state_dict"], size)
     except InputError:
         raise
     except Exception as error:  # whatever unpacking and unpickling a foreign file may raise
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise InputError(
-            f"{path} cannot be loaded as plain data: {first[0][:200]}",
+            f"{path} cannot be loaded as plain data: {_why(error)}",
             "name a checkpoint that this project wrote, such as RUN/checkpoints/last.ckpt",
         ) from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
-        raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
     return checkpoint
+
+
+def _why(error: Exception) -> str:
+    if type(error).__name__ == "UnpicklingError":  # torch's own words advise to load it unsafely
+        return "it holds something other than tensors, numbers, texts, lists and mappings"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _check_weights(path: Path, weights: Mapping[str, Tensor], size: int) -> None:
+    """Refuse weights that are more than the file has room for, as a view of one number can be, or that are no numbers.
+
+    Raises:
+        InputError: With the first of them.
+    """
+    if sum(weight.nbytes for weight in weights.values()) > size:
+        raise InputError(f"{path} stands for more weights than are in it", _USE_ANOTHER)
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise InputError(
+                f"{path} is of no use: {name} has a weight that is NaN or infinite",
+                "use another checkpoint of the run, or train it anew with a smaller --model.learning_rate",
+            )
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -102,7 +150,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     existing = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
     for path in existing:
         try:
-            return path, load_checkpoint(path)
+            return path, load_checkpoint(path, folder)
         except InputError as error:
             if path == existing[-1]:
                 raise
@@ -283,5 +331,5 @@ def _publish_again(source: Path, target: Path) -> None:
     try:
         os.link(source, part)
     except OSError:  # a file system without links
-        shutil.copyfile(source, part)
+        write_part(target, source.read_bytes())
     _publish(part, target)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from project.errors import InputError
+from project.inside import open_inside
+from project.plain_data import MAX_BYTES, DataError, decode, parse_json, parse_yaml, refusal
 from project.runs.saving.platform_differences import flush_file, flush_folder
 from project.settings import finite
 
@@ -38,15 +38,47 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_text(path, text.getvalue())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text completely or not at all."""
-    part = part_of(path)
+def write_text(path: Path, text: str, folder: Path | None = None) -> None:
+    """Write a text completely or not at all; `folder` is where links begin to matter, see `write_bytes`."""
+    # a name that is not UTF-8 has parts that no text can have
+    write_bytes(path, text.encode(errors="backslashreplace"), folder)
+
+
+def write_bytes(path: Path, content: bytes | memoryview, folder: Path | None = None) -> None:
+    """Write a file completely or not at all.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+        folder: The run folder or study's folder that the file is in, if it is not the file's own: no link is followed
+            inside it. Missing folders between the two are made.
+    """
+    part = write_part(path, content, folder)
     try:
-        part.write_text(text, encoding="utf-8")
         replace_durably(part, path)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_part(path: Path, content: bytes | memoryview, folder: Path | None = None) -> Path:
+    """Write a file's content under another name, without following links; it gets its name by `replace_durably`.
+
+    Args:
+        path: The file that it becomes.
+        content: Its bytes.
+        folder: As for `write_bytes`.
+    """
+    part = part_of(path)
+    folder = folder or path.parent
+    with open_inside(folder, part.relative_to(folder).as_posix(), "xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:  # a full disk
+            part.unlink(missing_ok=True)
+            raise
+    return part
 
 
 def part_of(path: Path) -> Path:
@@ -61,34 +93,47 @@ def replace_durably(part: Path, path: Path) -> None:
     flush_folder(path.parent)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, folder: Path | None = None) -> dict[str, Any]:
     """Read the mapping in a JSON file; it is empty if there is no such file.
+
+    Args:
+        path: The file; it may not be a link.
+        folder: The run folder or study's folder that it is in, if that is not the file's own.
 
     Raises:
         InputError: If the file is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}", "restore the file, or delete it") from None
+        with open_inside(folder or path.parent, path.relative_to(folder or path.parent).as_posix()) as file:
+            content = parse_json(decode(file.read(MAX_BYTES + 1)))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "restore the file, or delete it") from None
+    except DataError as error:
+        raise refusal(path, error) from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no mapping", "restore the file, or delete it")
     return content
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, is_typed: bool = False) -> dict[str, Any]:
     """Read the mapping in a YAML file, as plain data.
+
+    Args:
+        path: The file.
+        is_typed: Whether somebody has typed its name, so that it may be a link or a pipe. One in a run folder may not.
 
     Raises:
         InputError: If the file is missing, is not YAML, or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") if is_typed else open_inside(path.parent, path.name) as file:
+            content = parse_yaml(decode(file.read(MAX_BYTES + 1)))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "name a YAML file of settings") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise InputError(f"{path} is not YAML: {why[:300]}", "fix the file, or name another one") from None
+    except DataError as error:
+        raise refusal(path, error) from None
     if not isinstance(content, dict):
         kinds = {list: "a list", str: "a text", type(None): "nothing"}
         found = kinds.get(type(content), f"the value {content}")

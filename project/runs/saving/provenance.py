@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from project.errors import InputError
 from project.extensions import loaded_extensions
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
@@ -105,8 +106,18 @@ def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same in all runs that are compared.
 
     Args:
-        provenance: It is the content of a run's provenance.json.
+        provenance: It is the content of a run's provenance.json, as `read_provenance` gives it.
+
+    Raises:
+        InputError: If the run did not record it.
     """
+    known = {"data": ("sha256", "split_sha256"), "hardware": ("processor", "gpus"), "versions": ()}
+    for part, names in known.items():
+        if part not in provenance or not provenance[part].keys() >= set(names):
+            raise InputError(
+                f"a run's provenance.json does not say what its {part} were",
+                "compare runs whose provenance.json is as the training wrote it",
+            )
     data, hardware = provenance["data"], provenance["hardware"]
     diff = provenance.get("git_diff") or ""
     return {

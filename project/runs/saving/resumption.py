@@ -12,7 +12,8 @@ from project.data.datamodule import ImageDataModule
 from project.errors import InputError
 from project.extensions import check_extensions
 from project.runs.saving.checkpointing import newest_checkpoint
-from project.runs.saving.files import read_json, read_yaml
+from project.runs.saving.contents import read_metrics, read_provenance
+from project.runs.saving.files import read_yaml
 
 MAY_CHANGE = {
     "trainer.max_epochs": "to train longer; schedules that end with the training stretch to the new end",
@@ -70,8 +71,8 @@ def find_resumption(folder: Path) -> Resumption:
     Raises:
         InputError: If the run diverged, or has checkpoints but none that can be read.
     """
-    check_extensions(folder, read_json(folder / "provenance.json"), exactly=True)
-    metrics = read_json(folder / "metrics.json")
+    check_extensions(folder, read_provenance(folder), exactly=True)
+    metrics = read_metrics(folder)
     if metrics.get("status") == "diverged":
         raise InputError(
             f"{folder} diverged, and would again at the same step",
@@ -205,7 +206,7 @@ def check_same_data(folder: Path, datamodule: ImageDataModule) -> None:
     Raises:
         InputError: If their contents or the splits differ.
     """
-    data = read_json(folder / "provenance.json").get("data")
+    data = read_provenance(folder).get("data")
     if not isinstance(data, dict):
         raise InputError(f"{folder / 'provenance.json'} does not say what the data were", "start a new run")
     now = {"sha256": datamodule.data.sha256, "split_sha256": datamodule.split_sha256}

@@ -9,12 +9,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from project.data.datamodule import ImageDataModule
 from project.errors import InputError
+from project.inside import check_contained, open_inside
 from project.network.layers import Network, format_layer_table
-from project.runs.command import is_first_process
-from project.runs.saving.files import read_json, write_json, write_text
+from project.runs.command import TextFormatter, is_first_process
+from project.runs.saving.contents import read_provenance
+from project.runs.saving.files import write_json, write_text
 from project.runs.saving.platform_differences import try_to_lock
 from project.runs.saving.provenance import provenance
 from project.runs.saving.resumption import Resumption
@@ -37,8 +40,6 @@ def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = Fals
     Raises:
         InputError: If a run of that name exists, or the folder cannot be made or written.
     """
-    if name is not None and (not name or Path(name).name != name or name in (".", "..")):
-        raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
     parent = root / dataset
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,8 @@ def lock_run_folder(folder: Path) -> int:
     Raises:
         InputError: If another process is training it already.
     """
-    descriptor = os.open(folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    with open_inside(folder, "train.log", "ab") as file:
+        descriptor = os.dup(file.fileno())
     if not try_to_lock(descriptor):
         os.close(descriptor)
         raise InputError(
@@ -123,6 +125,7 @@ def claim_run_folder(
         # left over in the shell, where it may be in use: Lightning finds a free one for the processes it starts
         os.environ.pop("MASTER_PORT", None)
     folder = resumption.folder if resumption else new_run_folder(root, dataset, name, auto=settings.resume == "auto")
+    check_contained(folder)  # loggers write there by themselves
     unlock = weakref.finalize(owner, os.close, lock_run_folder(folder))
     os.environ["MLP_RUN_FOLDER"] = str(folder)
     os.environ[MAIN_PROCESS] = str(os.getpid())
@@ -130,7 +133,18 @@ def claim_run_folder(
 
 
 class RunLog(logging.FileHandler):
-    """A log file whose disk, when full, stops the run as any other file's does."""
+    """A run's train.log. Its disk, when full, stops the run as it does where any other file is written.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(folder / "train.log", encoding="utf-8")
+
+    def _open(self) -> Any:  # logging's place for it
+        return open_inside(self.folder, "train.log", "a", encoding="utf-8", errors="backslashreplace")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         raise  # logging calls this where it handles the error
@@ -142,8 +156,8 @@ def log_file(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    handler = RunLog(folder / "train.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = RunLog(folder)
+    handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     try:
         yield
@@ -166,7 +180,7 @@ def start_run_folder(
         "split_sha256": datamodule.split_sha256,
     }
     origin = provenance(settings.seed_everything, settings.data.split_seed, data)
-    first = read_json(folder / "provenance.json") if resumption else {}
+    first = read_provenance(folder) if resumption else {}
     if first:
         now = {name: origin[name] for name in ("command", "started", "git_commit", "versions", "hardware")}
         origin = first | {"resumed": [*first.get("resumed", []), now]}

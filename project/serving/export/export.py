@@ -15,8 +15,10 @@ from torch import Tensor, nn
 import project
 from project.data.settings import SplitName
 from project.errors import InputError, RunError
+from project.inside import check_contained
 from project.runs.parser import COMMON_TRAINER_SETTINGS
-from project.runs.saving.files import part_of, read_json, replace_durably
+from project.runs.saving.contents import read_provenance
+from project.runs.saving.files import part_of, replace_durably, write_part
 from project.serving.evaluation import scored_metrics
 from project.serving.export import FormatName, PrecisionName
 from project.serving.export.model_card import Check, model_card
@@ -103,6 +105,8 @@ def export(
     """
     path = _target(run, to, output)
     card = path.with_name(path.name + ".md")
+    if output is None:
+        check_contained(run.folder)
     for existing in (path, card):
         if existing.exists() and not overwrite:
             raise InputError(f"{existing} exists already", "type --overwrite to replace it, or --output ANOTHER_FILE")
@@ -112,11 +116,14 @@ def export(
     metadata = _describe(run, to, precision)
     content = FORMATS[to].write(_rebuild(metadata, run.module.state_dict()), metadata)
     part, card_part = part_of(path), part_of(card)
+    # what is typed may lie behind links, but not what is in the run folder
+    home = path.parent if output else run.folder
     new_folder = not path.parent.exists()
     try:
-        path.parent.mkdir(exist_ok=True)
+        if output:
+            home.mkdir(exist_ok=True)
         try:
-            part.write_bytes(content)
+            write_part(path, content, home)
             check = _compare(FORMATS[to].read(part), run, images, split)
             if not check.max_difference <= TOLERANCE:  # also for NaN
                 raise RunError(
@@ -126,7 +133,7 @@ def export(
                     if precision == "float32"
                     else "train with --data.normalization standardize, whose numbers are smaller",
                 )
-            card_part.write_text(model_card(run, path.name, to, metadata, check), encoding="utf-8")
+            write_part(card, model_card(run, path.name, to, metadata, check).encode(), home)
             replace_durably(part, path)
             replace_durably(card_part, card)
         finally:
@@ -212,7 +219,7 @@ def _describe(run: RestoredRun, to: FormatName, precision: PrecisionName) -> dic
     # the folders of this machine are of no use elsewhere
     data = {name: value for name, value in asdict(run.datamodule.settings).items() if name not in ("root", "download")}
     trainer = {name: run.trainer[name] for name in COMMON_TRAINER_SETTINGS if run.trainer.get(name) is not None}
-    origin = read_json(run.folder / "provenance.json")
+    origin = read_provenance(run.folder)
     changed = bool(origin.pop("git_diff", ""))
     scores = {name: value for name, value in scored_metrics(run).items() if name.startswith("test/")}
     if spec.task == "regression":

@@ -9,11 +9,11 @@ from typing import NamedTuple, TextIO
 
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from project.errors import InputError
+from project.errors import InputError, printable
+from project.pages import terminal
 from project.serving.predict import OutputFormat
 from project.serving.predict.picture_reader import PictureBatch, PictureReader, read_batches, suitable_threads
 from project.serving.restore import RestoredRun
@@ -140,18 +140,18 @@ def print_predictions(
     out.flush()
     if inverted:
         shown = ", ".join(inverted[:MAX_NAMES]) + (", …" if len(inverted) > MAX_NAMES else "")
-        console.print(f"inverted {len(inverted):,} of {num_pictures:,} pictures: {shown}", markup=False, soft_wrap=True)
+        console.print(f"inverted {len(inverted):,} of {num_pictures:,} pictures: {shown}", soft_wrap=True)
     for error in failures:
-        console.print(f"error: {error.cause}\n  fix: {error.remedy}", markup=False, soft_wrap=True)
+        console.print(f"error: {error.cause}\n  fix: {error.remedy}", soft_wrap=True)
     if failures:
-        console.print(f"{len(failures):,} of {num_files:,} files could not be read", markup=False)
+        console.print(f"{len(failures):,} of {num_files:,} files could not be read")
     return failures
 
 
 def _write_json(predictions: Iterable[Prediction], out: TextIO) -> None:
     separator = "["
     for prediction in predictions:
-        out.write(f"{separator}\n{json.dumps(prediction.record(), ensure_ascii=False, allow_nan=False)}")
+        out.write(f"{separator}\n{printable(json.dumps(prediction.record(), ensure_ascii=False, allow_nan=False))}")
         separator = ","
     out.write("[]\n" if separator == "[" else "\n]\n")
 
@@ -159,10 +159,10 @@ def _write_json(predictions: Iterable[Prediction], out: TextIO) -> None:
 def _write_csv(predictions: Iterable[Prediction], out: TextIO) -> None:
     writer: csv.DictWriter[str] | None = None
     for prediction in predictions:
-        row: dict[str, object] = {"file": prediction.file} if prediction.top else prediction.record()
+        row: dict[str, object] = {"file": printable(prediction.file)} if prediction.top else prediction.record()
         for place, one in enumerate(prediction.top, 1):
             end = f"_{place}" if place > 1 else ""
-            row |= {f"class{end}": one.index, f"name{end}": one.name, f"probability{end}": one.probability}
+            row |= {f"class{end}": one.index, f"name{end}": printable(one.name), f"probability{end}": one.probability}
         if writer is None:
             writer = csv.DictWriter(out, list(row), lineterminator="\n")
             writer.writeheader()
@@ -177,9 +177,9 @@ def _write_table(predictions: Iterable[Prediction], out: TextIO) -> None:
             table.columns[0].overflow = "fold"
             table.columns[2 if top else 1].justify = "right"
         if top:
-            then = ", ".join(f"{escape(one.name)} {one.probability:.1%}" for one in top[1:])
-            table.add_row(escape(file), escape(top[0].name), f"{top[0].probability:.1%}", then)
+            then = ", ".join(f"{one.name} {one.probability:.1%}" for one in top[1:])
+            table.add_row(file, top[0].name, f"{top[0].probability:.1%}", then)
         else:
-            table.add_row(escape(file), f"{value:.4g}")
+            table.add_row(file, f"{value:.4g}")
     if table is not None:
-        Console(file=out, highlight=False).print(table)
+        terminal(file=out).print(table)

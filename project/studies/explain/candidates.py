@@ -1,16 +1,17 @@
 """Which changes are tried: what the findings name, every setting back to its default, and a few usual experiments."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal
-
-import yaml
 
 from project.data.settings import DataSettings
 from project.errors import InputError
 from project.network.norms import is_normed
 from project.network.optimization.optimizers import resolved_numbers
+from project.plain_data import DataError, parse_yaml
 from project.runs.parser import TRAINER_DEFAULTS, trainer_settings
 from project.runs.settings import RunSettings, settings_from
 from project.settings import Settings, flatten, nest
@@ -210,7 +211,11 @@ def _flag_as_change(flag: str) -> Settings:
     try:
         return {name: int(text) if text.lstrip("-").isdigit() else float(text)}
     except ValueError:
-        return {name: yaml.safe_load(text)}
+        # a run's remedies may be a stranger's: a class that one names would be imported
+        is_plain = not name.startswith("trainer.") or re.fullmatch(r"[\w:,-]*", text)
+        with suppress(DataError):
+            return {name: parse_yaml(text)} if is_plain else {}
+        return {}
 
 
 def _same(name: str, one: Any, other: Any) -> bool:

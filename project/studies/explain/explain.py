@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from project.extensions import extension_flags
+from project.pages import terminal
 from project.runs.parser import trainer_settings
-from project.runs.saving.files import read_json, write_json
+from project.runs.saving.contents import read_metrics
+from project.runs.saving.files import write_json
 from project.runs.saving.platform_differences import usable_cores
 from project.runs.settings import RunSettings
 from project.settings import Settings, flatten
@@ -43,7 +44,7 @@ def explain(
         typed: The command that trains the run as it is.
         console: Where it is printed; standard output, if it is not given.
     """
-    console = console or Console(highlight=False)
+    console = console or terminal()
     workers = max(1, min(usable_cores(), MAX_WORKERS))
     budget = Budget(seconds - LAST_WORDS_S, workers)
     status = console.status("") if console.is_terminal else None
@@ -64,9 +65,9 @@ def explain(
     explained = explanation(search, time.monotonic() - budget.start, typed)
     if explained["effects"]:
         console.print(effects_table(explained))
-    console.print(escape(explained["sentence"]), style="bold")
+    console.print(explained["sentence"], style="bold")
     if explained["command"]:
-        console.print("try  " + escape(explained["command"]), soft_wrap=True)
+        console.print("try  " + explained["command"], soft_wrap=True)
     return explained
 
 
@@ -78,11 +79,11 @@ def explain_run(folder: Path, settings: RunSettings, seconds: float) -> None:
         settings: Its settings.
         seconds: How long it may take.
     """
-    remedies = [finding["remedy"] for finding in read_json(folder / "metrics.json").get("findings", [])]
+    remedies = [finding["remedy"] for finding in read_metrics(folder).get("findings", [])]
     typed = shlex.join(["python", "scripts/train.py", *extension_flags(), "--config", str(folder / "config.yaml")])
     explained = explain(flatten(settings.as_dict()), remedies, seconds, typed)
     # read again: minutes may have passed
-    write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"explanation": explained})
+    write_json(folder / "metrics.json", read_metrics(folder) | {"explanation": explained})
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:

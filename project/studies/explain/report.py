@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from project.pages import markdown_table
+from project.pages import markdown, markdown_table
 from project.settings import Settings
 from project.studies.explain.candidates import key
 from project.studies.explain.effects import Effect
@@ -106,7 +106,7 @@ def explanation_markdown(explained: dict[str, Any]) -> str:
         for row in explained["effects"]
     ]
     table = markdown_table(["change", "points", "95 % interval", "seeds"], rows)
-    return f"{explained['sentence']}\n\n{table}"
+    return f"{markdown(explained['sentence'])}\n\n{table}"
 
 
 def _sentence(

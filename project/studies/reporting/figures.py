@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from project.inside import open_inside
 from project.studies.reporting.formats import clipped, percent_metric
 from project.studies.statistics.collapse import collapsed_seeds
 from project.studies.statistics.estimates import estimate
@@ -19,6 +20,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Colour-blind people can tell them apart too (Okabe & Ito 2008; Tol 2021); after the last, other dashes follow."""
 DASHES = ("-", "--", ":")
 DPI = 110
+SAVED: dict[str, dict[str, Any]] = {
+    "png": {"dpi": DPI, "metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+}
+"""What each format is saved with, so that it says nothing of when and by what it was made."""
 Values = Mapping[str, Mapping[int, float]]
 """A metric's value by arm and seed."""
 
@@ -53,8 +59,9 @@ def save(figure: "Figure", folder: Path, name: str) -> None:
     import matplotlib as mpl
 
     with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None})
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        for kind, options in SAVED.items():
+            with open_inside(folder, f"{name}.{kind}", "xb") as file:
+                figure.savefig(file, format=kind, **options)
 
 
 def results_figure(study: Study, values: Values, chance: float | None) -> "Figure":

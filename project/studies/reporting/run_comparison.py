@@ -6,7 +6,8 @@ from pathlib import Path
 
 from project.errors import InputError
 from project.runs.saving.checkpointing import load_checkpoint
-from project.runs.saving.files import read_json, read_yaml
+from project.runs.saving.contents import read_metrics, read_provenance
+from project.runs.saving.files import read_yaml
 from project.runs.saving.provenance import origin_of
 from project.runs.saving.run_folder import find_run_folder
 from project.settings import Settings, flatten
@@ -53,7 +54,7 @@ def compare_runs(paths: Sequence[Path], metric: str) -> tuple[Study, list[RunRec
 
 
 def _record(folder: Path, arm: str, settings: Settings) -> RunRecord:
-    metrics = read_json(folder / "metrics.json")
+    metrics = read_metrics(folder)
     if not metrics:
         raise InputError(f"{folder} has no metrics.json: the run has not ended", "wait for it, or leave it out")
     last = folder / "checkpoints" / "last.ckpt"
@@ -63,8 +64,8 @@ def _record(folder: Path, arm: str, settings: Settings) -> RunRecord:
         status=metrics.get("status", "completed"),
         settings=settings,
         metrics=numbers_of(metrics),
-        history=load_checkpoint(last)["history"] if last.is_file() else [],
+        history=load_checkpoint(last, folder)["history"] if last.is_file() else [],
         num_classes=len(metrics.get("test/class_accuracy") or ()),
-        origin=origin_of(read_json(folder / "provenance.json")),
+        origin=origin_of(read_provenance(folder)),
         folder=str(folder),
     )

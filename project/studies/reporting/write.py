@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from project.pages import template
+from project.pages import Markdown, markdown, template, terminal
+from project.runs.saving.files import write_text
 from project.studies.reporting import figures
 from project.studies.reporting.formats import format_confidence, format_difference, format_difference_interval
 from project.studies.reporting.report import Report, make_report
@@ -33,9 +34,9 @@ def write_report(study: Study, records: Sequence[RunRecord], folder: Path) -> Re
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
     drawings = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in drawn}
-    (folder / "report.html").write_text(to_html(report, drawings), encoding="utf-8")
-    (folder / "report.md").write_text(to_markdown(report, [f"{name}.png" for name in drawn]), encoding="utf-8")
-    (folder / "results.csv").write_text(to_csv(report), encoding="utf-8")
+    write_text(folder / "report.html", to_html(report, drawings))
+    write_text(folder / "report.md", to_markdown(report, [f"{name}.png" for name in drawn]))
+    write_text(folder / "results.csv", to_csv(report))
     return replace(report, folder=folder)
 
 
@@ -52,13 +53,13 @@ def publish(report: Report, folder: Path, command: str) -> None:
     figure = figures.overview_figure(report.study, report.values, report.final, report.chance)
     figures.save(figure, place, "figure")
     (place / "figure.svg").unlink()
-    (place / "README.md").write_text(to_markdown(report, ["figure.png"], command), encoding="utf-8")
-    (place / "results.csv").write_text(to_csv(report), encoding="utf-8")
+    write_text(place / "README.md", to_markdown(report, ["figure.png"], command))
+    write_text(place / "results.csv", to_csv(report))
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the verdicts and the table on the terminal."""
-    console = console or Console(highlight=False)
+    console = console or terminal()
     study = report.study
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
@@ -132,13 +133,13 @@ def to_index(reports: Sequence[Report]) -> str:
         study = report.study
         minutes = sum(record.metrics.get("seconds", 0.0) for record in report.records) / 60
         about = (
-            f"[{study.question}]({study.name}/README.md)",
+            Markdown(f"[{markdown(study.question)}]({study.name}/README.md)"),
             ", ".join(study.notes),
             f"{len(report.records)}, {minutes:.1f} min",
         )
         for judgement in report.judgements:
             rows.append((*about, MARKS[judgement.name], _claim_cell(judgement), _short_outcome(judgement)))
-            about = ("", "", "")  # said once for each study
+            about = (Markdown(""), "", "")  # said once for each study
     return template("project.studies.reporting", "templates/index.md.jinja").render(
         reports=reports,
         num_runs=sum(len(report.records) for report in reports),

@@ -139,7 +139,7 @@ def _described(path: Path) -> Cluster:
 
     With `adapt`, which holds arguments of the class's method of this name, workers that have ended are replaced.
     """
-    content = read_yaml(path)
+    content = read_yaml(path, is_typed=True)
     module, _, name = str(content.get("class_path", "")).rpartition(".")
     try:
         cluster: Any = getattr(importlib.import_module(module), name)(**content.get("init_args", {}))

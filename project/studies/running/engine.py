@@ -9,6 +9,8 @@ import filelock
 
 from project.errors import InputError
 from project.extensions import extension_flags
+from project.inside import check_contained
+from project.runs.saving.files import write_text
 from project.settings import Settings, settings_yaml
 from project.studies.running.checks import check_settings
 from project.studies.running.cluster import Workers, connect
@@ -72,7 +74,7 @@ def run_study(
                 _run_all(plan, folder, cluster, shown, local or {})
         if plan.found:
             best = {"patience": 0} | study.base | plan.found
-            (folder / "best.yaml").write_text(settings_yaml(best), encoding="utf-8")
+            write_text(folder / "best.yaml", settings_yaml(best))
     return study, plan.records()
 
 
@@ -80,6 +82,7 @@ def run_study(
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other commands out of a study's folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    check_contained(folder)  # the lock, the search's journal and the runs are opened by libraries
     try:
         with filelock.FileLock(folder / "study.lock", timeout=0):
             yield
@@ -122,5 +125,6 @@ def _run_all(plan: Plan, folder: Path, cluster: Workers, show: Callable[[Progres
 
 def study_records(study: Study, folder: Path) -> tuple[Study, list[RunRecord]]:
     """A study with its late claims marked, and its runs that have ended so far; nothing is run."""
+    check_contained(folder)
     study = frozen(study, folder)
     return study, read_results(Plan(study, best_of(study, folder)), folder).records()

@@ -18,8 +18,7 @@ def write_result(folder: Path, cell: Cell, found: dict[str, Any]) -> RunRecord:
     # whatever the run says of itself, its place in the study is the study's matter
     place = {"arm": cell.arm, "seed": cell.seed, "phase": cell.phase, "point": cell.point, "settings": cell.settings}
     record = RunRecord(**found | place)
-    (folder / "results").mkdir(parents=True, exist_ok=True)
-    write_text(_file(folder, cell), json.dumps(dataclasses.asdict(record)))
+    write_text(_file(folder, cell), json.dumps(dataclasses.asdict(record)), folder)
     return record
 
 
@@ -40,7 +39,7 @@ def read_results(plan: Plan, folder: Path, retry_failed: bool = False) -> Plan:
     while True:
         new = [cell for cell in plan.due() if _file(folder, cell).exists()]
         for cell in new:
-            record = RunRecord(**read_json(_file(folder, cell)))
+            record = RunRecord(**read_json(_file(folder, cell), folder))
             if retry_failed and record.status == "failed":
                 _file(folder, cell).unlink()
             else:

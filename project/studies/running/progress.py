@@ -9,6 +9,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from project.errors import printable
+from project.pages import terminal
 from project.studies.study import Study
 
 LINE_EVERY_S = 15.0
@@ -50,7 +52,7 @@ class StudyProgress:
 
     def __init__(self, study: Study, console: Console | None = None) -> None:
         self.study = study
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or terminal(stderr=True)
         starting = Text("starting the workers", style="dim")  # which takes seconds
         self._live = Live(starting, console=self.console, refresh_per_second=2, transient=True)
         self._last_line, self._last_ended, self._dashboard = 0.0, -1, ""
@@ -74,7 +76,7 @@ class StudyProgress:
         if self.console.is_terminal:
             bar = ProgressBar(total=max(progress.total, 1), completed=progress.ended, width=40)
             running = "; ".join(progress.running) or "nothing"
-            self._live.update(Group(bar, Text(line), Text(f"running: {running}", style="dim")))
+            self._live.update(Group(bar, Text(printable(line)), Text(printable(f"running: {running}"), style="dim")))
         elif progress.ended != self._last_ended and (
             now - self._last_line >= LINE_EVERY_S or progress.ended == progress.total
         ):

@@ -19,7 +19,7 @@ from project.diagnosis.measurement.probe import Probe, probe
 from project.errors import DivergenceError
 from project.runs.build import Run, build_run
 from project.runs.parser import settings_of
-from project.runs.saving.files import read_json
+from project.runs.saving.contents import read_metrics, read_provenance
 from project.runs.saving.provenance import origin_of
 from project.runs.saving.run_folder import new_run_folder
 from project.runs.settings import RunSettings
@@ -113,7 +113,7 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
     except Pruned:
         return {"status": "pruned"}
     except DivergenceError:
-        results, status = read_json(folder / "metrics.json"), "diverged"
+        results, status = read_metrics(folder), "diverged"
     if not all(math.isfinite(value) for record in module.history for value in record.values()):
         status = "diverged"
     probes["end"] = _look_inside(module, examples)
@@ -133,7 +133,7 @@ def execute(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()
         "layers": {when: _layers(measured) for when, measured in probes.items()},
         "num_classes": len(module.spec.class_names),
         **_answers(run),
-        "origin": origin_of(read_json(folder / "provenance.json")),
+        "origin": origin_of(read_provenance(folder)),
         "folder": str(folder),
     }
 

@@ -33,7 +33,7 @@ def content(value: float = 1.0) -> dict[str, Any]:
 def saved(tmp_path: Path) -> Path:
     """A run folder with a last and a previous checkpoint, of weights 2 and 1."""
     for value in (1.0, 2.0):
-        PlainCheckpointIO().save_checkpoint(content(value), tmp_path / "checkpoints" / "last.ckpt")
+        PlainCheckpointIO(tmp_path).save_checkpoint(content(value), tmp_path / "checkpoints" / "last.ckpt")
     return tmp_path
 
 
@@ -62,7 +62,7 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
-    PlainCheckpointIO().save_checkpoint(content(), tmp_path / "checkpoints" / "best.ckpt")
+    PlainCheckpointIO(tmp_path).save_checkpoint(content(), tmp_path / "checkpoints" / "best.ckpt")
     assert order == ["fsync best.ckpt.part", "best.ckpt.part to best.ckpt", "fsync checkpoints"]
 
 
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(saved: Path, monkeypatch: pyte
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OSError) as caught:
-            PlainCheckpointIO().save_checkpoint(content(3.0), saved / "checkpoints" / "last.ckpt")
+            PlainCheckpointIO(saved).save_checkpoint(content(3.0), saved / "checkpoints" / "last.ckpt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.EFBIG

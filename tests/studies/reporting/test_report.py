@@ -240,7 +240,8 @@ def test_the_same_runs_make_the_same_files(tmp_path: Path) -> None:
 def test_markdown_and_csv_say_the_same(tmp_path: Path) -> None:
     report = make_report(*made_up())
     markdown = to_markdown(report, ["figure.png"], "python scripts/study.py s.yaml")
-    assert markdown.startswith(f"# {report.study.question}\n\n**{headline(report)}")
+    question = report.study.question.replace("<d", "&lt;d")
+    assert markdown.startswith(f"# {question}\n\n**{headline(report)}")
     assert report.study.content["lesson"] in markdown
     assert all(f"`{one.claim.text}` | {sentence(report.study, one)}" in markdown for one in report.judgements)
     assert "![figure](figure.png)" in markdown
