@@ -18,7 +18,7 @@ from project.studies.running.checks import check_settings
 from project.studies.running.plan import Plan
 from project.studies.study import STUDY_DEFAULTS, Range, RunRecord, larger_is_better
 
-STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
+STUDIES = sorted(path for folder in ("studies", "notes") for path in (ROOT / "configs" / folder).glob("*.yaml"))
 ARMS = ["relu", "sigmoid", "relu,depth=8", "zeros"]
 SMALL: dict[str, Any] = {"question": "Why?", "vary": {"model.depth": [1, 2]}}
 
@@ -145,7 +145,7 @@ def test_every_study_that_is_shipped_is_sound_and_survives_being_kept(path: Path
     assert study.claims, "a lesson makes claims"
     assert study.notes
     text = path.read_text(encoding="utf-8")
-    assert f"python scripts/study.py configs/studies/{path.name}" in text.splitlines()[1]
+    assert f"python scripts/study.py configs/{path.parent.name}/{path.name}" in text.splitlines()[1]
     write_study(study, tmp_path / study.name)
     kept = stored_study(tmp_path / study.name)
     assert (Plan(kept).cells(), kept.claims) == (Plan(study).cells(), study.claims)

@@ -170,8 +170,8 @@ def test_study_commands(
 ) -> None:
     if "--scheduler" in command:
         pytest.skip("needs a cluster: tests/studies/running/test_engine.py starts one")
-    lesson = re.fullmatch(r"python scripts/study\.py (configs/studies/\S+)", command)
-    if lesson:  # minutes each; that study.py runs a study, the other commands show
+    lesson = re.fullmatch(r"python scripts/study\.py (configs/(?:studies|notes)/\S+)(?: --workers 2)?", command)
+    if lesson:  # up to minutes each; that study.py runs a study, the other commands show
         assert read_study(ROOT / lesson[1]).claims
         return
     if "study.py" in command:
@@ -184,6 +184,29 @@ def test_study_commands(
     command = command.replace("runs/studies/NAME", str(finished_study))
     assert run_script(command, monkeypatch, [f"--out={tmp_path / 'report'}"]) == 0
     assert (tmp_path / "report" / "report.html").is_file()
+
+
+NOTES = [command for command in STUDIES if "configs/notes/" in command]
+
+
+def test_each_row_of_the_notes_has_its_study() -> None:
+    files = {f"configs/notes/{path.name}" for path in (ROOT / "configs" / "notes").glob("*.yaml")}
+    assert {command.split()[2] for command in NOTES} == files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NOTES)
+def test_a_row_of_the_notes_is_seen_by_its_command(
+    command: str, real_data: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if read_study(ROOT / command.split()[2]).base.get("data.dataset") == "mnist":
+        real_data = request.getfixturevalue("real_mnist")
+    monkeypatch.delenv("MLP_RUN_FOLDER", raising=False)
+    assert run_script(command, monkeypatch, [f"--root={tmp_path}", f"--data_root={real_data}"]) == 0
+    report = tmp_path / Path(command.split()[2]).stem / "report"
+    assert (report / "results.png").is_file()
+    # the claims are so coarse that they hold with any machine's arithmetic
+    assert "supported" in (report / "report.md").read_text()
 
 
 @pytest.mark.parametrize("command", [command for command in OTHERS if command not in STUDIES])

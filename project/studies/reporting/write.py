@@ -72,6 +72,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     for row in rows:
         table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 7)))
     console.print(table)
+    if study.lesson:
+        console.print(f"The notes say: {study.lesson}", style="italic", soft_wrap=True)
     colours = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
     for judgement in report.judgements:
         console.print(f"{MARKS[judgement.name]} {judgement.claim.text}", style=colours[judgement.name], soft_wrap=True)
