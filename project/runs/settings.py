@@ -118,5 +118,8 @@ def settings_from(sections: Mapping[str, Any]) -> RunSettings:
     made = {"model": ModelSettings, "data": DataSettings, "diagnostics": DiagnosticsSettings}
     known = {setting.name: sections[setting.name] for setting in fields(RunSettings) if setting.name in sections}
     # the Trainer's can be classes with arguments of any type, but a run folder holds data alone
+    for name in (*made, "trainer"):
+        if not isinstance(known.get(name, {}), Mapping):
+            raise InputError(f"{name} is a group of settings, not a setting", "type for example --model.depth 3")
     known |= {"trainer": plain(known["trainer"])} if "trainer" in known else {}
     return RunSettings(**{name: made[name](**value) if name in made else value for name, value in known.items()})
