@@ -40,6 +40,7 @@ MAY_CHANGE = {
     "debug": "",
 }
 """Settings that may differ from the run's when it is resumed, and why; all others decide the result."""
+GROUPS = ("model", "data", "diagnostics", "trainer")
 NEVER_SAVED = ("config", "resume", "run_name")
 """Flags that say what to do now, not what the run is."""
 TRAINER_TEXTS = ("accelerator", "strategy", "devices", "precision", "gradient_clip_algorithm", "max_time", "profiler")
@@ -136,6 +137,9 @@ def resumed_settings(parser: ArgumentParser, run: Resumption, given: Namespace) 
 def _check_length(run: Resumption, config: Namespace, old: dict[str, Any]) -> None:
     status, epochs = run.metrics.get("status"), run.epochs
     max_epochs, patience = config["trainer"]["max_epochs"], config["patience"]
+    for name, value in {"trainer.max_epochs": max_epochs, "patience": patience}.items():
+        if not isinstance(value, int):
+            raise InputError(f"{name} is {value}, but must be a whole number", f"type for example --{name} 15")
     more = {
         "completed": None if max_epochs > epochs else f"--trainer.max_epochs {2 * epochs}",
         "out_of_time": None if _has_time(config, old) else f"--trainer.max_epochs {max_epochs} --trainer.max_time null",
@@ -180,6 +184,8 @@ def plain_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
     for section, value in read_yaml(path).items():
         if section in NEVER_SAVED:
             continue
+        if section in GROUPS and not isinstance(value, Mapping):
+            raise InputError(f"{path}: {section} must be a mapping", "restore the file that the run wrote")
         if not isinstance(value, Mapping):
             settings[section] = value
             continue

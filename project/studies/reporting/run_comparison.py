@@ -67,7 +67,7 @@ def _record(folder: Path, arm: str, settings: Settings) -> RunRecord:
         status=metrics.get("status", "completed"),
         settings=settings,
         metrics=numbers_of(metrics),
-        history=load_checkpoint(last, folder)["history"] if last.is_file() else [],
+        history=load_checkpoint(last, folder).get("history", []) if last.is_file() else [],
         num_classes=len(metrics.get("test/class_accuracy") or ()),
         origin=origin_of(read_provenance(folder)),
         folder=str(folder),
