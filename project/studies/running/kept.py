@@ -96,8 +96,12 @@ def _read_result(folder: Path, cell: Cell) -> RunRecord:
     )
     if not is_whole or (num_test and found.get("num_classes", 0) < 1) or (origin and not origin.keys() >= ORIGIN):
         raise InputError(f"{path} does not say all of where its numbers come from", _RUN_AGAIN)
+    numbers: dict[str, Any] = {  # numpy takes no whole number that is longer than its own
+        "metrics": {name: float(value) for name, value in found.get("metrics", {}).items()},
+        "history": [{name: float(value) for name, value in epoch.items()} for epoch in found.get("history", [])],
+    }
     try:
-        return RunRecord(**found | _place(cell))
+        return RunRecord(**found | numbers | _place(cell))
     except TypeError as error:
         raise InputError(f"{path} holds no result of a run: {error}", _RUN_AGAIN) from None
 
