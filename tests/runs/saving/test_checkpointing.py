@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness import Kill, compare, metrics, next_second, run, save_forever, start, without_atomic_writes
+from harness import Kill, compare, metrics, run, save_forever, start, without_atomic_writes
 
 from project.errors import DivergenceError, InputError, RunError
 from project.runs.build import build_run
@@ -162,7 +162,6 @@ def test_a_full_disk_in_mid_run_loses_nothing(tmp_path: Path, idx_folder: Path) 
     found = newest_checkpoint(folder)
     assert found is not None
     assert found[1]["global_step"] == 4
-    next_second()
     assert run(["--resume", str(folder)], tmp_path / "x.txt") == 0
     assert compare(folder, tmp_path / "idx" / "unbroken") == []
 
