@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from project.data.datamodule import ImageDataModule
 from project.errors import InputError
 from project.extensions import check_extensions
+from project.network.optimization.optimizers import OPTIMIZERS
 from project.runs.saving.checkpointing import newest_checkpoint
 from project.runs.saving.contents import read_metrics, read_provenance
 from project.runs.saving.files import read_yaml
@@ -86,7 +87,35 @@ def find_resumption(folder: Path) -> Resumption:
     step, history = checkpoint.get("global_step"), checkpoint.get("history")
     if not isinstance(step, int) or not isinstance(history, list):
         raise InputError(f"{path} does not say how far the run was", "use another checkpoint of this run")
+    _check_states(path, checkpoint, plain_settings(folder / "config.yaml")[0])
     return Resumption(folder, path, step, len(history), metrics)
+
+
+def _check_states(path: Path, checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Check that a checkpoint has the states without which a run would go on otherwise: Lightning says nothing of them.
+
+    Raises:
+        InputError: If the state of the optimizer, the schedule or a callback is missing.
+    """
+    callbacks = ["RunCheckpoint"]
+    if settings.get("patience"):
+        callbacks.append("EarlyStop")
+    if settings.get("diagnostics", {}).get("enabled", True):
+        callbacks += ["DiagnosticsCallback", "TensorBoardCallback"]
+    saved = checkpoint.get("callbacks", {})
+    missing = [name for name in callbacks if not any(key.startswith(name) for key in saved)]
+    optimizers = checkpoint.get("optimizer_states") or [{}]
+    row = OPTIMIZERS.get(str(settings.get("model", {}).get("optimizer")))
+    remembers = row is not None and (row.adaptive or (row.uses_momentum and settings["model"].get("momentum") != 0))
+    if not optimizers[0].get("param_groups") or (remembers and not optimizers[0].get("state")):
+        missing.append("the optimizer")
+    if not checkpoint.get("lr_schedulers"):
+        missing.append("the schedule")
+    if missing:
+        raise InputError(
+            f"{path} has no state of {', '.join(missing)}: the run would go on otherwise than it was",
+            "use another checkpoint of this run, such as previous.ckpt in the place of last.ckpt",
+        )
 
 
 class FinishedRunError(InputError):

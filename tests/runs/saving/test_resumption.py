@@ -11,7 +11,9 @@ from pathlib import Path
 
 import harness
 import pytest
+import torch
 import yaml
+from finished import stop
 from harness import Kill, compare, metrics, run
 
 from project.errors import InputError
@@ -19,6 +21,7 @@ from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.saving.resumption import MAY_CHANGE
 from project.runs.saving.run_folder import lock_run_folder
+from project.runs.train import train
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # says of every resumption what it purges
 
@@ -374,3 +377,32 @@ def test_texts_come_once(runs: Runs) -> None:
     found = harness.texts(runs.folder("texts"))
     assert "1_judgement/text_summary" in found
     assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "without",
+    ["optimizer_states", "state", "lr_schedulers", "RunCheckpoint", "EarlyStop", "DiagnosticsCallback"],
+)
+def test_a_checkpoint_without_a_state(runs: Runs, tmp_path: Path, without: str) -> None:
+    """Lightning would go on without a word, and end elsewhere."""
+    folder = tmp_path / "idx" / "x"
+    shutil.copytree(runs.unbroken("default"), folder)
+    for path in (folder / "checkpoints").glob("*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        if without == "state":
+            content["optimizer_states"][0]["state"] = {}
+        elif without in content:
+            content[without] = []
+        else:
+            kept = {name: state for name, state in content["callbacks"].items() if not name.startswith(without)}
+            assert len(kept) < len(content["callbacks"])
+            content["callbacks"] = kept
+        torch.save(content, path)
+    with pytest.raises(InputError, match="no state of"):
+        parse_settings(["--resume", str(folder), "--trainer.max_epochs=9"])
+
+
+@pytest.mark.parametrize("flags", [[], ["--model.optimizer=sgd"], ["--patience=0", "--diagnostics.enabled=false"]])
+def test_what_has_no_state_is_not_missed(small_run: list[str], flags: list[str]) -> None:
+    folder = stop([*small_run, *flags], 4)
+    train(build_run(parse_settings(["--resume", str(folder)])))
