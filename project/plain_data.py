@@ -31,7 +31,7 @@ class DataError(yaml.YAMLError):
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader within bounds; what looks like a time, as 1:30 or 2001-01-01, stays a text."""
+    """PyYAML's safe loader within bounds; names, and what looks like a time, as 1:30 or 2001-01-01, are texts."""
 
     def __init__(self, text: str) -> None:
         _check_events(text)
@@ -43,6 +43,12 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
             return tag
         is_time = tag == f"{_TAG}timestamp" or (tag in (f"{_TAG}int", f"{_TAG}float") and ":" in value)
         return f"{_TAG}str" if is_time else tag
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(name, yaml.ScalarNode) and name.tag.removeprefix(_TAG) in ("bool", "float", "int", "null"):
+                name.tag = f"{_TAG}str"  # an arm may be called no
+        return super().construct_mapping(node, deep)
 
 
 def _whole_in_yaml(loader: Any, node: Any) -> int:

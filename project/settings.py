@@ -5,6 +5,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from types import NoneType
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
@@ -60,6 +61,7 @@ def check_choices(section: str, settings: object) -> None:
     Raises:
         InputError: With the nearest of the choices.
     """
+    check_given(f"{section}.", settings)
     tables: Mapping[str, Mapping[str, Any]] = getattr(settings, "CHOICES", {})
     for name, hint in get_type_hints(type(settings)).items():
         if get_origin(hint) is ClassVar:
@@ -68,6 +70,18 @@ def check_choices(section: str, settings: object) -> None:
         for word in value if isinstance(value, list) else [value]:
             if choices and isinstance(word, str) and word not in choices:
                 raise not_a_choice(f"{section}.{name}", word, choices)
+
+
+def check_given(prefix: str, settings: object) -> None:
+    """Raise an `InputError` if a dataclass of settings has None, YAML's null, where that is no value.
+
+    Args:
+        prefix: What stands before the settings' names, such as `model.`.
+        settings: The dataclass.
+    """
+    for name, hint in get_type_hints(type(settings)).items():
+        if get_origin(hint) is not ClassVar and getattr(settings, name) is None and NoneType not in get_args(hint):
+            raise InputError(f"{prefix}{name} is null, but must have a value", f"leave {prefix}{name} out")
 
 
 def check_numbers(**numbers: float) -> None:

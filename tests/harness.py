@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning.strategies import DDPStrategy
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import project.data.loaders
@@ -100,18 +101,15 @@ def _arm(kill: Kill) -> None:
         return
 
     if kill.moment == "write":
-        original = Path.write_bytes
+        checkpointing: Any = project.runs.saving.checkpointing
+        write = checkpointing.write_part
 
-        def half(self: Path, data: Any) -> int:
-            if ".ckpt" not in self.name:
-                return original(self, data)
-            with self.open("wb") as file:
-                file.write(data[: len(data) // 2])
-                file.flush()
-                strike()
-                return file.write(data[len(data) // 2 :])
+        def half(path: Path, content: Any, folder: Path | None = None) -> Path:
+            write(path, content[: len(content) // 2], folder)
+            strike()
+            return write(path, content, folder)
 
-        Path.write_bytes = half  # type: ignore[method-assign]
+        checkpointing.write_part = half
         return
     if kill.moment == "publish":
         replace = Path.replace
@@ -195,6 +193,19 @@ def without_flush() -> None:
 
     RecordWriter.write = slowly
     TensorBoardLogger.save = _nothing  # type: ignore[method-assign]
+
+
+def set_clock_back(seconds: float) -> None:
+    now = time.time
+    time.time = lambda: now() - seconds
+
+
+def an_hour_ago() -> None:
+    set_clock_back(3600)
+
+
+def two_hours_ago() -> None:
+    set_clock_back(7200)
 
 
 def without_early_stopping_state() -> None:
@@ -351,11 +362,12 @@ def _alive(group: int) -> list[int]:
     return [int(number) for number, pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
 
 
-def next_second() -> None:
-    """Wait until the clock shows another second: event files are read in the order of the seconds in their names."""
-    now = int(time.time())
-    while int(time.time()) == now:
-        time.sleep(0.02)
+def texts(folder: Path) -> dict[str, int]:
+    """How often TensorBoard shows each text of a run."""
+    events = plugin_event_accumulator.EventAccumulator(str(folder))  # the page's own: the other one keeps old texts
+    events.Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if tag.endswith("/text_summary")]
+    return {tag: len(events.Tensors(tag)) for tag in tags}
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

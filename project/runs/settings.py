@@ -10,7 +10,7 @@ import yaml
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError, check_at_least, printable
-from project.settings import did_you_mean, plain
+from project.settings import check_given, did_you_mean, plain
 from project.task import score_name
 from project.training.settings import ModelSettings
 
@@ -58,6 +58,7 @@ class RunSettings:
     debug: bool = False
 
     def __post_init__(self) -> None:
+        check_given("", self)
         if not 0 <= self.seed_everything < 2**32:
             raise InputError(
                 f"seed_everything is {self.seed_everything}, but must be from 0 to {2**32 - 1}",
@@ -118,5 +119,8 @@ def settings_from(sections: Mapping[str, Any]) -> RunSettings:
     made = {"model": ModelSettings, "data": DataSettings, "diagnostics": DiagnosticsSettings}
     known = {setting.name: sections[setting.name] for setting in fields(RunSettings) if setting.name in sections}
     # the Trainer's can be classes with arguments of any type, but a run folder holds data alone
+    for name in (*made, "trainer"):
+        if not isinstance(known.get(name, {}), Mapping):
+            raise InputError(f"{name} is a group of settings, not a setting", "type for example --model.depth 3")
     known |= {"trainer": plain(known["trainer"])} if "trainer" in known else {}
     return RunSettings(**{name: made[name](**value) if name in made else value for name, value in known.items()})

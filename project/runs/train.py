@@ -89,6 +89,8 @@ def _fit(run: Run) -> None:
     trainer, module = run.trainer, run.module
     adapt_trainer(trainer)
     start = run.resumption.checkpoint if run.resumption else None
+    # Lightning does this only after it has loaded the weights, which lose digits if they are not float64 then
+    trainer.precision_plugin.convert_module(module)
     trainer.fit(module, datamodule=run.datamodule, ckpt_path=start, weights_only=True)
     if not run.epoch_log.ended:  # resumed after its last step: Lightning then skips the training, and its end
         finish_training(trainer)

@@ -19,7 +19,7 @@ from project.errors import InputError
 from project.extensions import check_extensions
 from project.runs.parser import model_and_data_parser
 from project.runs.saving.checkpointing import load_checkpoint
-from project.runs.saving.contents import read_metrics, read_provenance
+from project.runs.saving.contents import check_spec, read_metrics, read_provenance
 from project.runs.saving.files import read_yaml
 from project.runs.saving.run_folder import find_run_folder
 from project.runs.tables import Described, run_facts
@@ -164,6 +164,7 @@ def restore(path: str | Path, data_root: Path | None = None) -> RestoredRun:
     # a stranger's settings do not decide where something is written
     data = replace(data, download=False) if data_root is None else replace(data, root=str(data_root))
     checkpoint = load_checkpoint(checkpoint_path, folder)
+    check_spec(checkpoint_path, checkpoint["spec"])
     try:
         module = ImageModule.rebuild(model, checkpoint["spec"], checkpoint["state_dict"])
     except InputError:

@@ -10,10 +10,11 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast, get_type_hints
 
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
@@ -252,12 +253,25 @@ def range_test(finder: LearningRateFinder, trainer: Trainer, module: LightningMo
 def prepare_logger(logger: Logger, step: int | None) -> None:
     """Let a logger begin in a run's folder, or go on where a resumed run goes on, which logs again from this step on.
 
-    TensorBoard hides the old values, and a CSV file loses them: Lightning's logger would warn of a folder that is not
-    empty, and delete the whole file. MLflow and Weights & Biases go on with the same run, but keep the old values
-    beside the new ones, which are the same (since before 2.0; `test_a_resumed_run_logs_what_an_unbroken_one_does`).
+    TensorBoard, which reads event files in the order of their names, hides the old values, and a CSV file loses them:
+    Lightning's logger would warn of a folder that is not empty, and delete the whole file. MLflow and Weights & Biases
+    go on with the same run, but keep the old values beside the new ones, which are the same (since before 2.0;
+    `test_a_resumed_run_logs_what_an_unbroken_one_does`).
     """
     if isinstance(logger, TensorBoardLogger):
         logger._kwargs["purge_step"] = step
+        with next_event_file(Path(logger.log_dir)):
+            writer: Any = logger.experiment
+        begin = writer._get_file_writer
+
+        def begin_in_order() -> Any:
+            """Torch's writer begins another file when something is logged after Lightning has closed it."""
+            if writer.file_writer is not None:
+                return begin()
+            with next_event_file(Path(writer.log_dir)):
+                return begin()
+
+        writer._get_file_writer = begin_in_order
     elif isinstance(logger, CSVLogger):
         folder, rows = Path(logger.log_dir), []
         if step is not None and (folder / "metrics.csv").is_file():
@@ -273,6 +287,27 @@ def prepare_logger(logger: Logger, step: int | None) -> None:
     elif isinstance(logger, WandbLogger) and step is not None and not logger._wandb_init["id"]:
         kept = sorted(Path(logger._wandb_init["dir"], "wandb").glob("*run-*-*"))  # named by time, and last by id
         logger._wandb_init["id"] = kept[0].name.rpartition("-")[2] if kept else None
+
+
+@contextmanager
+def next_event_file(folder: Path) -> Iterator[None]:
+    """Meanwhile an event file that is made in a folder gets a name that comes after the names of those that are there.
+
+    TensorBoard reads them in the order of their names, which begin with the time: after the clock was set back, or
+    within the same second, the file of a resumed run would come before the one that it continues (since before 2.0;
+    `test_a_clock_that_was_set_back`).
+    """
+    names = [path.name.split(".") for path in folder.glob("events.out.tfevents.*")]
+    newest = max((int(parts[3]) for parts in names if len(parts) > 3 and parts[3].isdigit()), default=0)
+    # imported late: not every run has such a file
+    from tensorboard.summary.writer import event_file_writer as module
+
+    clock = module.time
+    module.time = SimpleNamespace(time=lambda: max(clock.time(), newest + 1))
+    try:
+        yield
+    finally:
+        module.time = clock
 
 
 def close_loggers(trainer: Trainer) -> None:

@@ -240,6 +240,13 @@ class ImageModule(FastAttributes, LightningModule):
         """
         normalization = Normalization(state["normalization.shift"].clone(), state["normalization.scale"].clone())
         described = DataSpec(**{**spec, "class_names": tuple(spec["class_names"])})  # JSON makes the names a list
+        for name, part in (("shift", normalization.shift), ("scale", normalization.scale)):
+            if tuple(part.shape) not in ((), (described.num_features,)) or not part.is_floating_point():
+                raise InputError(
+                    f"the normalization's {name} has the shape {tuple(part.shape)}, but must be one number, or one for "
+                    f"each of {described.num_features:,}",
+                    "use a checkpoint that the run wrote",
+                )
         _check_size(described, settings, state)
         module = cls(described, normalization, settings)
         module.load_state_dict(state)

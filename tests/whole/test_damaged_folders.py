@@ -39,12 +39,13 @@ from project.studies.read_study import read_study, stored_study
 from project.studies.reporting.report import make_report
 from project.studies.reporting.run_comparison import compare_runs
 from project.studies.reporting.write import print_report, to_csv, to_html, to_markdown
+from project.studies.running.checks import check_settings
 from project.studies.running.engine import study_records
 from project.studies.study import Study
 from project.training.internals import quieten_lightning
 
 NUM_MUTATIONS = 720
-"""Of each of the seven files; a twelfth of them is always tried, the rest in the slow tests."""
+"""Of each of the seven files; a part of them is always tried, the rest in the slow tests."""
 MAX_SECONDS = 10.0
 MAX_MEMORY_BYTES = 200 * 2**20
 NASTY: list[Any] = [
@@ -104,7 +105,7 @@ def read_to_compare(folder: Path) -> None:
 
 
 def read_a_study(folder: Path) -> None:
-    read_study(folder / "study.yaml")
+    check_settings(read_study(folder / "study.yaml"))
     reports(*study_records(stored_study(folder), folder))
 
 
@@ -270,7 +271,7 @@ RUN_FILES = ("config.yaml", "metrics.json", "provenance.json", "checkpoints/last
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_is_read_or_refused(folders: Path, name: str, tmp_path: Path) -> None:
-    readings, refused = damaged(folders, name, range(NUM_MUTATIONS // 12), tmp_path)
+    readings, refused = damaged(folders, name, range(NUM_MUTATIONS // 24), tmp_path)
     assert 0 < refused < readings
 
 
@@ -279,5 +280,5 @@ def test_a_damaged_file_is_read_or_refused(folders: Path, name: str, tmp_path: P
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_or_refused(folders: Path, name: str, tmp_path: Path) -> None:
     assert NUM_MUTATIONS * len(READERS) >= 5000
-    readings, refused = damaged(folders, name, range(NUM_MUTATIONS // 12, NUM_MUTATIONS), tmp_path)
+    readings, refused = damaged(folders, name, range(NUM_MUTATIONS // 24, NUM_MUTATIONS), tmp_path)
     assert 0 < refused < readings

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, make_idx_folder
 from finished import small_flags
-from harness import Kill, checkpoint, compare, metrics, next_second, run_processes
+from harness import Kill, checkpoint, compare, metrics, run_processes
 from pytorch_lightning.trainer.states import TrainerFn, TrainerState
 
 from project.runs.build import build_run
@@ -133,7 +133,6 @@ def test_two_processes_killed_and_resumed(
     outcome = run_processes([*flags, "--trainer.devices=2", "--run_name=x"], tmp_path, kill)
     assert outcome.status == (1 if kill.rank else -9), outcome.printed
     assert outcome.left == []
-    next_second()
     outcome = run_processes(["--resume", str(tmp_path / "idx" / "x")], tmp_path)
     assert outcome.status == 0, outcome.printed
     assert compare(tmp_path / "idx" / "x", shared / "idx" / "two") == []

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from project.errors import DivergenceError, InputError
 from project.inside import open_inside
-from project.runs.saving.contents import CHECKPOINT, check_shape, check_spec
+from project.runs.saving.contents import CHECKPOINT, check_shape
 from project.runs.saving.files import part_of, replace_durably, write_history, write_part
 from project.runs.saving.signals import Interrupted, stop_signals
 from project.training.module import ImageModule
@@ -102,7 +102,6 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
         if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
             raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
         check_shape(path, checkpoint, CHECKPOINT)
-        check_spec(path, checkpoint["spec"])
         _check_weights(path, checkpoint["state_dict"], size)
     except InputError:
         raise

@@ -38,6 +38,8 @@ METRICS: Shape = {
     "*": _SCORE,
 }
 """metrics.json; null stands for a number that is not finite."""
+MAX_COUNT = 2**53
+"""More examples than any test set has; beyond it a float does not count by ones."""
 PROVENANCE: Shape = {
     "command": str,
     "started": str,
@@ -96,10 +98,13 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         _require(path, metrics, ("status", "epochs", "steps", "train_seconds"))
     if metrics.get("best"):
         _require(path, metrics["best"], ("epoch",))
+    for finding in metrics.get("findings", []):
+        _require(path, finding, ("code", "severity", "sentence", "remedy"))
     for name, confusion in metrics.items():
         if name.endswith("/confusion_matrix"):
             classes = metrics.get(name.replace("confusion_matrix", "class_accuracy"), {})
-            if any(len(row) != len(classes) for row in (confusion, *confusion)):
+            wrong = any(len(row) != len(classes) for row in (confusion, *confusion))
+            if wrong or any(not 0 <= count < MAX_COUNT for row in confusion for count in row):
                 raise InputError(
                     f"{path}: {name} has not one row and one column for each of the {len(classes)} classes",
                     "restore the file that the run wrote",

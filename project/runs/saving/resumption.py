@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from project.data.datamodule import ImageDataModule
 from project.errors import InputError
 from project.extensions import check_extensions
+from project.network.optimization.optimizers import OPTIMIZERS
 from project.runs.saving.checkpointing import newest_checkpoint
 from project.runs.saving.contents import read_metrics, read_provenance
 from project.runs.saving.files import read_yaml
@@ -40,6 +41,7 @@ MAY_CHANGE = {
     "debug": "",
 }
 """Settings that may differ from the run's when it is resumed, and why; all others decide the result."""
+GROUPS = ("model", "data", "diagnostics", "trainer")
 NEVER_SAVED = ("config", "resume", "run_name")
 """Flags that say what to do now, not what the run is."""
 TRAINER_TEXTS = ("accelerator", "strategy", "devices", "precision", "gradient_clip_algorithm", "max_time", "profiler")
@@ -85,7 +87,35 @@ def find_resumption(folder: Path) -> Resumption:
     step, history = checkpoint.get("global_step"), checkpoint.get("history")
     if not isinstance(step, int) or not isinstance(history, list):
         raise InputError(f"{path} does not say how far the run was", "use another checkpoint of this run")
+    _check_states(path, checkpoint, plain_settings(folder / "config.yaml")[0])
     return Resumption(folder, path, step, len(history), metrics)
+
+
+def _check_states(path: Path, checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Check that a checkpoint has the states without which a run would go on otherwise: Lightning says nothing of them.
+
+    Raises:
+        InputError: If the state of the optimizer, the schedule or a callback is missing.
+    """
+    callbacks = ["RunCheckpoint"]
+    if settings.get("patience"):
+        callbacks.append("EarlyStop")
+    if settings.get("diagnostics", {}).get("enabled", True):
+        callbacks += ["DiagnosticsCallback", "TensorBoardCallback"]
+    saved = checkpoint.get("callbacks", {})
+    missing = [name for name in callbacks if not any(key.startswith(name) for key in saved)]
+    optimizers = checkpoint.get("optimizer_states") or [{}]
+    row = OPTIMIZERS.get(str(settings.get("model", {}).get("optimizer")))
+    remembers = row is not None and (row.adaptive or (row.uses_momentum and settings["model"].get("momentum") != 0))
+    if not optimizers[0].get("param_groups") or (remembers and not optimizers[0].get("state")):
+        missing.append("the optimizer")
+    if not checkpoint.get("lr_schedulers"):
+        missing.append("the schedule")
+    if missing:
+        raise InputError(
+            f"{path} has no state of {', '.join(missing)}: the run would go on otherwise than it was",
+            "use another checkpoint of this run, such as previous.ckpt in the place of last.ckpt",
+        )
 
 
 class FinishedRunError(InputError):
@@ -136,6 +166,9 @@ def resumed_settings(parser: ArgumentParser, run: Resumption, given: Namespace) 
 def _check_length(run: Resumption, config: Namespace, old: dict[str, Any]) -> None:
     status, epochs = run.metrics.get("status"), run.epochs
     max_epochs, patience = config["trainer"]["max_epochs"], config["patience"]
+    for name, value in {"trainer.max_epochs": max_epochs, "patience": patience}.items():
+        if not isinstance(value, int):
+            raise InputError(f"{name} is {value}, but must be a whole number", f"type for example --{name} 15")
     more = {
         "completed": None if max_epochs > epochs else f"--trainer.max_epochs {2 * epochs}",
         "out_of_time": None if _has_time(config, old) else f"--trainer.max_epochs {max_epochs} --trainer.max_time null",
@@ -180,6 +213,8 @@ def plain_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
     for section, value in read_yaml(path).items():
         if section in NEVER_SAVED:
             continue
+        if section in GROUPS and not isinstance(value, Mapping):
+            raise InputError(f"{path}: {section} must be a mapping", "restore the file that the run wrote")
         if not isinstance(value, Mapping):
             settings[section] = value
             continue

@@ -68,6 +68,7 @@ def model_card(run: RestoredRun, file: str, to: str, metadata: dict[str, str], c
         hashes = {}  # other data than the run's own say nothing of its splits
     confusion = metrics.get("test/confusion_matrix", [])
     num_right, num_tested = sum(row[i] for i, row in enumerate(confusion)), sum(map(sum, confusion))
+    is_scored = num_tested > 0 and metrics.get("test/accuracy") is not None
     shares = {name: share for name, share in metrics.get("test/class_accuracy", {}).items() if share is not None}
     return template("project.serving.export", "templates/model_card.md.jinja").render(
         file=file,
@@ -87,7 +88,7 @@ def model_card(run: RestoredRun, file: str, to: str, metadata: dict[str, str], c
         setting_rows=(rows | seeds).items(),
         metrics=metrics,
         results=_from_rich(results_table(metrics)),
-        interval=accuracy_interval(num_right, num_tested) if confusion else None,
+        interval=accuracy_interval(num_right, num_tested) if is_scored else None,
         num_tested=num_tested,
         by_class=_from_rich(class_table(metrics, "test")) if confusion else "",
         trains_probabilities=spec.task in LOSSES[settings["model"]["loss"]].probabilities,

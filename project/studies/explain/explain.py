@@ -26,6 +26,7 @@ from project.studies.explain.bench import Bench, Budget
 from project.studies.explain.report import effects_table, explanation, explanation_markdown
 from project.studies.explain.search import Search
 from project.studies.explain.trials import TrialWorkers
+from project.training.internals import next_event_file
 
 MAX_WORKERS = 8
 LAST_WORDS_S = 1.0
@@ -86,7 +87,7 @@ def explain_run(folder: Path, settings: RunSettings, seconds: float) -> None:
     write_json(folder / "metrics.json", read_metrics(folder) | {"explanation": explained})
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder)) as writer:
+    with next_event_file(folder), SummaryWriter(str(folder)) as writer:
         writer.add_text("5_explanation", explanation_markdown(explained))
 
 

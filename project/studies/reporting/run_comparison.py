@@ -57,14 +57,17 @@ def _record(folder: Path, arm: str, settings: Settings) -> RunRecord:
     metrics = read_metrics(folder)
     if not metrics:
         raise InputError(f"{folder} has no metrics.json: the run has not ended", "wait for it, or leave it out")
+    seed = settings.get("seed_everything", 0)
+    if not isinstance(seed, int):
+        raise InputError(f"{folder / 'config.yaml'}: seed_everything is no whole number", "restore the file")
     last = folder / "checkpoints" / "last.ckpt"
     return RunRecord(
         arm,
-        seed=int(settings.get("seed_everything", 0)),
+        seed=seed,
         status=metrics.get("status", "completed"),
         settings=settings,
         metrics=numbers_of(metrics),
-        history=load_checkpoint(last, folder)["history"] if last.is_file() else [],
+        history=load_checkpoint(last, folder).get("history", []) if last.is_file() else [],
         num_classes=len(metrics.get("test/class_accuracy") or ()),
         origin=origin_of(read_provenance(folder)),
         folder=str(folder),

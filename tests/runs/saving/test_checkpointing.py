@@ -8,12 +8,14 @@ import os
 import re
 import resource
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from harness import Kill, compare, metrics, next_second, run, save_forever, start, without_atomic_writes
+from harness import Kill, compare, metrics, run, save_forever, start, without_atomic_writes
 
 from project.errors import DivergenceError, InputError, RunError
 from project.runs.build import build_run
@@ -162,7 +164,6 @@ def test_a_full_disk_in_mid_run_loses_nothing(tmp_path: Path, idx_folder: Path) 
     found = newest_checkpoint(folder)
     assert found is not None
     assert found[1]["global_step"] == 4
-    next_second()
     assert run(["--resume", str(folder)], tmp_path / "x.txt") == 0
     assert compare(folder, tmp_path / "idx" / "unbroken") == []
 
@@ -266,3 +267,38 @@ def test_a_failure_is_a_run_error_with_a_remedy(small_run: list[str], monkeypatc
         train(cli)
     assert "last.ckpt" in caught.value.cause
     assert f"--resume {cli.folder}" in caught.value.remedy
+
+
+def test_weights_that_are_no_numbers_are_named(saved: Path) -> None:
+    path = saved / "checkpoints" / "last.ckpt"
+    weights = torch.ones(10)
+    weights[3] = float("nan")
+    torch.save({"state_dict": {"good": torch.ones(2), "bad": weights}, **DATA_SPEC}, path)
+    with pytest.raises(InputError, match=r"bad has a weight that is NaN"):
+        load_checkpoint(path)
+    assert weight(newest_checkpoint(saved)[1]) == 1.0  # the one before it is used
+
+
+def test_more_weights_than_the_file_has_room_for(tmp_path: Path) -> None:
+    """A view of one number can have any size."""
+    torch.save({"state_dict": {"weight": torch.zeros(1).expand(10**12)}, **DATA_SPEC}, tmp_path / "x.ckpt")
+    with pytest.raises(InputError, match="more weights"):
+        load_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_a_compressed_checkpoint_is_refused(tmp_path: Path) -> None:
+    """It could unpack to any size; torch compresses nothing."""
+    with zipfile.ZipFile(tmp_path / "x.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+    with pytest.raises(InputError, match="compressed"):
+        load_checkpoint(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("load", [load_checkpoint, ImageModule.load_from_checkpoint])
+def test_the_refusal_of_an_object_advises_nothing_unsafe(tmp_path: Path, load: Callable[[Path], object]) -> None:
+    """Torch's own words are: re-running with weights_only set to False will likely succeed."""
+    torch.save({"state_dict": {}, "spec": Path("x")}, tmp_path / "x.ckpt")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "x.ckpt")
+    assert "weights_only" not in str(caught.value)
+    assert "tensors, numbers, texts" in caught.value.cause

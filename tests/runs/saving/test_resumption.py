@@ -11,14 +11,17 @@ from pathlib import Path
 
 import harness
 import pytest
+import torch
 import yaml
-from harness import Kill, compare, metrics, next_second, run
+from finished import stop
+from harness import Kill, compare, metrics, run
 
 from project.errors import InputError
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.saving.resumption import MAY_CHANGE
 from project.runs.saving.run_folder import lock_run_folder
+from project.runs.train import train
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # says of every resumption what it purges
 
@@ -54,6 +57,7 @@ VARIANTS = {
     "mixed targets": ["--data.augmentation=[mixup,erase]", "--model.norm=layer", "--model.optimizer=momentum"],
     "muon": ["--model.optimizer=muon"],
     "bfloat16": ["--trainer.precision=bf16-mixed"],
+    "float64": ["--trainer.precision=64-true"],
     "regression": ["--model.task=regression", "--trainer.gradient_clip_val=0.1"],
 }
 """Settings in each of which a training goes another way through the loops."""
@@ -74,7 +78,6 @@ class Runs:
     def resume(
         self, name: str, *flags: str, kill: Kill | None = None, changes: tuple[Callable[[], None], ...] = ()
     ) -> int:
-        next_second()
         return run(["--resume", str(self.folder(name)), *flags], self.printed(name), kill, changes)
 
     def folder(self, name: str) -> Path:
@@ -190,7 +193,6 @@ def test_real_data(real_data: Path, tmp_path: Path) -> None:
     for step in random.Random(0).sample(range(1, steps + 1), 20):  # noqa: S311
         name = f"step{step}"
         assert run([*flags, f"--run_name={name}"], tmp_path / f"{name}.txt", Kill("step", step)) == -9
-        next_second()
         folder = tmp_path / "fashion_mnist" / name
         assert run(["--resume", str(folder)], tmp_path / f"{name}.txt") == 0
         assert compare(folder, tmp_path / "fashion_mnist" / "unbroken") == [], step
@@ -227,7 +229,6 @@ def test_each_part_is_needed(
 def test_auto_starts_goes_on_and_knows_the_end(runs: Runs) -> None:
     kill = Kill("step", 9)
     assert runs.start("auto", "--resume=auto", kill=kill) == -9
-    next_second()
     assert runs.start("auto", "--resume=auto") == 0
     assert compare(runs.folder("auto"), runs.unbroken("default")) == []
     before = runs.folder("auto").joinpath("metrics.json").read_text()
@@ -357,3 +358,51 @@ def test_flipped_bit_in_a_checkpoint(copied: Path) -> None:
     content[content.index(largest) + len(largest) // 2] ^= 1
     last.write_bytes(content)
     assert "checksum" in refusal("--resume", str(copied)).cause
+
+
+def test_a_clock_that_was_set_back(runs: Runs) -> None:
+    """TensorBoard reads event files in the order of their names, which are made of the time."""
+    assert runs.start("clock", kill=Kill("step", 9)) == -9
+    assert runs.resume("clock", kill=Kill("step", 5), changes=(harness.an_hour_ago,)) == -9
+    assert runs.resume("clock", changes=(harness.two_hours_ago,)) == 0
+    assert compare(runs.folder("clock"), runs.unbroken("default")) == []
+
+
+def test_texts_come_once(runs: Runs) -> None:
+    """Also those of a run that was killed while its test set was scored, and of one that is trained longer."""
+    assert runs.start("texts", kill=Kill("test", 8)) == -9
+    assert runs.resume("texts") == 0
+    assert set(harness.texts(runs.folder("texts")).values()) == {1}
+    assert runs.resume("texts", "--trainer.max_epochs=4") == 0
+    found = harness.texts(runs.folder("texts"))
+    assert "1_judgement/text_summary" in found
+    assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "without",
+    ["optimizer_states", "state", "lr_schedulers", "RunCheckpoint", "EarlyStop", "DiagnosticsCallback"],
+)
+def test_a_checkpoint_without_a_state(runs: Runs, tmp_path: Path, without: str) -> None:
+    """Lightning would go on without a word, and end elsewhere."""
+    folder = tmp_path / "idx" / "x"
+    shutil.copytree(runs.unbroken("default"), folder)
+    for path in (folder / "checkpoints").glob("*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        if without == "state":
+            content["optimizer_states"][0]["state"] = {}
+        elif without in content:
+            content[without] = []
+        else:
+            kept = {name: state for name, state in content["callbacks"].items() if not name.startswith(without)}
+            assert len(kept) < len(content["callbacks"])
+            content["callbacks"] = kept
+        torch.save(content, path)
+    with pytest.raises(InputError, match="no state of"):
+        parse_settings(["--resume", str(folder), "--trainer.max_epochs=9"])
+
+
+@pytest.mark.parametrize("flags", [[], ["--model.optimizer=sgd"], ["--patience=0", "--diagnostics.enabled=false"]])
+def test_what_has_no_state_is_not_missed(small_run: list[str], flags: list[str]) -> None:
+    folder = stop([*small_run, *flags], 4)
+    train(build_run(parse_settings(["--resume", str(folder)])))
