@@ -2,21 +2,42 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
 from project.errors import DivergenceError, InputError, RunError
-from project.runs.saving.signals import Interrupted, die_with_first_process, is_launched, stop_signals
+from project.runs.saving.signals import MAIN_PROCESS, Interrupted, die_with_first_process, is_launched, stop_signals
 
 log = logging.getLogger("project")
 
 
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""The variables by which a launcher tells a process its number; the first that is set counts."""
+LAUNCHER_NUMBERS = (*RANKS, "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "SLURM_LOCALID", "SLURM_NODEID", MAIN_PROCESS)
+"""All variables of a launcher that this project, Lightning or torch reads as whole numbers."""
+
+
 def is_first_process() -> bool:
     """Whether this is the process that owns the run folder, by what its launcher wrote into the environment."""
-    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"))
-    return int(next((rank for rank in ranks if rank), 0)) == 0
+    return int(next((rank for name in RANKS if (rank := os.environ.get(name))), 0)) == 0
+
+
+def check_launcher() -> None:
+    """Refuse environment variables of a launcher that are no whole numbers.
+
+    Raises:
+        InputError: With the name of the variable.
+    """
+    for name in LAUNCHER_NUMBERS:
+        value = os.environ.get(name)
+        if value is not None and not re.fullmatch("[0-9]{1,9}", value):
+            raise InputError(
+                f"the environment variable {name} is {value!r}, but a launcher such as torchrun sets it to a number",
+                f"type unset {name}",
+            )
 
 
 def setup_console() -> None:
@@ -47,10 +68,11 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
     That is 0, 1 (failed while running), 2 (bad input), 130 (Ctrl-C) or 143 (told to stop by SIGTERM or SIGUSR1).
     Errors of the project's own kind are printed as cause and remedy, without traceback unless --debug is given.
     """
-    setup_console()
-    die_with_first_process()
     debug = "--debug" in sys.argv[1:]
     try:
+        check_launcher()
+        setup_console()
+        die_with_first_process()
         with stop_signals.handling():
             status = command() or 0
     except (InputError, RunError) as error:
