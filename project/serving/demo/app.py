@@ -45,8 +45,12 @@ if TYPE_CHECKING:
 
 CANVAS_SIDE = 280
 """The canvas' longer side in pixels."""
-MAX_MESSAGE_LENGTH = 40_000_000
-"""The maximum number of characters that the page may send: a picture file of about 30 MB."""
+MAX_BYTES, MAX_PIXELS = 10_000_000, 20_000_000
+"""The largest picture that the page takes: the size of its file, and its pixels."""
+MAX_TRUTH_LENGTH = 200
+"""The maximum number of characters of an example's name."""
+SLOTS = 4
+"""How many pictures are answered at the same time: a slow one leaves the others room, and more would only wait."""
 METHODS: dict[str, AttributionName] = {
     "integrated gradients": "integrated_gradients",
     "gradient × input": "gradient_times_input",
@@ -145,7 +149,7 @@ class Drawing:
     @cached_property
     def colours(self) -> Tensor:
         """Red, green and blue, uint8 (height, width, 3)."""
-        return read_image(io.BytesIO(self.file), 3)
+        return read_image(io.BytesIO(self.file), 3, MAX_PIXELS)
 
     @classmethod
     def from_page(cls, message: str) -> "Drawing":
@@ -154,18 +158,17 @@ class Drawing:
         Raises:
             InputError: If it is no picture.
         """
-        if len(message) > MAX_MESSAGE_LENGTH:
-            raise InputError(
-                f"the picture's file is larger than {MAX_MESSAGE_LENGTH * 3 // 4 / 1e6:.0f} MB", "make it smaller first"
-            )
         try:
             content = json.loads(message)
             kind, paper, truth = content["kind"], content["paper"], str(content["truth"])
             data = base64.b64decode(content["picture"].partition(",")[2], validate=True)
-        except (ValueError, LookupError, TypeError, AttributeError):
+            truth = truth[:MAX_TRUTH_LENGTH].encode(errors="replace").decode()  # halves of characters leave no server
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise InputError("the page sent no picture", "load the page again") from None
+        if kind == "too large" or len(data) > MAX_BYTES:
+            raise InputError(f"the picture's file is larger than {MAX_BYTES / 1e6:.0f} MB", "make it smaller first")
         return cls(
-            read_image(io.BytesIO(data)),
+            read_image(io.BytesIO(data), max_pixels=MAX_PIXELS),
             kind if kind in ("drawn", "example") else "file",
             "white" if paper == "white" else "black",
             truth,
@@ -233,6 +236,7 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
         contenders: The networks that answer, at least one.
     """
     gradio = import_gradio()
+    slots = threading.BoundedSemaphore(SLOTS)
     generator = random.Random()  # noqa: S311 - chooses pictures, no secrets
     first = contenders[0].run
     names = [contender.name for contender in contenders]
@@ -245,8 +249,11 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
             return empty_page(names, spec.class_names)
         start = time.perf_counter()
         try:
-            drawing = Drawing.from_page(message)
-            found = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
+            if method not in METHODS:
+                raise InputError("the page sent no method", "load the page again")
+            with slots:
+                drawing = Drawing.from_page(message)
+                found = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
         except InputError as error:
             return error_page(error.cause, error.remedy)
         return answer_page(found, drawing.truth, time.perf_counter() - start)
@@ -284,10 +291,11 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
             shown,
             show_progress="hidden",
             trigger_mode="always_last",
+            queue=False,
             concurrency_limit=1,
             api_visibility="private",
         )
-        choose.click(choose_example, None, canvas, show_progress="hidden", api_visibility="private")
+        choose.click(choose_example, None, canvas, show_progress="hidden", queue=False, api_visibility="private")
     return page  # type: ignore[no-any-return]
 
 

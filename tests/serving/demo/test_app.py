@@ -300,7 +300,7 @@ def demo_process(folder: Path, *paths: Path) -> "Iterator[tuple[subprocess.Popen
     """The demo in a process of its own, watched, and its address."""
     (folder / "sitecustomize.py").write_text(WATCH)
     environment = os.environ | {
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
         "CONNECTIONS": str(folder / "connections"),
         "OMP_NUM_THREADS": "1",
         # a proxy that refuses: what went through one would fail
