@@ -31,6 +31,7 @@ from project.data.sources.table import SOURCES
 from project.errors import InputError, RunError
 from project.runs.tables import layer_sizes
 from project.serving.demo.attribution import AttributionName, layer_outputs, pixel_attribution
+from project.serving.demo.guard import Guard
 from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
 from project.serving.evaluation import scored_metrics
 from project.serving.packages import require
@@ -292,7 +293,7 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
             show_progress="hidden",
             trigger_mode="always_last",
             queue=False,
-            concurrency_limit=1,
+            preprocess=False,
             api_visibility="private",
         )
         choose.click(choose_example, None, canvas, show_progress="hidden", queue=False, api_visibility="private")
@@ -321,9 +322,12 @@ def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int 
     settings |= {"css": CSS, "footer_links": [], "quiet": True, "ssr_mode": False}  # ssr_mode would look for Node
     settings["theme"] = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     page = build_page(contenders)
+    app = gradio.routes.App(default_response_class=gradio.routes.ORJSONResponse)
+    unguarded, num_inputs = app.build_middleware_stack, [len(call.inputs) for call in page.fns.values()]
+    app.build_middleware_stack = lambda: Guard(unguarded(), host, num_inputs)  # outermost: before Gradio's CORS
     try:
         try:
-            page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **settings)
+            page.launch(server_name=host, server_port=port, prevent_thread_lock=True, _app=app, **settings)
         except (OSError, ValueError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RunError(f"the page cannot be served: {lines[0]}", "try another --host or --port") from None

@@ -1,4 +1,4 @@
-"""What stands before the demo's page: only this page, from this machine's own addresses, may ask, and only what it asks.
+"""What stands before the demo's page: only the page itself, at this machine's own addresses, may ask anything.
 
 A web page of somebody else, open in the same browser, can send requests to this machine too. A browser says from where
 they come (Origin, Sec-Fetch-Site), and under which name it found the machine (Host), which a stranger's name server can
@@ -115,7 +115,7 @@ class Guard:
         return not self.is_local or ipaddress.ip_address(name).is_loopback
 
     def _checked(self, body: bytes) -> bytes | None:
-        """The values of a call that the page makes, and nothing else that a body may hold; None if it is no such call."""
+        """The values of a call that the page makes, without what else a body may hold; None if it is no such call."""
         try:
             content = json.loads(body)
             data, number, session = content["data"], content["fn_index"], content.get("session_hash")

@@ -1,4 +1,5 @@
 const PAUSE_MS = 60;  // at most so often a drawing is sent while the pen moves
+const MAX_BYTES = 10000000;  // of a picture file; app.py has the same number
 const canvas = element.querySelector('canvas'), chooser = element.querySelector('input');
 const pen = canvas.getContext('2d', { willReadFrequently: true });
 const whole = () => [0, 0, canvas.width, canvas.height];
@@ -73,6 +74,7 @@ function show(url, kind, truth) {
 }
 function open(file) {
   if (!file) return;
+  if (file.size > MAX_BYTES) return show('', 'too large', '');
   const reader = new FileReader();
   reader.onload = () => show(reader.result, 'file', '');
   reader.readAsDataURL(file);
