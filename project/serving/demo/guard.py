@@ -94,7 +94,7 @@ class Guard:
             return 403, "this machine is not known by that name; open the address that the demo printed"
         is_read = scope["method"] in ("GET", "HEAD")
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != hosts[0]:
+        if origin is not None and origin.decode("latin-1") not in (f"http://{hosts[0]}", f"https://{hosts[0]}"):
             return 403, "this request comes from another page"
         # a link on another page may lead here, but nothing else of it
         opened = is_read and scope["path"] == "/" and headers.get(b"sec-fetch-mode") == b"navigate"

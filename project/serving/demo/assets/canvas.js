@@ -45,6 +45,7 @@ function draw(event) {
   pen.lineTo(...point);
   pen.stroke();
   last = point;
+  if (state.kind === 'too large') state.kind = 'drawn';
   Object.assign(state, { source: null, truth: '', blank: false });
   sendSoon();
 }
