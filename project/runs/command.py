@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -75,6 +76,8 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         die_with_first_process()
         with stop_signals.handling():
             status = command() or 0
+            if stop_signals.received:  # what was interrupted has caught the exception
+                raise Interrupted(stop_signals.received)
     except (InputError, RunError) as error:
         if debug:
             raise
@@ -83,11 +86,23 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
         print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)  # noqa: T201
         status = 2 if isinstance(error, InputError) else 1
     except Interrupted as interrupted:
-        # the first process speaks for all: a status of another one's own would make Lightning kill it
-        status = 0 if is_launched() else interrupted.status
+        status = _stopped(interrupted)
     except KeyboardInterrupt:
-        status = 130
+        status = _stopped(Interrupted(signal.SIGINT))
     except BrokenPipeError:  # whoever read the output has had enough, like head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except Exception:
+        if not stop_signals.received or debug:
+            raise
+        status = _stopped(Interrupted(stop_signals.received))  # a library made another error of the interruption
     sys.exit(status)
+
+
+def _stopped(interrupted: Interrupted) -> int:
+    """Say that a signal stopped the program, unless the training has said so, and give the exit status."""
+    if is_launched():
+        return 0  # the first process speaks for all: a status of another one's own would make Lightning kill it
+    if not interrupted.explained:
+        print(f"stopped by {interrupted.name}", file=sys.stderr)  # noqa: T201
+    return interrupted.status

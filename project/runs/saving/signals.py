@@ -31,11 +31,15 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
 
     Args:
         signum: This is the signal's number.
+
+    Attributes:
+        explained: Whether somebody has said what was stopped, and how to go on.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+        self.explained = False
 
     @property
     def name(self) -> str:
@@ -115,6 +119,8 @@ class StopSignals:
         time.sleep(MAX_WAIT_S)
         if self.last_words is not None:
             self.last_words()
+        elif not is_launched():
+            os.write(2, f"stopped by {Interrupted(signum).name}\n".encode())
         os._exit(Interrupted(signum).status)
 
 
