@@ -12,7 +12,6 @@ HOOK = """
 import os, signal, sys
 def hook(event, arguments):
     if event == "import" and arguments[0] == os.environ["STOP_AT"]:
-        del os.environ["STOP_AT"]
         os.environ["STOP_AT"] = "never"
         os.kill(os.getpid(), signal.SIGINT)
 sys.addaudithook(hook)
@@ -20,9 +19,8 @@ sys.addaudithook(hook)
 """Put before a program, sends it Ctrl-C when it begins to import a module."""
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 WORDS = {
-    "train": [],
-    "diagnose": [],
-    "study": [str(ROOT / "configs" / "studies" / "activations.yaml")],
+    "train": ["--data.download=false", "--data.root=gone"],
+    "diagnose": ["--data.download=false", "--data.root=gone"],
     "export": ["gone", "--to=onnx"],
     "predict": ["gone", "-"],
 }
@@ -44,7 +42,7 @@ def test_ctrl_c_while_a_script_begins(script: str, module: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["torch", "numpy", "torch.nn", "pytorch_lightning", "torchmetrics", "rich.console"])
+@pytest.mark.parametrize("module", ["torch", "numpy", "pytorch_lightning", "rich.console"])
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_ctrl_c_while_libraries_are_imported(script: str, module: str, tmp_path: Path) -> None:
     ended = interrupted(script, module, tmp_path)
