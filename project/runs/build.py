@@ -121,7 +121,13 @@ def build_run(
         if folder:
             run.folder = folder
         else:
-            run.folder, run.unlock = claim_run_folder(settings, run.resumption, owner=run)
+            try:
+                run.folder, run.unlock = claim_run_folder(settings, run.resumption, owner=run)
+            except OSError as error:
+                raise InputError(
+                    f"the run folder cannot be written: {error.strerror} ({error.filename})",
+                    "make it writable, or go on with a copy of it",
+                ) from None
     try:
         arguments = trainer_arguments(settings, run.folder)
         callbacks = _callbacks(run, arguments)

@@ -1,10 +1,13 @@
 """How a script runs: its console, its errors, its exit status."""
 
+import contextlib
+import io
 import logging
 import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import NoReturn
@@ -49,7 +52,16 @@ def setup_console() -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     log.propagate = False
+    threading.excepthook = _say_nothing_twice
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no text, and a terminal may know few letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     ignore_known_warnings()
+
+
+def _say_nothing_twice(args: threading.ExceptHookArgs) -> None:
+    """Leave out the traceback of TensorBoard's thread, whose error the training gets at its next scalar."""
+    if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
+        threading.__excepthook__(args)
 
 
 def ignore_known_warnings() -> None:
@@ -66,10 +78,30 @@ def ignore_known_warnings() -> None:
 def run_command(command: Callable[[], int | None]) -> NoReturn:
     """Run a script's main function and leave with its status.
 
-    That is 0, 1 (failed while running), 2 (bad input), 130 (Ctrl-C) or 143 (told to stop by SIGTERM or SIGUSR1).
+    That is 0, 1 (failed while running), 2 (bad input), 130 (Ctrl-C) or 143 (told to stop by another signal).
     Errors of the project's own kind are printed as cause and remedy, without traceback unless --debug is given.
     """
     debug = "--debug" in sys.argv[1:]
+    try:
+        status = _status_of(command, debug)
+        sys.stdout.flush()  # what does not fit on the disk is noticed here, not when Python has ended
+    except BrokenPipeError:  # whoever read the output has had enough, like head
+        _drop_output()
+        status = 1
+    except OSError as error:
+        if debug:
+            raise
+        _drop_output()
+        where = f" ({error.filename})" if error.filename else ""
+        _say(
+            f"a file cannot be read or written: {error.strerror or error}{where}", "see to the disk, and type it again"
+        )
+        status = 1
+    sys.exit(status)
+
+
+def _status_of(command: Callable[[], int | None], debug: bool) -> int:
+    """Run a script's main function, say what went wrong, and give the exit status."""
     try:
         check_launcher()
         setup_console()
@@ -78,25 +110,34 @@ def run_command(command: Callable[[], int | None]) -> NoReturn:
             status = command() or 0
             if stop_signals.received:  # what was interrupted has caught the exception
                 raise Interrupted(stop_signals.received)
+            return status
+    except SystemExit as leaving:  # after --help
+        return leaving.code if isinstance(leaving.code, int) else 0
     except (InputError, RunError) as error:
         if debug:
             raise
         if isinstance(error, DivergenceError) and is_launched():
-            sys.exit(0)
-        print(f"error: {error.cause}\n  fix: {error.remedy}", file=sys.stderr)  # noqa: T201
-        status = 2 if isinstance(error, InputError) else 1
+            return 0
+        _say(error.cause, error.remedy)
+        return 2 if isinstance(error, InputError) else 1
     except Interrupted as interrupted:
-        status = _stopped(interrupted)
+        return _stopped(interrupted)
     except KeyboardInterrupt:
-        status = _stopped(Interrupted(signal.SIGINT))
-    except BrokenPipeError:  # whoever read the output has had enough, like head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except Exception:
-        if not stop_signals.received or debug:
+        return _stopped(Interrupted(signal.SIGINT))
+    except Exception as error:
+        if not stop_signals.received or debug or isinstance(error, BrokenPipeError):
             raise
-        status = _stopped(Interrupted(stop_signals.received))  # a library made another error of the interruption
-    sys.exit(status)
+        return _stopped(Interrupted(stop_signals.received))  # a library made another error of the interruption
+
+
+def _say(cause: str, remedy: str) -> None:
+    with contextlib.suppress(OSError):  # there may be no terminal any more
+        print(f"error: {cause}\n  fix: {remedy}", file=sys.stderr)  # noqa: T201
+
+
+def _drop_output() -> None:
+    """Let Python's end, which writes what is left of the output, not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stopped(interrupted: Interrupted) -> int:
@@ -104,5 +145,6 @@ def _stopped(interrupted: Interrupted) -> int:
     if is_launched():
         return 0  # the first process speaks for all: a status of another one's own would make Lightning kill it
     if not interrupted.explained:
-        print(f"stopped by {interrupted.name}", file=sys.stderr)  # noqa: T201
+        with contextlib.suppress(OSError):  # there may be no terminal any more
+            print(f"stopped by {interrupted.name}", file=sys.stderr)  # noqa: T201
     return interrupted.status

@@ -73,7 +73,9 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {signum: signal.signal(signum, self._on_signal) for signum in STOP_SIGNALS}
+        # nohup lets a program ignore the end of its terminal, and so it does
+        ignored = {signum for signum in STOP_SIGNALS if signum.name == "SIGHUP" and _is_ignored(signum)}
+        before = {signum: signal.signal(signum, self._on_signal) for signum in STOP_SIGNALS if signum not in ignored}
         # Python calls a handler only between two of its own instructions, and one of them may take long. The C part of
         # Python writes the signal's number here at once, and a thread of its own reads it.
         reading, writing = socket.socketpair()  # a pipe would do, but not on Windows
@@ -122,6 +124,10 @@ class StopSignals:
         elif not is_launched():
             os.write(2, f"stopped by {Interrupted(signum).name}\n".encode())
         os._exit(Interrupted(signum).status)
+
+
+def _is_ignored(signum: signal.Signals) -> bool:
+    return signal.getsignal(signum) is signal.SIG_IGN
 
 
 stop_signals = StopSignals()

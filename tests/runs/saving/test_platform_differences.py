@@ -204,4 +204,4 @@ def test_which_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_signals_that_there_are() -> None:
-    assert platform_differences.STOP_SIGNALS == (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    assert platform_differences.STOP_SIGNALS == (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
