@@ -23,7 +23,7 @@ FULL = Path("/dev/full")
 
 
 @contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], object]]:
     """A disk of its own in a folder, and a function that mounts it with another option; only root can."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o"]
@@ -33,7 +33,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
     if not made or made.returncode:
         pytest.skip("this user or system cannot mount a disk")
     try:
-        yield lambda option: print(subprocess.check_output([*mount, f"remount,{option}", str(folder)]))
+        yield lambda option: subprocess.run([*mount, f"remount,{option}", str(folder)], check=True)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
