@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help train test test-slow check format bench lessons bad-input-page clean
+.PHONY: help train test test-slow check audit format bench lessons bad-input-page clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -35,6 +35,10 @@ check: $(VENV)/.dev  ## check format, lint and types, and run the fast tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
+audit:  ## ask whether a vulnerability is known of the packages in constraints.txt
+	test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit; }
+	@$(PYTHON) .ci/audit.py $(VENV)-audit/bin/pip-audit
+
 format: $(VENV)/.dev  ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -50,4 +54,4 @@ bad-input-page: $(VENV)/.dev  ## write docs/bad_input.md again from its tests
 	PYTHONPATH=tests $(BIN)/python -m tests.whole.test_bad_input
 
 clean:  ## remove the virtual environment and caches; data and runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -18,18 +18,20 @@ Settings = dict[str, Any]
 MIN_LIKENESS = 0.4
 """How alike two names must be, from 0 to 1, for one to be suggested in place of the other."""
 _SHARE = ("at least 0 and less than 1", lambda x: 0 <= x < 1)
-_POSITIVE = ("positive and finite", lambda x: 0 < x < math.inf)
+MAX_FACTOR = 1e6
+"""The largest factor, rate or distance with which a network is tried."""
+_POSITIVE = (f"positive and at most {MAX_FACTOR:g}", lambda x: 0 < x <= MAX_FACTOR)
 # every comparison with NaN is false, so NaN is refused everywhere
 RANGES: dict[str, tuple[tuple[str, Callable[[float], bool]], str]] = {
     "depth": (("0 or more hidden layers", lambda x: x >= 0), "2"),
     "init_scale": (_POSITIVE, "1.0, or --model.init zeros for weights of 0"),
-    "init_bias": (("finite", math.isfinite), "0.1"),
+    "init_bias": ((f"from -{MAX_FACTOR:g} to {MAX_FACTOR:g}", lambda x: abs(x) <= MAX_FACTOR), "0.1"),
     "dropout": (_SHARE, "0.2"),
     "label_smoothing": (_SHARE, "0.1"),
     "huber_delta": (_POSITIVE, "1.0"),
     "learning_rate": (_POSITIVE, "0.001"),
     "momentum": (_SHARE, "0.9"),
-    "weight_decay": (("0 or more, and finite", lambda x: 0 <= x < math.inf), "0.01"),
+    "weight_decay": ((f"0 or more, and at most {MAX_FACTOR:g}", lambda x: 0 <= x <= MAX_FACTOR), "0.01"),
     "warmup_fraction": (_SHARE, "0.1"),
 }
 """For each setting the range, in words and as a test, and the value that a refusal shows as an example."""

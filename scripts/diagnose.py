@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from project import startup  # noqa: F401 - before what takes time
 from project.errors import InputError
 from project.extensions import check_extensions, extension_flags, load_named_extensions
 from project.runs.command import run_command

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from project import startup  # noqa: F401 - before what takes time
 from project.data.settings import SplitName
 from project.runs.command import run_command
 from project.runs.parser import Parser

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from project import startup  # noqa: F401 - before what takes time
 from project.runs.command import run_command
 from project.runs.parser import Parser
 from project.serving.predict import OutputFormat, Polarity

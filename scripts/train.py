@@ -1,5 +1,6 @@
 """Train a multilayer perceptron, test it, and report the results: python scripts/train.py --model.depth 3"""
 
+from project import startup  # noqa: F401 - before what takes time
 from project.errors import DivergenceError
 from project.runs.command import run_command
 from project.runs.parser import parse_settings

@@ -14,7 +14,7 @@ from project.data.loaders import EvaluationLoader, TrainLoader, mix_seed
 from project.data.normalization import Normalization, fit_normalization
 from project.data.settings import DataKeywords, DataSettings, SplitName
 from project.data.sources.load import ImageDataset, ImageSplit
-from project.data.sources.pool import check_targets
+from project.data.sources.pool import check_targets, one_class
 from project.data.sources.table import SOURCES
 from project.data.splits import MAX_AUTO_VALIDATION, fitting_sizes, redraw_labels, stratified_split
 from project.errors import InputError
@@ -140,6 +140,8 @@ class ImageDataModule(LightningDataModule):
         height, width, *several = self.data.train.images.shape[1:]
         channels = several[0] if several else 1
         train = self.splits["train"]  # this checks the classes
+        if self.settings.target == "label" and len(np.unique(self.data.train.labels.numpy()[train])) < 2:
+            raise one_class("the training examples")
         if self.task != "regression":
             names = self.data.class_names
             if self.settings.classes is not None:
@@ -150,7 +152,7 @@ class ImageDataModule(LightningDataModule):
             mean, sd = 0.0, MAX_TARGET_DEGREES / 3**0.5  # of the even distribution
         else:
             targets = self.targets("train")[train].double()
-            mean, sd = targets.mean().item(), targets.std(correction=0).item() or 1.0
+            mean, sd = targets.mean().item(), targets.std(correction=0).item()
         return DataSpec(height, width, 1, self.task, (), mean, sd, channels)
 
     def source(self, split: SplitName) -> ImageSplit:

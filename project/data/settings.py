@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypedDict
 
 from project.data.sources.table import SOURCES
-from project.errors import InputError, check_at_least
+from project.errors import MAX_SEED, InputError, check_in_range, check_text
 from project.settings import check_choices
 from project.task import TaskName
 
@@ -13,6 +13,9 @@ NormalizationName = Literal["none", "unit", "symmetric", "standardize", "feature
 AugmentationName = Literal["shift", "affine", "erase", "mixup", "cutmix"]
 TargetName = Literal["label", "rotation"]
 SplitName = Literal["train", "validation", "test"]
+
+MAX_SIZE = 10_000
+"""The longest side, in pixels, to which pictures can be scaled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +66,18 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_choices("data", self)
-        check_at_least("data.batch_size", self.batch_size, 1, "128")
-        check_at_least("data.size", self.size, 1, "28")
+        check_in_range("data.batch_size", self.batch_size, 1, "128")
+        check_text("data.root", self.root, "data")
+        check_in_range("data.size", self.size, 1, "28", MAX_SIZE)
         if self.num_validation != "auto":
-            check_at_least("data.num_validation", self.num_validation, 0, "5000")
+            check_in_range("data.num_validation", self.num_validation, 0, "5000")
         if not 0 <= self.label_noise <= 1:
             raise InputError(
                 f"data.label_noise is {self.label_noise:g}, but must be a share from 0 to 1",
                 "type for example --data.label_noise 0.2",
             )
-        check_at_least("data.split_seed", self.split_seed, 0, "1")
-        check_at_least("data.num_train", self.num_train, 1, "10000")
+        check_in_range("data.split_seed", self.split_seed, 0, "1", MAX_SEED)
+        check_in_range("data.num_train", self.num_train, 1, "10000")
         if self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
             raise InputError(
                 f"data.classes is {self.classes}, but must list two or more classes, each once",

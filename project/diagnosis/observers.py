@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from project.errors import check_at_least
+from project.errors import check_in_range
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ class DiagnosticsSettings:
     every_n_steps: int = 200
 
     def __post_init__(self) -> None:
-        check_at_least("diagnostics.every_n_steps", self.every_n_steps, 1, "200, or --diagnostics.enabled false")
+        check_in_range("diagnostics.every_n_steps", self.every_n_steps, 1, "200, or --diagnostics.enabled false")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from project.data.datamodule import ImageDataModule
 from project.diagnosis.observers import Observers, build_observers
 from project.errors import InputError
 from project.network.norms import NORMS
-from project.runs.command import ignore_known_warnings, is_first_process
+from project.runs.command import check_launcher, ignore_known_warnings, is_first_process
 from project.runs.parser import settings_of, trainer_arguments
 from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
 from project.runs.saving.files import write_text
@@ -30,8 +30,10 @@ from project.runs.settings import RunSettings
 from project.runs.tables import Described, run_facts
 from project.runs.trainer_checks import (
     SETUP_ERRORS,
+    VALUE_ERRORS,
     check_callbacks,
     check_limits,
+    check_machine,
     check_trainer_settings,
     explain_trainer_error,
 )
@@ -94,14 +96,20 @@ def build_run(
         InputError: If the settings, the data and the machine do not fit together.
     """
     settings = settings if isinstance(settings, RunSettings) else settings_of(settings)
+    check_launcher()
     quieten_lightning()
     ignore_known_warnings()
     seed_everything(settings.seed_everything, workers=True, verbose=False)
+    # before the data are fetched, the network is made, or a folder
+    check_trainer_settings(settings.trainer, validated=settings.data.is_validated)
+    plain = {
+        name: value for name, value in settings.trainer.items() if name not in ("callbacks", "plugins", "profiler")
+    }
+    check_machine(trainer_arguments(replace(settings, trainer=plain), None))
     datamodule = datamodule or ImageDataModule(settings.data, task=settings.model.task, seed=settings.seed_everything)
     # a number in place of auto: what is saved says what was done
     settings = replace(settings, data=replace(settings.data, num_validation=datamodule.num_validation))
     run = Run(settings, datamodule, ImageModule(datamodule.spec, datamodule.normalization, settings.model))
-    check_trainer_settings(settings.trainer, validated=settings.data.is_validated)
     batch_norm = NORMS[settings.model.norm].over == "examples"
     datamodule.check_batches(batch_norm=batch_norm)
     check_limits(settings.trainer, datamodule)
@@ -113,14 +121,20 @@ def build_run(
         if folder:
             run.folder = folder
         else:
-            run.folder, run.unlock = claim_run_folder(settings, run.resumption, owner=run)
+            try:
+                run.folder, run.unlock = claim_run_folder(settings, run.resumption, owner=run)
+            except OSError as error:
+                raise InputError(
+                    f"the run folder cannot be written: {error.strerror} ({error.filename})",
+                    "make it writable, or go on with a copy of it",
+                ) from None
     try:
         arguments = trainer_arguments(settings, run.folder)
         callbacks = _callbacks(run, arguments)
         run.trainer = _build_trainer(arguments, callbacks)
         # only now is it known how many processes share a batch
         datamodule.check_batches(run.trainer.world_size, run.trainer.accumulate_grad_batches, batch_norm)
-    except (*SETUP_ERRORS, TypeError, ValueError, RuntimeError) as error:
+    except (*SETUP_ERRORS, *VALUE_ERRORS) as error:
         run.unlock()  # Windows removes no folder that has an open file in it
         if run.folder is not None and run.resumption is None and is_first_process():
             shutil.rmtree(run.folder)

@@ -27,7 +27,7 @@ from project.errors import InputError
 from project.extensions import load_named_extensions
 from project.plain_data import ValueLoader
 from project.runs.saving.files import read_yaml
-from project.runs.settings import RunSettings, settings_from
+from project.runs.settings import RunSettings, check_run_name, settings_from
 from project.settings import choices_of, not_a_choice
 from project.training.settings import ModelSettings
 
@@ -64,6 +64,7 @@ class Parser(ArgumentParser):
     ) -> Namespace:
         """Load the files that --extensions names, which may add choices, and read all other arguments."""
         left = load_named_extensions(sys.argv[1:] if args is None else args)
+        refuse_empty_words(left)
         return super().parse_args(left, *others, **kwargs)
 
     def format_help(self, formatter: Any = None) -> str:
@@ -109,6 +110,21 @@ class Parser(ArgumentParser):
                 return InputError(f"{key} is {value}, but must be {kind}", remedy)
         lines = [line.strip() for line in message.strip().splitlines()]
         return InputError(" ".join(lines)[:500], ASK_HELP)
+
+
+def refuse_empty_words(words: Sequence[str]) -> None:
+    """Refuse `--output ''`, `--output=` and a name that is empty: each is a variable of the shell that has no value.
+
+    Raises:
+        InputError: If a word or a flag's value is empty.
+    """
+    for previous, word in pairwise(["", *words]):
+        flag, equals, value = word.partition("=")
+        if word and not (word.startswith("--") and equals and not value):
+            continue
+        given = flag or (previous if previous.startswith("--") and "=" not in previous else "")
+        what = given.lstrip("-") or "a name on the command line"
+        raise InputError(f"{what} is empty", f"type a value after {given}, or leave it out" if given else "type a name")
 
 
 EXTENSIONS_HELP = "--extensions FILE: import your own Python file, which may add choices; may come several times."
@@ -361,6 +377,7 @@ def folder_to_resume(config: Namespace) -> Path | None:
         return folder
     if name is None:
         raise InputError("--resume auto has to know which run", "add --run_name NAME")
+    check_run_name(name)
     folder = Path(config["run_root"]) / config["data"]["dataset"] / name
     return folder if (folder / "config.yaml").is_file() else None
 

@@ -1,6 +1,5 @@
 """All settings of a run, as the command line, a file of settings or a notebook gives them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -9,10 +8,13 @@ import yaml
 
 from project.data.settings import DataSettings
 from project.diagnosis.observers import DiagnosticsSettings
-from project.errors import InputError, check_at_least, printable
+from project.errors import MAX_NUMBER, MAX_SEED, InputError, check_in_range, check_text
 from project.settings import check_given, did_you_mean, plain
 from project.task import score_name
 from project.training.settings import ModelSettings
+
+MAX_EXPLAIN_S = 1_000_000
+"""The longest time, in seconds, that --explain may take: eleven days."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +61,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check_given("", self)
-        if not 0 <= self.seed_everything < 2**32:
-            raise InputError(
-                f"seed_everything is {self.seed_everything}, but must be from 0 to {2**32 - 1}",
-                "type for example --seed_everything 1",
-            )
+        check_in_range("seed_everything", self.seed_everything, 0, "1", MAX_SEED)
         self.data.check_task(self.model.task)
         score = score_name(self.model.task)
         known = [f"{split}/{name}" for split in ("validation", "train") for name in ("loss", score)]
@@ -74,22 +72,27 @@ class RunSettings:
                 f"monitor is {self.monitor!r}, which this run will not measure",
                 f"{did_you_mean(self.monitor, known)}Choices: {', '.join(known)}",
             )
-        name = self.run_name
-        if name is not None and (name in ("", ".", "..") or name != name.strip() or re.search(r"[/\\]", name)):
-            raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
-        if name is not None and printable(name) != name:
-            cause = f"run_name {name!r} has a character that cannot be seen"
-            raise InputError(cause, "type for example --run_name first")
-        if not self.run_root:
-            raise InputError("run_root is empty", "type for example --run_root runs, or leave it out")
-        check_at_least("patience", self.patience, 0, "10")
-        check_at_least("explain_seconds", self.explain_seconds, 10, "60")
+        check_text("run_root", self.run_root, "runs, or leave it out")
+        check_text("resume", self.resume, "runs/fashion_mnist/NAME")
+        check_run_name(self.run_name)
+        check_in_range("patience", self.patience, 0, "10")
+        check_in_range("explain_seconds", self.explain_seconds, 10, "60", MAX_EXPLAIN_S)
         if self.explain and self.trainer.get("fast_dev_run"):
             raise InputError(
                 "explain tries changes of a whole run, but trainer.fast_dev_run cuts it to a few batches",
                 "leave out one of the two",
             )
-        check_at_least("checkpoint_every_n_steps", self.checkpoint_every_n_steps, 1, "100, or leave it out")
+        check_in_range("checkpoint_every_n_steps", self.checkpoint_every_n_steps, 1, "100, or leave it out")
+        if self.checkpoint_every_n_steps and self.trainer.get("enable_checkpointing") is False:
+            raise InputError(
+                f"checkpoint_every_n_steps is {self.checkpoint_every_n_steps}, but trainer.enable_checkpointing is "
+                "false, so that nothing is saved",
+                "leave out one of the two",
+            )
+        for name, value in self.trainer.items():
+            check_text(f"trainer.{name}", value, "VALUE, or leave it out")
+            if isinstance(value, int | float):
+                check_in_range(f"trainer.{name}", value, -MAX_NUMBER, "10, or leave it out")
 
     @property
     def watched(self) -> str:
@@ -105,6 +108,17 @@ class RunSettings:
         """All settings as YAML that `--config` accepts. A new run has a name of its own."""
         content = self.as_dict() | {"run_name": None, "resume": None, "explain": False}
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def check_run_name(name: str | None) -> None:
+    """Refuse a run's name that is not the name of one folder that a person can read and type.
+
+    Raises:
+        InputError: If the name has a separator, a control character, or a blank at one of its ends.
+    """
+    check_text("run_name", name, "first")
+    if name is not None and (name in (".", "..") or {"/", "\\"} & set(name)):
+        raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
 
 
 def settings_from(sections: Mapping[str, Any]) -> RunSettings:

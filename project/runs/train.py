@@ -68,6 +68,7 @@ def train(run: Run) -> dict[str, Any]:
     except BaseException as error:
         if isinstance(error, Interrupted):
             log.warning("%s: %s", error.name, note("interrupted")["verdict"])
+            error.explained = True
         elif isinstance(error, DivergenceError):
             note("diverged")
         end_other_processes(run.trainer)

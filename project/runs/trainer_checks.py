@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import BatchSizeFinder, GradientAccumulationScheduler, StochasticWeightAveraging
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+    Timer,
+)
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import EVALUATION_SHARDS
-from project.errors import InputError, RunError
+from project.errors import InputError, RunError, check_in_range
 from project.runs.saving.signals import Interrupted
 
 LAUNCHED = {"TORCHELASTIC_RUN_ID", "NODE_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID"}
@@ -42,15 +47,24 @@ REFUSED_CALLBACKS: dict[type[Callback], tuple[str, str]] = {
 """Callbacks that contradict what a run is, each with cause and remedy."""
 SETUP_ERRORS = (MisconfigurationException, ImportError)
 """What Lightning and its callbacks raise where a setting does not fit, or a package is missing."""
+VALUE_ERRORS = (ArithmeticError, TypeError, ValueError, RuntimeError)
+"""What Lightning raises where a value is of the right type and makes no sense."""
+MAX_DEVICES = 10_000
+"""The largest number of devices of one machine with which a training is tried."""
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Refuse callbacks that contradict what a run is.
+    """Refuse callbacks that contradict what a run is, and a limit on time that leaves none.
 
     Raises:
         InputError: With what does the same for a run.
     """
     for callback in callbacks:
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            raise InputError(
+                "the limit on time (trainer.max_time, or a Timer's duration) is 0: nothing would be trained",
+                "type for example --trainer.max_time 00:01:00:00 for an hour",
+            )
         for kind, (cause, remedy) in REFUSED_CALLBACKS.items():
             if isinstance(callback, kind):
                 raise InputError(cause, remedy)
@@ -76,12 +90,46 @@ def check_trainer_settings(settings: Mapping[str, Any], validated: bool) -> None
                 f"trainer.{name} is {value}, but must be {bound} or more",
                 f"type for example --trainer.{name} {max(bound, 1)}, or leave it out",
             )
+    for kind in ("epochs", "steps"):
+        fewest, most = settings.get(f"min_{kind}"), settings.get(f"max_{kind}")
+        check_in_range(f"trainer.min_{kind}", fewest, 0, "1, or leave it out")
+        if fewest and most and 0 < most < fewest:
+            raise InputError(
+                f"trainer.min_{kind} is {fewest}, but trainer.max_{kind} is {most}",
+                f"type --trainer.max_{kind} {fewest}, or leave --trainer.min_{kind} out",
+            )
     for name in ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches"):
         if settings.get(name) == 0:
             what = "tested" if "test" in name else "trained"
             raise InputError(
                 f"trainer.{name} is 0: nothing would be {what}", f"leave --trainer.{name} out, or raise it"
             )
+    devices = str(settings.get("devices"))
+    if devices.isdecimal():
+        check_in_range("trainer.devices", int(devices), 1, "1", MAX_DEVICES)
+    interval, epochs = settings.get("val_check_interval"), settings.get("check_val_every_n_epoch")
+    if interval is not None and not re.search("[1-9]", str(interval)):  # also 0.0, and a time of 0 as text or mapping
+        raise InputError(
+            f"trainer.val_check_interval is {interval}: there is no time between two validations",
+            "type for example --trainer.val_check_interval 0.5, or leave it out",
+        )
+    if validated and epochs and 0 < (settings.get("max_epochs") or 0) < epochs:
+        raise InputError(
+            f"trainer.check_val_every_n_epoch is {epochs}, but the training has {settings['max_epochs']} epochs, "
+            "so that nothing would be validated",
+            "type a smaller number, or --data.num_validation 0 to train without validation",
+        )
+    if settings.get("gradient_clip_algorithm") and settings.get("gradient_clip_val") is None:
+        raise InputError(
+            f"trainer.gradient_clip_algorithm is {settings['gradient_clip_algorithm']}, but without "
+            "trainer.gradient_clip_val nothing is clipped",
+            "add for example --trainer.gradient_clip_val 1, or leave it out",
+        )
+    if settings.get("model_registry") is not None:
+        raise InputError(
+            "trainer.model_registry names a place on a server, but a run keeps its checkpoints in its folder",
+            "leave it out",
+        )
     if settings.get("barebones"):
         raise InputError(
             "trainer.barebones is true, but a run needs its callbacks, its checkpoints and its log",
@@ -97,15 +145,16 @@ def check_trainer_settings(settings: Mapping[str, Any], validated: bool) -> None
             "trainer.limit_val_batches is 0, but there is a validation split, which decides the best epoch",
             "type --data.num_validation 0 to train without validation",
         )
-    if settings.get("max_epochs") == -1 and settings.get("max_steps") in (None, -1):
+    if settings.get("max_epochs", 1) in (None, -1) and settings.get("max_steps") in (None, -1):
         raise InputError(
-            "trainer.max_epochs is -1: the training would have no end, and the schedule needs one",
+            f"trainer.max_epochs is {'null' if settings['max_epochs'] is None else -1}: the training would have no "
+            "end, and the schedule needs one",
             "give a number; early stopping (--patience) ends the training before it where nothing improves",
         )
 
 
 def check_limits(settings: Mapping[str, Any], datamodule: ImageDataModule) -> None:
-    """Refuse a share of the batches that is none of them.
+    """Refuse a share of the batches that is none of them, and a validation or an end that never comes.
 
     Args:
         settings: Of the Trainer.
@@ -120,6 +169,39 @@ def check_limits(settings: Mapping[str, Any], datamodule: ImageDataModule) -> No
                 f"type --trainer.limit_{split}_batches 1 for a single batch, or a share of at least "
                 f"{math.ceil(1000 / num_batches) / 1000:g}",
             )
+    limit = settings.get("limit_train_batches")
+    if limit is not None:  # a whole number is one of batches, any other a share of them
+        passes = min(passes, limit) if isinstance(limit, int) else int(passes * limit)
+    epochs, interval = settings.get("max_epochs") or -1, settings.get("val_check_interval")
+    # without check_val_every_n_epoch, batches are counted over all epochs
+    longest = passes if settings.get("check_val_every_n_epoch", 1) is not None else passes * epochs
+    if datamodule.settings.is_validated and isinstance(interval, int) and 0 < longest < interval:
+        raise InputError(
+            f"trainer.val_check_interval is {interval}, but there are only {longest} batches",
+            f"type --trainer.val_check_interval {longest} or less, or leave it out",
+        )
+    fewest = settings.get("min_steps") or 0
+    if 0 < datamodule.num_steps_per_epoch * epochs < fewest:
+        raise InputError(
+            f"trainer.min_steps is {fewest}, but {epochs} epochs have {datamodule.num_steps_per_epoch * epochs} steps",
+            "raise --trainer.max_epochs, or leave --trainer.min_steps out",
+        )
+
+
+def check_machine(arguments: Mapping[str, Any]) -> None:
+    """Refuse what this machine does not have, and all else that Lightning refuses, before anything is made.
+
+    Args:
+        arguments: Of the Trainer, without what writes files: loggers, callbacks, plugins, the profiler.
+    """
+    quiet: dict[str, Any] = dict.fromkeys(
+        ("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    try:
+        trainer = Trainer(**{**arguments, **quiet})
+    except (*SETUP_ERRORS, *VALUE_ERRORS) as error:
+        raise explain_trainer_error(error) from error
+    check_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def explain_trainer_error(error: Exception) -> InputError:

@@ -170,7 +170,9 @@ def test_history_has_a_row_for_every_epoch(small_run: list[str], caplog: pytest.
 def test_a_diverged_run_has_its_history(small_run: list[str]) -> None:
     from project.errors import DivergenceError
 
-    run = build_run(parse_settings([*small_run, "--model.optimizer=sgd", "--model.learning_rate=1e30"]))
+    run = build_run(
+        parse_settings([*small_run, "--model.optimizer=sgd", "--model.learning_rate=1e6", "--model.norm=none"])
+    )
     with pytest.raises(DivergenceError):
         train(run)
     assert run.folder is not None

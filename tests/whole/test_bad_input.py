@@ -179,6 +179,8 @@ a gzip bomb: a small file that announces terabytes |  |
     announces 4294967295 × 28 × 28 = 3,367,254,359,280 bytes | Replace
 a gzip bomb: a small file that goes on for long after its end |  |
     has bytes after its end: 240 × 8 × 9 = 17,280 bytes are expected after the header, more were found | Replace
+no folder of data | --data.root '' | data.root is empty | type a value after --data.root
+no folder of data, in a settings file | --config {}/a.yaml | data.root is empty, but must be a text | --data.root data
 a folder without data | --data.root {}/nowhere | {}/nowhere does not exist | give it as --data.root
 a known data set that is not there, without a download | --data.dataset mnist --data.download false |
     MNIST was not found | Add --data.download true
@@ -208,10 +210,12 @@ arrays of different lengths | --data.dataset arrays --data.root {}/a.npz |
     y_train has the shape 29; one target for each of the 30 pictures | one number for each picture
 missing targets | --data.dataset arrays --data.root {}/a.npz --model.task regression |
     y_train has 1 missing (NaN) or infinite targets, the first at position 3 | remove these examples
+a training set of one class | --data.classes "[0, 1]" |
+    the training examples have one class, or one number as target | add examples of another class
 real numbers as classes | --data.dataset arrays --data.root {}/a.npz |
     are real numbers, but model.task is multiclass | type --model.task regression
 targets of one class | --data.dataset arrays --data.root {}/a.npz |
-    have one class, but a classification needs two or more | --model.task regression
+    have one class, or one number as target, but two or more are needed | --data.target rotation
 
 ## Extensions
 an extension that is not there | --extensions {}/mine.py | {}/mine.py cannot be read | name a Python file after
@@ -226,6 +230,8 @@ a run whose extension is not given | evaluate {}/run | {}/run was made with the 
     and the path of that file
 ## Settings
 batch larger than the data | --data.batch_size 201 | there are only 200 training examples | 200 or less
+a batch of more than there can be | --data.batch_size 1000000000000 |
+    data.batch_size is 1e+12, but must be at most 1,000,000,000 | --data.batch_size 128
 empty batch | --data.batch_size 0 | data.batch_size is 0, but must be at least 1 | --data.batch_size 128
 batch that cannot be cut into equal parts | --trainer.accumulate_grad_batches 3 |
     data.batch_size 32 cannot be shared evenly by 1 processes with trainer.accumulate_grad_batches 3 | type
@@ -244,7 +250,9 @@ wrong labels for a regression | --data.label_noise 0.1 --model.task regression |
     a regression has no classes to draw labels from | type --data.label_noise 0
 no training examples | --data.num_train 0 | data.num_train is 0, but must be at least 1 | type for example
 a negative split seed | --data.split_seed -1 | data.split_seed is -1 | --data.split_seed 1
-a negative seed | --seed_everything -1 | must be from 0 to 4294967295 | --seed_everything 1
+a split seed of 23 digits | --data.split_seed 10000000000000000000000 |
+    data.split_seed is 1e+22, but must be at most 4,294,967,295 | --data.split_seed 1
+a negative seed | --seed_everything -1 | seed_everything is -1, but must be at least 0 | --seed_everything 1
 a class that does not exist | --data.classes "[0, 9]" |
     data.classes is [0, 9], but the classes of idx are 0 to 2 | --data.classes "[0, 2]"
 no classes | --data.classes "[]" | must list two or more classes, each once | --data.classes "[3, 8]"
@@ -304,6 +312,12 @@ a time in the place of a number | --model.depth 1:30 | model.depth is 1:30, but 
 ## Trainer
 no epochs | --trainer.max_epochs 0 | trainer.max_epochs is 0: nothing would be trained | leave
 epochs without end | --trainer.max_epochs -1 | the training would have no end | give a number
+epochs that are not said | --trainer.max_epochs null |
+    trainer.max_epochs is null: the training would have no end | give a number
+more epochs than there are | --trainer.min_epochs 2 | trainer.min_epochs is 2, but trainer.max_epochs is 1 |
+    --trainer.max_epochs 2
+more steps than there are | --trainer.min_steps 7 | trainer.min_steps is 7, but 1 epochs have 6 steps |
+    raise --trainer.max_epochs
 negative epochs | --trainer.max_epochs -5 | max_epochs | that trainer setting
 no steps | --trainer.max_steps 0 | trainer.max_steps is 0: nothing would be trained | leave
 no batches | --trainer.limit_train_batches 0 | nothing would be trained | leave
@@ -314,9 +328,20 @@ machines that nobody started | --trainer.num_nodes 2 | trainer.num_nodes is 2 | 
 more than all batches | --trainer.limit_train_batches 1.5 | limit_train_batches | that trainer setting
 batches in words | --trainer.limit_train_batches few | is few, but must be a whole number | type for example
 no validation batches | --trainer.limit_val_batches 0 | there is a validation split | --data.num_validation 0
+validation after every 0 batches | --trainer.val_check_interval 0 | there is no time between two validations |
+    --trainer.val_check_interval 0.5
+validation after the epoch's end | --trainer.val_check_interval 7 |
+    trainer.val_check_interval is 7, but there are only 6 batches | --trainer.val_check_interval 6
+validation after the training's end | --trainer.check_val_every_n_epoch 2 |
+    but the training has 1 epochs, so that nothing would be validated | type a smaller number
+checkpoints that are not saved | --checkpoint_every_n_steps 2 --trainer.enable_checkpointing false |
+    but trainer.enable_checkpointing is false | leave out one of the two
+a way to clip without a limit | --trainer.gradient_clip_algorithm value |
+    without trainer.gradient_clip_val nothing is clipped | --trainer.gradient_clip_val 1
+a place on a server | --trainer.model_registry a/b | trainer.model_registry names a place on a server | leave it out
 no accumulation | --trainer.accumulate_grad_batches 0 | must be 1 or more | leave it out
 a negative clipping norm | --trainer.gradient_clip_val -1 | must be 0 or more | leave it out
-no devices | --trainer.devices 0 | devices | that trainer setting
+no devices | --trainer.devices 0 | trainer.devices is 0, but must be at least 1 | --trainer.devices 1
 a negative number of devices | --trainer.devices -3 | devices | that trainer setting
 an unknown precision | --trainer.precision 12 | trainer.precision is 12, which is none of | bf16-mixed
 an unknown accelerator | --trainer.accelerator gqu | invalid accelerator name | that trainer setting
@@ -333,6 +358,9 @@ an average of the weights that comes too late |
 a limit on time in words | --trainer.callbacks+=Timer --trainer.callbacks.duration soon |
     is not a valid duration. Expected a string in the format DD:HH:MM:SS | that trainer setting
 a callback that does not exist | --trainer.callbacks+=Timr | trainer.callbacks is Timr | leave --trainer.callbacks out
+a limit on time of 0 | --trainer.max_time 00:00:00:00 | the limit on time | --trainer.max_time 00:01:00:00
+a callback's limit on time of 0 | --trainer.callbacks+=Timer --trainer.callbacks.duration 00:00:00:00 |
+    the limit on time | --trainer.max_time 00:01:00:00
 a limit on time that is none | --trainer.max_time soon | soon | that trainer setting
 a callback without what it needs | --trainer.callbacks+=DeviceStatsMonitor --trainer.logger false |
     Cannot use `DeviceStatsMonitor` callback with `Trainer(logger=False)` | that trainer setting
@@ -343,9 +371,11 @@ a file where the folder of runs should be | --run_root {}/file |
     --run_root FOLDER
 a folder of runs that cannot be made | --run_root /proc/runs |
     the run folder cannot be made under /proc/runs/idx | choose a folder that can be written: --run_root FOLDER
-no folder of runs | --run_root '' | run_root is empty | --run_root runs
+no folder of runs | --run_root '' | run_root is empty | type a value after --run_root
 the name of another run | --run_name first |
     the run folder {}/runs/idx/first exists already, and runs are never overwritten | choose another --run_name
+a name with a blank at its end | --run_name 'first ' | run_name is 'first ', but must be a text without |
+    --run_name first
 a path as name | --run_name a/b | run_name 'a/b' is no plain folder name | --run_name first
 a name with a blank at its end | --run_name "a " | run_name 'a ' is no plain folder name | --run_name first
 a name that moves the cursor | --run_name "{escape}" | has a character that cannot be seen | --run_name first
@@ -377,6 +407,7 @@ a split that does not exist | evaluate {}/run --split tset |
 a picture that is not there | predict {}/run {}/gone.png | there is no file {}/gone.png | check
 a pattern that fits nothing | predict {}/run '{}/*.gif' | no file matches {}/*.gif | check
 a folder without pictures | predict {}/run {}/run/checkpoints | checkpoints contains no picture | end in
+a picture without a name | predict {}/run '' | a name on the command line is empty | type a name
 no pictures at all | predict {}/run | images | --help
 no class to tell | predict {}/run {}/data --top 0 | top is 0 | type for example --top 3
 another way to print | predict {}/run {}/data --format xml | xml | csv
@@ -386,6 +417,7 @@ a name that does not fit the kind | export {}/run --to onnx --output {}/model.pt
     but onnx files end in .onnx | type --output {}/model.onnx
 an export onto a file that is there | export {}/run --to torch_export --output {}/model.pt2 |
     {}/model.pt2 exists already | type --overwrite
+an export to a file without a name | export {}/run --to onnx --output '' | output is empty | type a value after --output
 a page for a folder that is no run | demo {}/data | {}/data is no run folder | name the folder
 a port that does not exist | demo {}/run --port 70000 | 70000 | --port
 """
@@ -422,6 +454,10 @@ PREPARE: dict[str, Prepare] = {
     "missing targets": arrays(y_train=np.where(np.arange(30) == 3, np.nan, 1.0)),
     "real numbers as classes": arrays(y_train=np.arange(30) / 7),
     "targets of one class": arrays(y_train=np.zeros(30, int)),
+    "a training set of one class": change(
+        TRAIN_LABELS, lambda content: content[:8] + bytes(i % 3 // 2 * 2 for i in range(240))
+    ),
+    "no folder of data, in a settings file": write("a.yaml", b"data: {root: ''}"),
     "a settings file that is not YAML": write("a.yaml", b"model: {depth: [\n"),
     "a setting twice in a file": write("a.yaml", b"model:\n  depth: 2\n  width: 3\n  depth: 4\n"),
     "a settings file of a few lines that stands for billions of values": write("a.yaml", BOMB),
@@ -561,6 +597,32 @@ def test_no_validation_is_accepted_and_reported(
     said = call(capsys, "train", *usual(folder), "--data.num_validation=0")
     assert said.status == 0
     assert "data.num_validation is 0: no validation, so train/accuracy decides the best epoch" in said.err
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_PROCID", "MLP_MAIN_PROCESS"])
+@pytest.mark.parametrize("value", ["x", "-1", "", "1.5"])
+def test_a_launchers_number_that_is_none(
+    name: str, value: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    said = call(capsys, "train", *usual(folder))
+    assert said.status == 2
+    assert len(said.err.splitlines()) == 2
+    assert name in said.err
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--trainer.accelerator=gqu", "--trainer.devices=-3", "--trainer.strategy=dpp", "--trainer.max_epochs=null"]
+)
+def test_the_machine_is_checked_before_data_are_fetched(
+    flag: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(folder.parent)
+    said = call(capsys, "train", *usual(folder), "--data.dataset=kmnist", f"--data.root={folder / 'new'}", flag)
+    assert said.status == 2
+    assert "not found" not in said.err
+    assert everything(folder.parent) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 WINGS: tuple[set[str], ...] = (
-    {"errors", "extensions", "inside", "plain_data", "task", "settings", "pages"},
+    {"errors", "extensions", "inside", "plain_data", "task", "settings", "pages", "startup"},
     {"network", "data"},
     {"training"},
     {"diagnosis"},

@@ -31,7 +31,7 @@ MAX_SAMPLES = 16
 """If more pixels of a picture, along an axis, become one of the network's, blocks of them are averaged first."""
 CORNER_FRACTION = 1 / 14
 """A corner patch's side as a share of the picture's shorter side: 2 of 28 pixels."""
-TOO_LARGE = (f"has more than the {MAX_PIXELS:,} pixels that are read", "make it smaller: a network uses few pixels")
+TOO_LARGE = ("has more than the {:,} pixels that are read", "make it smaller: a network uses few pixels")
 REFUSALS: dict[type[Exception], tuple[str, str]] = {
     UnidentifiedImageError: ("is not a picture in a format that is read", f"give one of {', '.join(FORMATS)}"),
     Image.DecompressionBombError: TOO_LARGE,
@@ -43,7 +43,7 @@ REFUSALS: dict[type[Exception], tuple[str, str]] = {
 """Cause and remedy of an error that opening a file raises."""
 
 
-def read_image(source: str | Path | BinaryIO, channels: int = 1) -> Tensor:
+def read_image(source: str | Path | BinaryIO, channels: int = 1, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Read a picture's levels, uint8 (height, width), or (height, width, 3) with red, green and blue.
 
     For one channel colour becomes luma (ITU-R 601); for three gray becomes three equal channels. 16 bits become 8, the
@@ -54,9 +54,10 @@ def read_image(source: str | Path | BinaryIO, channels: int = 1) -> Tensor:
     Args:
         source: The file, or an open binary file.
         channels: How many channels the network takes.
+        max_pixels: A picture with more pixels is refused before any pixel is unpacked.
 
     Raises:
-        InputError: If it is missing, not a picture in one of `FORMATS`, damaged, cut short or larger than `MAX_PIXELS`,
+        InputError: If it is missing, not a picture in one of `FORMATS`, damaged, cut short or larger than `max_pixels`,
             or if no picture file has so many channels.
     """
     if channels not in (1, 3):
@@ -67,7 +68,7 @@ def read_image(source: str | Path | BinaryIO, channels: int = 1) -> Tensor:
     name = str(source) if isinstance(source, (str, Path)) else "the picture"
     try:
         with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
             image.load()
             if image.info:  # otherwise there is no mark, and the search for one takes as long as decoding a digit
@@ -80,6 +81,8 @@ def read_image(source: str | Path | BinaryIO, channels: int = 1) -> Tensor:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         otherwise = (f"cannot be read: {lines[0][:200]}", "save it again as an 8-bit PNG or JPEG")
         cause, remedy = next((row for kind, row in REFUSALS.items() if isinstance(error, kind)), otherwise)
+        if (cause, remedy) == TOO_LARGE:
+            cause = cause.format(max_pixels)
         raise InputError(f"{name} {cause}", remedy) from None
 
 

@@ -56,7 +56,12 @@ def check_targets(data: ImageDataset, task: TaskName) -> None:
             "type --model.task regression, or save the targets as integers if they are classes",
         )
     if len(data.class_names) < 2:
-        raise InputError(
-            f"{data.source} have one class, but a classification needs two or more",
-            "add examples of another class, or type --model.task regression to learn a number",
-        )
+        raise one_class(data.source)
+
+
+def one_class(source: str) -> InputError:
+    """The refusal of examples that are all of one class, or all have the same target."""
+    return InputError(
+        f"{source} have one class, or one number as target, but two or more are needed: there is nothing to learn",
+        "add examples of another class, or type --model.task regression --data.target rotation to learn a number",
+    )

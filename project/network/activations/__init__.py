@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from project.errors import InputError
+from project.settings import MAX_FACTOR
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -111,10 +112,14 @@ def check_activation(name: str, parameter: float | None = None) -> None:
             f"activation {name} has no parameter, but model.activation_parameter is {parameter:g}",
             "leave --model.activation_parameter out, or choose one of: " + ", ".join(others),
         )
-    if not math.isfinite(parameter) or (expected.positive and parameter <= 0):
+    if not abs(parameter) <= MAX_FACTOR or (expected.positive and parameter <= 0):
         raise InputError(
-            f"model.activation_parameter is {parameter:g}, but that of {name} must be finite"
-            + (" and positive" if expected.positive else ""),
+            f"model.activation_parameter is {parameter:g}, but that of {name} must be "
+            + (
+                f"positive and at most {MAX_FACTOR:g}"
+                if expected.positive
+                else f"from -{MAX_FACTOR:g} to {MAX_FACTOR:g}"
+            ),
             f"type for example --model.activation_parameter {expected.usual:g}",
         )
 

@@ -26,9 +26,9 @@ def _module(name: str) -> ModuleType | None:
 fcntl, msvcrt = _module("fcntl"), _module("msvcrt")
 
 STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
-    signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+    signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
-"""The system's request to end, Ctrl-C, and the warning that SLURM gives before it ends a job."""
+"""The system's request to end, Ctrl-C, the end of the terminal, and the warning that SLURM gives before a job ends."""
 LOCKED_BYTE = 1 << 30
 """Position of the byte that is locked on Windows: beyond the file's end, because nobody may write to a locked byte."""
 

@@ -31,11 +31,15 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
 
     Args:
         signum: This is the signal's number.
+
+    Attributes:
+        explained: Whether somebody has said what was stopped, and how to go on.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+        self.explained = False
 
     @property
     def name(self) -> str:
@@ -69,7 +73,9 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {signum: signal.signal(signum, self._on_signal) for signum in STOP_SIGNALS}
+        # nohup lets a program ignore the end of its terminal, and so it does
+        ignored = {signum for signum in STOP_SIGNALS if signum.name == "SIGHUP" and _is_ignored(signum)}
+        before = {signum: signal.signal(signum, self._on_signal) for signum in STOP_SIGNALS if signum not in ignored}
         # Python calls a handler only between two of its own instructions, and one of them may take long. The C part of
         # Python writes the signal's number here at once, and a thread of its own reads it.
         reading, writing = socket.socketpair()  # a pipe would do, but not on Windows
@@ -115,7 +121,13 @@ class StopSignals:
         time.sleep(MAX_WAIT_S)
         if self.last_words is not None:
             self.last_words()
+        elif not is_launched():
+            os.write(2, f"stopped by {Interrupted(signum).name}\n".encode())
         os._exit(Interrupted(signum).status)
+
+
+def _is_ignored(signum: signal.Signals) -> bool:
+    return signal.getsignal(signum) is signal.SIG_IGN
 
 
 stop_signals = StopSignals()

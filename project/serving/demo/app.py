@@ -31,6 +31,7 @@ from project.data.sources.table import SOURCES
 from project.errors import InputError, RunError
 from project.runs.tables import layer_sizes
 from project.serving.demo.attribution import AttributionName, layer_outputs, pixel_attribution
+from project.serving.demo.guard import Guard
 from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
 from project.serving.evaluation import scored_metrics
 from project.serving.packages import require
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
 
 CANVAS_SIDE = 280
 """The canvas' longer side in pixels."""
-MAX_MESSAGE_LENGTH = 40_000_000
-"""The maximum number of characters that the page may send: a picture file of about 30 MB."""
+MAX_BYTES, MAX_PIXELS = 10_000_000, 20_000_000
+"""The largest picture that the page takes: the size of its file, and its pixels."""
+MAX_TRUTH_LENGTH = 200
+"""The maximum number of characters of an example's name."""
+SLOTS = 4
+"""How many pictures are answered at the same time: a slow one leaves the others room, and more would only wait."""
 METHODS: dict[str, AttributionName] = {
     "integrated gradients": "integrated_gradients",
     "gradient × input": "gradient_times_input",
@@ -145,7 +150,7 @@ class Drawing:
     @cached_property
     def colours(self) -> Tensor:
         """Red, green and blue, uint8 (height, width, 3)."""
-        return read_image(io.BytesIO(self.file), 3)
+        return read_image(io.BytesIO(self.file), 3, MAX_PIXELS)
 
     @classmethod
     def from_page(cls, message: str) -> "Drawing":
@@ -154,18 +159,17 @@ class Drawing:
         Raises:
             InputError: If it is no picture.
         """
-        if len(message) > MAX_MESSAGE_LENGTH:
-            raise InputError(
-                f"the picture's file is larger than {MAX_MESSAGE_LENGTH * 3 // 4 / 1e6:.0f} MB", "make it smaller first"
-            )
         try:
             content = json.loads(message)
             kind, paper, truth = content["kind"], content["paper"], str(content["truth"])
             data = base64.b64decode(content["picture"].partition(",")[2], validate=True)
-        except (ValueError, LookupError, TypeError, AttributeError):
+            truth = truth[:MAX_TRUTH_LENGTH].encode(errors="replace").decode()  # halves of characters leave no server
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise InputError("the page sent no picture", "load the page again") from None
+        if kind == "too large" or len(data) > MAX_BYTES:
+            raise InputError(f"the picture's file is larger than {MAX_BYTES / 1e6:.0f} MB", "make it smaller first")
         return cls(
-            read_image(io.BytesIO(data)),
+            read_image(io.BytesIO(data), max_pixels=MAX_PIXELS),
             kind if kind in ("drawn", "example") else "file",
             "white" if paper == "white" else "black",
             truth,
@@ -233,6 +237,7 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
         contenders: The networks that answer, at least one.
     """
     gradio = import_gradio()
+    slots = threading.BoundedSemaphore(SLOTS)
     generator = random.Random()  # noqa: S311 - chooses pictures, no secrets
     first = contenders[0].run
     names = [contender.name for contender in contenders]
@@ -245,8 +250,11 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
             return empty_page(names, spec.class_names)
         start = time.perf_counter()
         try:
-            drawing = Drawing.from_page(message)
-            found = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
+            if method not in METHODS:
+                raise InputError("the page sent no method", "load the page again")
+            with slots:
+                drawing = Drawing.from_page(message)
+                found = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
         except InputError as error:
             return error_page(error.cause, error.remedy)
         return answer_page(found, drawing.truth, time.perf_counter() - start)
@@ -284,10 +292,11 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
             shown,
             show_progress="hidden",
             trigger_mode="always_last",
-            concurrency_limit=1,
+            queue=False,
+            preprocess=False,
             api_visibility="private",
         )
-        choose.click(choose_example, None, canvas, show_progress="hidden", api_visibility="private")
+        choose.click(choose_example, None, canvas, show_progress="hidden", queue=False, api_visibility="private")
     return page  # type: ignore[no-any-return]
 
 
@@ -313,9 +322,12 @@ def serving(contenders: Sequence[Contender], host: str = "127.0.0.1", port: int 
     settings |= {"css": CSS, "footer_links": [], "quiet": True, "ssr_mode": False}  # ssr_mode would look for Node
     settings["theme"] = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     page = build_page(contenders)
+    app = gradio.routes.App(default_response_class=gradio.routes.ORJSONResponse)
+    unguarded, num_inputs = app.build_middleware_stack, [len(call.inputs) for call in page.fns.values()]
+    app.build_middleware_stack = lambda: Guard(unguarded(), host, num_inputs)  # outermost: before Gradio's CORS
     try:
         try:
-            page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **settings)
+            page.launch(server_name=host, server_port=port, prevent_thread_lock=True, _app=app, **settings)
         except (OSError, ValueError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RunError(f"the page cannot be served: {lines[0]}", "try another --host or --port") from None

@@ -102,5 +102,8 @@ def trial_settings(settings: Settings) -> Settings:
     }
     own = {"trainer.devices": 1, "trainer.num_nodes": 1, "trainer.strategy": "auto", "trainer.callbacks": None}
     own |= {"trainer.profiler": None, "trainer.default_root_dir": None, "trainer.fast_dev_run": False}
+    # a shorter trial may end before what these ask for
+    own |= {"trainer.min_epochs": None, "trainer.min_steps": None, "trainer.val_check_interval": None}
+    own |= {"trainer.check_val_every_n_epoch": 1}
     own |= {"diagnostics.enabled": False, "trainer.limit_test_batches": 0.125}  # the test score decides nothing
     return plain | own | {"run_name": None, "resume": None, "checkpoint_every_n_steps": None}

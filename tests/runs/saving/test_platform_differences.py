@@ -172,7 +172,7 @@ def test_a_run_folder_is_locked_until_its_process_ends(
 
 
 def test_a_folder_is_unlocked_before_it_is_removed(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is when the Trainer refuses its settings: Windows removes no file that is open."""
+    """As it is when a callback is refused: Windows removes no file that is open."""
     removed: list[Path] = []
 
     def remove(folder: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_folder_is_unlocked_before_it_is_removed(small_run: list[str], monkeyp
 
     monkeypatch.setattr("shutil.rmtree", remove)
     with pytest.raises(InputError):
-        build_run(parse_settings([*small_run, "--trainer.accelerator=gqu"]))
+        build_run(parse_settings([*small_run, "--trainer.callbacks+=BatchSizeFinder"]))
     assert len(removed) == 1
 
 
@@ -204,4 +204,4 @@ def test_which_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_signals_that_there_are() -> None:
-    assert platform_differences.STOP_SIGNALS == (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    assert platform_differences.STOP_SIGNALS == (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)

@@ -22,7 +22,7 @@ from project.runs.saving.signals import Interrupted, StopSignals
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 
 MAX_S = 5.0
-STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 143}
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 143, signal.SIGUSR1: 143}
 MOMENTS = {
     "start": Kill("start", 1),
     "before the first step": Kill("step", 1),

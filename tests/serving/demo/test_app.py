@@ -300,7 +300,7 @@ def demo_process(folder: Path, *paths: Path) -> "Iterator[tuple[subprocess.Popen
     """The demo in a process of its own, watched, and its address."""
     (folder / "sitecustomize.py").write_text(WATCH)
     environment = os.environ | {
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
         "CONNECTIONS": str(folder / "connections"),
         "OMP_NUM_THREADS": "1",
         # a proxy that refuses: what went through one would fail
@@ -403,6 +403,9 @@ class TestInTheBrowser:
         served.browser.choose_file(".mlp-canvas input[type=file]", tmp_path / "fake.png")
         served.wait_for_state("error")
         assert "Traceback" not in served.browser.text()
+        (tmp_path / "large.png").write_bytes(bytes(10_000_001))
+        served.browser.choose_file(".mlp-canvas input[type=file]", tmp_path / "large.png")
+        served.browser.wait_for("document.querySelector('.mlp-page').innerText.includes('larger than 10 MB')")
         served.draw((0.5, 0.1), (0.5, 0.9))
         served.wait_for_state("answer")
 

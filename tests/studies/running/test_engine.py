@@ -168,7 +168,13 @@ def test_an_unforeseen_error_ends_one_run_only(small: Small, tmp_path: Path, mon
 
 @pytest.mark.parametrize("checkpoints", [False, True])
 def test_a_training_that_diverges_is_a_result(small: Small, tmp_path: Path, checkpoints: bool) -> None:
-    explode = {"model.optimizer": "sgd", "model.learning_rate": 1e30, "model.schedule": "constant"}
+    explode = {
+        "model.optimizer": "sgd",
+        "model.learning_rate": 1e6,
+        "model.activation": "identity",
+        "model.norm": "none",
+        "model.schedule": "constant",
+    }
     base = {"trainer.enable_checkpointing": checkpoints}
     (record,) = run(small(vary=None, arms={"explodes": explode}, base=base, seeds=1), tmp_path)
     assert record.status == "diverged"

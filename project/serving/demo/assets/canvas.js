@@ -1,4 +1,5 @@
 const PAUSE_MS = 60;  // at most so often a drawing is sent while the pen moves
+const MAX_BYTES = 10000000;  // of a picture file; app.py has the same number
 const canvas = element.querySelector('canvas'), chooser = element.querySelector('input');
 const pen = canvas.getContext('2d', { willReadFrequently: true });
 const whole = () => [0, 0, canvas.width, canvas.height];
@@ -44,6 +45,7 @@ function draw(event) {
   pen.lineTo(...point);
   pen.stroke();
   last = point;
+  if (state.kind === 'too large') state.kind = 'drawn';
   Object.assign(state, { source: null, truth: '', blank: false });
   sendSoon();
 }
@@ -73,6 +75,7 @@ function show(url, kind, truth) {
 }
 function open(file) {
   if (!file) return;
+  if (file.size > MAX_BYTES) return show('', 'too large', '');
   const reader = new FileReader();
   reader.onload = () => show(reader.result, 'file', '');
   reader.readAsDataURL(file);
