@@ -9,7 +9,7 @@ from project.inside import open_inside
 from project.studies.reporting.formats import clipped, percent_metric
 from project.studies.statistics.collapse import collapsed_seeds
 from project.studies.statistics.estimates import estimate
-from project.studies.study import RunRecord, Study
+from project.studies.study import RunRecord, Study, larger_is_better
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,18 +29,20 @@ Values = Mapping[str, Mapping[int, float]]
 """A metric's value by arm and seed."""
 
 
-def draw(study: Study, values: Values, records: Sequence[RunRecord], chance: float | None) -> dict[str, "Figure"]:
+def draw(
+    study: Study, values: Mapping[str, Values], records: Sequence[RunRecord], chance: float | None
+) -> dict[str, "Figure"]:
     """Every figure that the runs allow, by its name: results, heat_map, curves, layers.
 
     Args:
         study: The study.
-        values: The study's metric by arm and seed.
+        values: The study's metric, and each further one that a claim is about, by arm and seed.
         records: The study's final runs.
         chance: The accuracy of guessing; it is drawn where it is not far from the runs' accuracies.
     """
     figures = {"results": results_figure(study, values, chance)}
     if is_grid(study):
-        figures["heat_map"] = heat_map_figure(study, values)
+        figures["heat_map"] = heat_map_figure(study, values[study.metric])
     if any(len(record.history) > 1 for record in records):
         figures["curves"] = curves_figure(study, records)
     layers = layers_figure(study, records)
@@ -64,29 +66,41 @@ def save(figure: "Figure", folder: Path, name: str) -> None:
                 figure.savefig(file, format=kind, **options)
 
 
-def results_figure(study: Study, values: Values, chance: float | None) -> "Figure":
-    """Every seed as a dot, each arm's mean with its 95 % interval."""
-    num_arms = sum(bool(values.get(arm)) for arm in study.arms)
-    figure, axes = _figure(7.2, 1.0 + 0.34 * max(num_arms, 1))
-    _draw_results(axes[0], study, values, chance)
+def results_figure(study: Study, values: Mapping[str, Values], chance: float | None) -> "Figure":
+    """Every seed as a dot, each arm's mean with its 95 % interval, in a panel for each metric that claims are about."""
+    heights = [1.0 + 0.34 * max(_num_arms(found), 1) for found in values.values()]
+    figure, axes = _figure(7.2, sum(heights), rows=len(values))
+    for axis, metric in zip(axes, values, strict=True):
+        _draw_results(axis, study, metric, values[metric], chance)
     return figure
 
 
-def overview_figure(study: Study, values: Values, records: Sequence[RunRecord], chance: float | None) -> "Figure":
-    """The one figure of a lesson: the results, as dots or as a heat map, beside the curves of the trainings."""
-    arms = [arm for arm in study.arms if values.get(arm)]
-    grid = is_grid(study) and len(arms) > 6
-    height = 1.2 + 0.5 * len(next(iter(study.factors.values()))) if grid else 1.0 + 0.32 * len(arms)
-    curves = any(len(record.history) > 1 for record in records) and len(arms) <= 10
-    figure, axes = _figure(10.5 if curves else 7.2, min(max(height, 3.4), 9.0), 2 if curves else 1)
-    if grid:
-        _draw_heat_map(axes[0], study, values)
-    else:
-        _draw_results(axes[0], study, values, chance)
+def overview_figure(
+    study: Study, values: Mapping[str, Values], records: Sequence[RunRecord], chance: float | None
+) -> "Figure":
+    """The one figure of a lesson: the results, as dots or as a heat map, and the curves of the trainings."""
+    num_arms = _num_arms(values[study.metric])
+    grid = is_grid(study) and num_arms > 6
+    height = 1.2 + 0.5 * len(next(iter(study.factors.values()))) if grid else 1.0 + 0.32 * num_arms
+    curves = any(len(record.history) > 1 for record in records) and num_arms <= 10
+    panels = len(values) + curves
+    columns, rows = (2, -(-panels // 2)) if panels > 1 else (1, 1)
+    figure, axes = _figure(10.5 if columns == 2 else 7.2, rows * min(max(height, 3.4), 9.0), columns, rows)
+    for axis, metric in zip(axes, values, strict=False):
+        if grid and metric == study.metric:
+            _draw_heat_map(axis, study, values[metric])
+        else:
+            _draw_results(axis, study, metric, values[metric], chance)
     if curves:
-        _draw_curves(axes[1], study, records, _all_curves(study))
-        _legend(figure, axes[1])
+        _draw_curves(axes[panels - 1], study, records, _all_curves(study))
+        _legend(figure, axes[panels - 1])
+    for axis in axes[panels:]:
+        axis.set_visible(False)
     return figure
+
+
+def _num_arms(values: Values) -> int:
+    return sum(map(bool, values.values()))
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple["Figure", list["Axes"]]:
@@ -111,11 +125,11 @@ def _as_percent(axis: "Axes", metric: str, which: str = "y") -> None:
         (axis.yaxis if which == "y" else axis.xaxis).set_major_formatter(PercentFormatter(1.0))
 
 
-def _draw_results(axis: "Axes", study: Study, values: Values, chance: float | None) -> None:
+def _draw_results(axis: "Axes", study: Study, metric: str, values: Values, chance: float | None) -> None:
     arms = [arm for arm in study.arms if values.get(arm)]
     for row, arm in enumerate(arms):
         points = list(values[arm].values())
-        found = clipped(estimate(points, flips=bool(collapsed_seeds(points, study.maximize))), study.metric)
+        found = clipped(estimate(points, flips=bool(collapsed_seeds(points, larger_is_better(metric)))), metric)
         colour = COLOURS[list(study.arms).index(arm) % len(COLOURS)] if len(arms) <= len(COLOURS) else COLOURS[0]
         axis.plot(points, [row] * len(points), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
         if math.isfinite(found.high - found.low):
@@ -123,16 +137,17 @@ def _draw_results(axis: "Axes", study: Study, values: Values, chance: float | No
         axis.plot([found.mean], [row], "|", color=colour, markersize=13, markeredgewidth=2)
     axis.set_yticks(range(len(arms)), arms)
     axis.set_ylim(len(arms) - 0.5, -0.5)
-    axis.set_xlabel(f"{study.metric}: each seed, mean, 95 % interval", fontsize=9)
+    axis.set_xlabel(f"{metric}: each seed, mean, 95 % interval", fontsize=9)
     axis.grid(axis="x", alpha=0.3)
     every = [value for arm in arms for value in values[arm].values()]
-    if chance is not None and every and study.metric.endswith("/accuracy"):
-        low, high = min(every), max(every)
-        if low - chance < 0.5 * (high - low):
-            axis.axvline(chance, color="grey", linewidth=1, linestyle=":")
-            place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-            axis.annotate("chance", (chance, 1), fontsize=8, color="grey", **place)
-    _as_percent(axis, study.metric, "x")
+    low, high = min(every, default=0.0), max(every, default=0.0)
+    if 0 < 100 * low < high < math.inf:
+        axis.set_xscale("log")
+    if chance is not None and every and metric.endswith("/accuracy") and low - chance < 0.5 * (high - low):
+        axis.axvline(chance, color="grey", linewidth=1, linestyle=":")
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+        axis.annotate("chance", (chance, 1), fontsize=8, color="grey", **place)
+    _as_percent(axis, metric, "x")
 
 
 def heat_map_figure(study: Study, values: Values) -> "Figure":
@@ -230,6 +245,8 @@ def _draw_curves(
 
 def layers_figure(study: Study, records: Sequence[RunRecord]) -> "Figure | None":
     """What each layer looks like, mean over seeds; None where no arm has two hidden layers."""
+    from matplotlib.ticker import MaxNLocator
+
     panels = {
         ("start", "pre_activation_gradient_norm"): "gradient norm before training",
         ("end", "pre_activation_gradient_norm"): "gradient norm after training",
@@ -250,6 +267,7 @@ def layers_figure(study: Study, records: Sequence[RunRecord]) -> "Figure | None"
                 axis.plot(range(1, len(line) + 1), line, label=arm, linewidth=1.5, marker=".", **style)
         axis.set_title(panels[panel], fontsize=10)
         axis.set_xlabel("layer, from the input to the output", fontsize=9)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axis.grid(alpha=0.3)
         if percent_metric(panel[1]):
             _as_percent(axis, panel[1])

@@ -16,7 +16,7 @@ from project.pages import Markdown, markdown, template, terminal
 from project.runs.saving.files import write_text
 from project.studies.reporting import figures
 from project.studies.reporting.formats import format_confidence, format_difference, format_difference_interval
-from project.studies.reporting.report import Report, make_report
+from project.studies.reporting.report import Report, make_report, metric_values
 from project.studies.reporting.wording import MARKS, headline, method, provenance_rows, sentence, table_rows
 from project.studies.statistics.judge import Judgement
 from project.studies.study import RunRecord, Study, format_setting
@@ -30,7 +30,7 @@ def write_report(study: Study, records: Sequence[RunRecord], folder: Path) -> Re
     """
     report = make_report(study, records)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures.draw(study, report.values, report.final, report.chance)
+    drawn = figures.draw(study, _claimed_values(report), report.final, report.chance)
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
     drawings = {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in drawn}
@@ -50,7 +50,7 @@ def publish(report: Report, folder: Path, command: str) -> None:
     """
     place = folder / report.study.name
     place.mkdir(parents=True, exist_ok=True)
-    figure = figures.overview_figure(report.study, report.values, report.final, report.chance)
+    figure = figures.overview_figure(report.study, _claimed_values(report), report.final, report.chance)
     figures.save(figure, place, "figure")
     (place / "figure.svg").unlink()
     write_text(place / "README.md", to_markdown(report, ["figure.png"], command))
@@ -150,6 +150,17 @@ def to_index(reports: Sequence[Report]) -> str:
         rows=rows,
         hardware=sorted({value for report in reports for name, value in provenance_rows(report) if name == "hardware"}),
     )
+
+
+def _claimed_values(report: Report) -> dict[str, figures.Values]:
+    """The study's metric, and each further one that claims are about, of the arms that they name."""
+    study, values = report.study, {report.study.metric: report.values}
+    for claim in study.claims:
+        if claim.metric not in values:
+            arms = {arm for one in study.claims if one.metric == claim.metric for arm in one.arms}
+            found = metric_values(study, report.final, claim.metric)
+            values[claim.metric] = {arm: found[arm] if arm in arms else {} for arm in study.arms}
+    return {metric: found for metric, found in values.items() if any(found.values())}
 
 
 def _claim_cell(judgement: Judgement) -> str:
