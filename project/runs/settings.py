@@ -74,12 +74,7 @@ class RunSettings:
                 f"monitor is {self.monitor!r}, which this run will not measure",
                 f"{did_you_mean(self.monitor, known)}Choices: {', '.join(known)}",
             )
-        name = self.run_name
-        if name is not None and (name in ("", ".", "..") or name != name.strip() or re.search(r"[/\\]", name)):
-            raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
-        if name is not None and printable(name) != name:
-            cause = f"run_name {name!r} has a character that cannot be seen"
-            raise InputError(cause, "type for example --run_name first")
+        check_run_name(self.run_name)
         if not self.run_root:
             raise InputError("run_root is empty", "type for example --run_root runs, or leave it out")
         check_at_least("patience", self.patience, 0, "10")
@@ -105,6 +100,16 @@ class RunSettings:
         """All settings as YAML that `--config` accepts. A new run has a name of its own."""
         content = self.as_dict() | {"run_name": None, "resume": None, "explain": False}
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def check_run_name(name: str | None) -> None:
+    """Raise an `InputError` if a run's name is no plain name of a folder, or has characters that nobody sees."""
+    if name is None:
+        return
+    if name in ("", ".", "..") or name != name.strip() or re.search(r"[/\\]", name):
+        raise InputError(f"run_name {name!r} is no plain folder name", "type for example --run_name first")
+    if printable(name) != name:
+        raise InputError(f"run_name {name!r} has a character that cannot be seen", "type for example --run_name first")
 
 
 def settings_from(sections: Mapping[str, Any]) -> RunSettings:

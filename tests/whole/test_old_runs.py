@@ -1,8 +1,8 @@
 """Run folders that earlier states of the project wrote: they are read as before, or refused with the reason.
 
 Nothing was released yet, so `tests/old_runs` has the run folders of two commits, each the small data set's, one epoch
-of a network with one hidden layer of 4 units: 69a3a03 is the first that trained at all, ea24a8c the first whose runs can
-be resumed. In both the weights are named `mlp.…`. A release adds a folder of its own.
+of a network with one hidden layer of 4 units: 69a3a03 is the first that trained at all, ea24a8c the first whose runs
+can be resumed. In both the weights are named `mlp.…`. A release adds a folder of its own.
 """
 
 import json

@@ -22,7 +22,7 @@ from project.runs.saving.platform_differences import try_to_lock
 from project.runs.saving.provenance import provenance
 from project.runs.saving.resumption import Resumption
 from project.runs.saving.signals import MAIN_PROCESS
-from project.runs.settings import RunSettings
+from project.runs.settings import RunSettings, check_run_name
 from project.training.callbacks import FINISHED
 
 log = logging.getLogger("project")
@@ -40,6 +40,7 @@ def new_run_folder(root: Path, dataset: str, name: str | None, auto: bool = Fals
     Raises:
         InputError: If a run of that name exists, or the folder cannot be made or written.
     """
+    check_run_name(name)
     parent = root / dataset
     try:
         parent.mkdir(parents=True, exist_ok=True)
