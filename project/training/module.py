@@ -306,5 +306,5 @@ def _check_size(spec: DataSpec, settings: ModelSettings, state: Mapping[str, Ten
         layers, num_weights = 0, sum(weight.numel() for weight in network.parameters())
     if layers or num_weights > sum(weight.numel() for weight in state.values()):
         raise ValueError(
-            f"a network of model.depth {settings.depth} and model.width {settings.width} has more weights than are saved"
+            f"model.depth {settings.depth} and model.width {settings.width} make more weights than were saved"
         )
