@@ -242,11 +242,8 @@ class ImageModule(FastAttributes, LightningModule):
         described = DataSpec(**{**spec, "class_names": tuple(spec["class_names"])})  # JSON makes the names a list
         for name, part in (("shift", normalization.shift), ("scale", normalization.scale)):
             if tuple(part.shape) not in ((), (described.num_features,)) or not part.is_floating_point():
-                raise InputError(
-                    f"the normalization's {name} has the shape {tuple(part.shape)}, but must be one number, or one for "
-                    f"each of {described.num_features:,}",
-                    "use a checkpoint that the run wrote",
-                )
+                shape, one_each = tuple(part.shape), described.num_features
+                raise ValueError(f"the normalization's {name} has the shape {shape}, not () or ({one_each},)")
         _check_size(described, settings, state)
         module = cls(described, normalization, settings)
         module.load_state_dict(state)
@@ -296,7 +293,7 @@ def _check_size(spec: DataSpec, settings: ModelSettings, state: Mapping[str, Ten
     """Refuse settings of a network that is larger than the weights that it shall get, before it takes memory.
 
     Raises:
-        InputError: If it has more layers or more weights.
+        ValueError: If it has more layers or more weights.
     """
     layers, num_weights = settings.depth, 0
     if settings.depth <= max(len(state), MAX_UNCHECKED_DEPTH):
@@ -308,8 +305,6 @@ def _check_size(spec: DataSpec, settings: ModelSettings, state: Mapping[str, Ten
             return
         layers, num_weights = 0, sum(weight.numel() for weight in network.parameters())
     if layers or num_weights > sum(weight.numel() for weight in state.values()):
-        raise InputError(
-            f"the settings describe a network of model.depth {settings.depth:,} and model.width {settings.width}, "
-            "which has more weights than were saved",
-            "restore the config.yaml and the checkpoint of the same run",
+        raise ValueError(
+            f"model.depth {settings.depth} and model.width {settings.width} make more weights than were saved"
         )

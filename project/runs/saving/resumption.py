@@ -114,7 +114,8 @@ def _check_states(path: Path, checkpoint: Mapping[str, Any], settings: Mapping[s
     if missing:
         raise InputError(
             f"{path} has no state of {', '.join(missing)}: the run would go on otherwise than it was",
-            "use another checkpoint of this run, such as previous.ckpt in the place of last.ckpt",
+            "use previous.ckpt in the place of last.ckpt; if an early version wrote them, start a new run with "
+            f"--config {path.parents[1] / 'config.yaml'}",
         )
 
 

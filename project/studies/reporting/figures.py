@@ -126,6 +126,8 @@ def _as_percent(axis: "Axes", metric: str, which: str = "y") -> None:
 
 
 def _draw_results(axis: "Axes", study: Study, metric: str, values: Values, chance: float | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     arms = [arm for arm in study.arms if values.get(arm)]
     for row, arm in enumerate(arms):
         points = list(values[arm].values())
@@ -143,6 +145,8 @@ def _draw_results(axis: "Axes", study: Study, metric: str, values: Values, chanc
     low, high = min(every, default=0.0), max(every, default=0.0)
     if 0 < 100 * low < high < math.inf:
         axis.set_xscale("log")
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
     if chance is not None and every and metric.endswith("/accuracy") and low - chance < 0.5 * (high - low):
         axis.axvline(chance, color="grey", linewidth=1, linestyle=":")
         place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
