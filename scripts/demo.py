@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
     if arguments.data_root is not None and not arguments.data_root.exists():
-        raise InputError(f"{arguments.data_root} does not exist", "name the folder of the data, or leave --data_root out")
+        raise InputError(
+            f"{arguments.data_root} does not exist", "name the folder of the data, or leave --data_root out"
+        )
     # imported late: help and refusals do not wait for torch
     from project.serving.demo.app import load_contenders, serving, wait
 
