@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from project import startup  # noqa: F401 - before what takes time
+from project.errors import InputError
 from project.runs.command import run_command
 from project.runs.parser import Parser
 
@@ -19,6 +20,10 @@ def main() -> None:
     parser.add_argument("--data_root", type=Path | None, default=None, help="Folder of the data, if they have moved.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    if arguments.data_root is not None and not arguments.data_root.exists():
+        raise InputError(
+            f"{arguments.data_root} does not exist", "name the folder of the data, or leave --data_root out"
+        )
     # imported late: help and refusals do not wait for torch
     from project.serving.demo.app import load_contenders, serving, wait
 

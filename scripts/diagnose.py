@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from project import startup  # noqa: F401 - before what takes time
-from project.errors import InputError
+from project.errors import InputError, check_text
 from project.extensions import check_extensions, extension_flags, load_named_extensions
 from project.runs.command import run_command
 from project.runs.parser import parse_settings, run_parser
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("diagnosis.png"), help="File for the picture.")
     parser.add_argument("--examine_data", action="store_true", help="Judge the data; --data alone means the same.")
     config = parser.read(words)
+    check_text("figure", str(config.figure), "diagnosis.png")
     given = settings_from(config.as_dict())
     settings = given
     if folder is not None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from project import startup  # noqa: F401 - before what takes time
+from project.errors import InputError, check_text
 from project.runs.command import run_command
 from project.runs.parser import Parser
 
@@ -22,6 +23,8 @@ def main() -> None:
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    for name in ("out", "publish"):
+        check_text(name, None if arguments[name] is None else str(arguments[name]), "FOLDER")
     # imported late: help and refusals do not wait for torch
     from project.runs.saving.files import write_text
     from project.studies.read_study import stored_study
@@ -30,6 +33,8 @@ def main() -> None:
     from project.studies.reporting.write import print_report, publish, to_index, write_report
 
     if any((path / "config.yaml").is_file() for path in arguments.paths):
+        if arguments.publish is not None:
+            raise InputError("publish is for studies, but these are single runs", "leave it out; --out names a folder")
         study, records = compare_runs(arguments.paths, arguments.metric)
         print_report(write_report(study, records, arguments.out or Path("runs/report")))
         return

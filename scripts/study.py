@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from project import startup  # noqa: F401 - before what takes time
+from project.errors import check_in_range, check_text
 from project.runs.command import run_command
 from project.runs.parser import Parser
 
@@ -36,6 +37,9 @@ def main() -> int:
     parser.add_argument("--retry_failed", action="store_true", help="Run again the runs that failed before.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    check_in_range("workers", arguments.workers, 1, "2", 1000)
+    for name in ("root", "data_root"):
+        check_text(name, None if arguments[name] is None else str(arguments[name]), "FOLDER")
     # imported late: help and refusals do not wait for torch
     from project.studies.read_study import read_study, write_study
     from project.studies.reporting.write import print_report, write_report

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from project.data.settings import SplitName
 from project.errors import InputError
+from project.runs.trainer_checks import SETUP_ERRORS, VALUE_ERRORS, explain_trainer_error
 from project.serving.restore import RestoredRun
 from project.training.callbacks import FINISHED
 from project.training.internals import quieten_lightning
@@ -25,7 +26,7 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
         (see `accuracy_interval`), which covers the sampling of the examples, not the variation between trainings.
 
     Raises:
-        InputError: If the run has no such split.
+        InputError: If the run has no such split, or the machine no such accelerator.
     """
     if split == "validation" and not run.datamodule.settings.is_validated:
         raise InputError(
@@ -37,7 +38,10 @@ def evaluate(run: RestoredRun, split: SplitName = "test", accelerator: str = "au
         ("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
     precision = run.trainer.get("precision")
-    trainer = Trainer(accelerator=accelerator, devices=1, precision=precision, logger=False, **quiet)
+    try:
+        trainer = Trainer(accelerator=accelerator, devices=1, precision=precision, logger=False, **quiet)
+    except (*SETUP_ERRORS, *VALUE_ERRORS) as error:
+        raise explain_trainer_error(error) from error
     trainer.test(run.module, datamodule=run.datamodule, verbose=False)
     metrics: dict[str, Any] = {f"{split}/loss": float(trainer.callback_metrics["test/loss"])}
     metrics |= {f"{split}/{name}": value for name, value in run.module.metrics().items()}

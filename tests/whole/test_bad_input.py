@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bad_values import summary
 from conftest import ROOT
 from finished import call, finish, small_flags
 from PIL import Image
@@ -647,6 +648,7 @@ def page() -> str:
         for row in rows:
             typed = f"`{row.script}.py {shown(row.flags)}".rstrip() + "`"
             lines.append(f"| {row.given} | {typed} | {dotted(row.cause)} | {dotted(row.remedy)} |")
+    lines += ["", "## Every setting, with twelve kinds of bad value", "", *summary()]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from project.errors import InputError, printable
+from project.errors import InputError, check_in_range, printable
 from project.pages import terminal
 from project.serving.predict import OutputFormat
 from project.serving.predict.picture_reader import PictureBatch, PictureReader, read_batches, suitable_threads
@@ -76,13 +76,12 @@ def predict_files(
         For each batch its predictions, one per picture, and the batch itself with the files that could not be read.
 
     Raises:
-        InputError: If `top`, `batch_size` or `num_threads` is below 1.
+        InputError: If `top`, `batch_size` or `num_threads` is below 1, or beyond all bounds.
     """
     if num_threads is None:
         num_threads = suitable_threads(files)
     for name, value in (("top", top), ("batch_size", batch_size), ("num_threads", num_threads)):
-        if value < 1:
-            raise InputError(f"{name} is {value}, but must be at least 1", f"type for example --{name} 3")
+        check_in_range(name, value, 1, "3")
     batches = read_batches(reader, files, batch_size, num_threads)
     return ((_predict_batch(run, batch, top) if batch.names else [], batch) for batch in batches)
 

@@ -177,13 +177,17 @@ def _checked(scheduler: str, insecure: bool) -> str:
     address = scheduler
     if Path(scheduler).is_file():
         address = str(read_json(Path(scheduler)).get("address", ""))
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    if parts.scheme not in ("tcp", "tls") or not parts.hostname or not parts.port:
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        is_address = parts.scheme in ("tcp", "tls") and bool(parts.hostname and parts.port)
+    except ValueError:  # a bracket without its other half, a port that does not exist
+        is_address = False
+    if not is_address:
         raise InputError(
             f"--scheduler {scheduler} is neither an address nor a file of a scheduler or a cluster",
             "write for example tls://host:8786",
         )
-    if parts.scheme == "tcp" and not insecure and not _is_this_machine(parts.hostname):
+    if parts.scheme == "tcp" and not insecure and not _is_this_machine(parts.hostname or ""):
         raise InputError(
             f"{parts.geturl()} is on another machine and has no TLS: whoever reaches it can run code on its workers",
             "use tls://, see docs/studies.md, or add --insecure if all who reach it are trusted",
