@@ -22,6 +22,8 @@ from project.runs.saving.files import read_json, read_yaml
 MAX_RETRIES = 3
 """A run whose worker died starts again so many times; then it has failed."""
 CONNECT_S = 20
+DISK = "disk"
+"""The key under which a task gives the system's words if its disk could not be written: that is no result of a run."""
 REPORTS = "validation"
 """Trials of a search report each epoch under this topic."""
 
@@ -71,7 +73,7 @@ class Workers:
         """What has happened next: a task with its result, another event, or None if nothing has for so long.
 
         Raises:
-            RunError: If the cluster has gone.
+            RunError: If the cluster has gone, or a worker could not write to its disk.
         """
         try:
             event = self.events.get(timeout=seconds)
@@ -86,6 +88,9 @@ class Workers:
         except KilledWorker:
             error = f"its worker died {MAX_RETRIES + 1} times: perhaps the memory is too small"
             result = {"status": "failed", "error": error}
+        if DISK in result:
+            cause = f"a run could not be written: {result[DISK]}"
+            raise RunError(cause, "see to the disk, and start the study again: it goes on")
         return self.running.pop(event), result
 
 

@@ -1,5 +1,6 @@
 """What a worker does. This module imports no torch: a study's own process, which names these functions, has none."""
 
+import errno
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ from project.extensions import load_named_extensions
 from project.runs.command import setup_console
 from project.settings import Settings
 from project.studies.running.checks import check_settings
+from project.studies.running.cluster import DISK
 from project.studies.study import Study
 
 _one_at_a_time = threading.Lock()
@@ -78,10 +80,21 @@ def _attempt(act: Callable[[], dict[str, Any]], extensions: Sequence[str]) -> di
         try:
             _prepare(extensions)
             return act()
-        except (InputError, RunError) as error:
-            return {"status": "failed", "error": f"{error.cause} ({error.remedy})"}
         except Exception as error:
+            if disk := _disk_error(error):
+                return {DISK: disk}
+            if isinstance(error, InputError | RunError):
+                return {"status": "failed", "error": f"{error.cause} ({error.remedy})"}
             return {"status": "failed", "error": "".join(traceback.format_exception(error))[-4000:]}
+
+
+def _disk_error(error: BaseException | None) -> str:
+    """What the system says of the disk, if that is why something failed, or empty."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _prepare(extensions: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Studies that run: every run once, through errors, deaths and restarts, on workers of any kind."""
 
+import errno
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from conftest import ROOT
 from distributed import Client, LocalCluster
 from optuna.trial import TrialState
 
-from project.errors import InputError
+from project.errors import InputError, RunError
 from project.runs.build import build_run
 from project.runs.parser import parse_settings, settings_of
 from project.runs.train import train
@@ -93,6 +94,28 @@ def outcome(records: list[RunRecord]) -> list[tuple[Any, ...]]:
         (r.arm, r.seed, r.phase, r.status, r.history, sorted((k, v) for k, v in r.metrics.items() if k not in TIMELESS))
         for r in records
     ]
+
+
+def test_a_run_that_found_the_disk_full_is_no_result(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, execute, began = small(seeds=1), study_run.execute, []
+
+    def fills_the_disk(settings: Any, folder: Path, callbacks: Any) -> dict[str, Any]:
+        began.append(folder)
+        if len(began) == 2:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device", str(folder / "config.yaml"))
+            except OSError:
+                raise InputError("it cannot be written", "look for space") from None  # as the project's own code does
+        return execute(settings, folder, callbacks)
+
+    monkeypatch.setattr(study_run, "execute", fills_the_disk)
+    with pytest.raises(RunError, match="No space left on device"):
+        run(study, tmp_path / "s")
+    assert len(list((tmp_path / "s" / "results").iterdir())) == 1
+    assert [record.status for record in run(study, tmp_path / "s")] == ["completed"] * 2
+    assert len(began) == 3
 
 
 def statuses(records: list[RunRecord]) -> Counter[tuple[str, str]]:
