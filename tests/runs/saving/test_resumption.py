@@ -59,6 +59,12 @@ VARIANTS = {
     "bfloat16": ["--trainer.precision=bf16-mixed"],
     "float64": ["--trainer.precision=64-true"],
     "regression": ["--model.task=regression", "--trainer.gradient_clip_val=0.1"],
+    "two classes": ["--model.task=binary", "--data.classes=[1,2]", "--data.num_validation=20", "--data.batch_size=8"],
+    "residual connections": ["--model.network=residual_mlp", "--model.depth=4"],
+    "wrong labels": ["--data.label_noise=0.3", "--model.label_smoothing=0.1"],
+    "averaged weights": ["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"],
+    "a schedule in cycles": ["--model.schedule=cyclic", "--model.optimizer=rmsprop", "--model.warmup_fraction=0.2"],
+    "a learned activation": ["--model.activation=prelu", "--model.loss=hinge", "--model.optimizer=adagrad"],
 }
 """Settings in each of which a training goes another way through the loops."""
 
@@ -98,7 +104,8 @@ class Runs:
         name = f"{variant}-{kill.moment}-{kill.number}".replace(" ", "-")
         shutil.rmtree(self.folder(name), ignore_errors=True)
         assert self.start(name, *VARIANTS[variant], kill=kill, changes=changes) == -kill.signum
-        status = self.resume(name, changes=changes)
+        again = [flag for flag in VARIANTS[variant] if "callbacks" in flag]  # a run folder names no code
+        status = self.resume(name, *again, changes=changes)
         if status:
             return [self.printed(name).read_text()]
         return compare(self.folder(name), self.unbroken(variant))
