@@ -68,7 +68,8 @@ class Parser(ArgumentParser):
         return super().parse_args(left, *others, **kwargs)
 
     def format_help(self, formatter: Any = None) -> str:
-        return super().format_help(formatter) + f"\n{EXTENSIONS_HELP}\n"
+        text = re.sub("<class '([A-Za-z]+)'>", lambda found: found[1].lower(), super().format_help(formatter))
+        return f"{text}\n{EXTENSIONS_HELP}\n"
 
     def names(self) -> list[str]:
         """The settings' names as they are typed, without the dashes."""
