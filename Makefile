@@ -46,7 +46,7 @@ format: $(VENV)/.dev  ## format the code and fix what the linter can fix
 bench: $(VENV)/.dev  ## compare the speed with the usual ways of training: about 35 minutes
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lessons: $(VENV)/.run  ## run every lesson of the notes and write docs/lessons: 50 minutes; QUICK=--quick writes runs/lessons-quick: QUICKMIN
+lessons: $(VENV)/.run  ## run every lesson of the notes and write docs/lessons: 50 minutes; QUICK=--quick writes a first look to runs/lessons-quick
 	$(BIN)/python scripts/study.py configs/studies/*.yaml --workers 2 $(QUICK) $(ARGS)
 	$(BIN)/python scripts/report.py $(patsubst configs/studies/%.yaml,runs/studies/%$(if $(QUICK),-quick),$(wildcard configs/studies/*.yaml)) --publish $(if $(QUICK),runs/lessons-quick,docs/lessons)
 

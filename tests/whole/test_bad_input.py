@@ -378,8 +378,8 @@ the name of another run | --run_name first |
 a name with a blank at its end | --run_name 'first ' | run_name is 'first ', but must be a text without |
     --run_name first
 a path as name | --run_name a/b | run_name 'a/b' is no plain folder name | --run_name first
-a name with a blank at its end | --run_name "a " | run_name 'a ' is no plain folder name | --run_name first
-a name that moves the cursor | --run_name "{escape}" | has a character that cannot be seen | --run_name first
+a name that moves the cursor | --run_name "{escape}" | must be a text without |
+    --run_name first
 a name of 300 letters | --run_name {long} | the run folder's name is too long | --run_name first
 
 ## Evaluation

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from project.errors import DivergenceError, InputError
 from project.inside import open_inside
-from project.runs.saving.contents import CHECKPOINT, check_shape
+from project.runs.saving.contents import Shape, check_shape
 from project.runs.saving.files import part_of, replace_durably, write_history, write_part
 from project.runs.saving.signals import Interrupted, stop_signals
 from project.training.module import ImageModule
@@ -28,6 +28,31 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 _USE_ANOTHER = "use another checkpoint of the run, such as previous.ckpt"
 NEVER = 2**62
 """A step that no training reaches."""
+NUMBER = (int, float)
+CHECKPOINT: Shape = {
+    "state_dict": {"*": Tensor},
+    "spec": {
+        "height": int,
+        "width": int,
+        "num_outputs": int,
+        "task": str,
+        "class_names": [str],
+        "target_mean": NUMBER,
+        "target_sd": NUMBER,
+        "channels": int,
+    },
+    "settings": {},
+    "history": [{"*": NUMBER}],
+    "global_step": int,
+    "callbacks": {},
+    "loops": {},
+    "optimizer_states": [{}],
+    "lr_schedulers": [{}],
+    "epoch_sums": Tensor,
+    "epoch_batches": int,
+    "epoch_validation": {"*": NUMBER},
+}
+"""What the project reads of a checkpoint."""
 
 
 class PlainCheckpointIO(CheckpointIO):

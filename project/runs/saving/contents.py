@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from project.errors import InputError
 from project.runs.saving.files import read_json
 from project.task import DataSpec
@@ -20,7 +18,7 @@ Shape = Any
 In a mapping, */x is the shape of every name that ends in /x, and * that of every name that is not listed.
 """
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
-_WORDS |= {Tensor: "a tensor", list: "a list", dict: "a mapping", tuple: "a list"}
+_WORDS |= {list: "a list", dict: "a mapping", tuple: "a list"}
 _NUMBER, _SCORE = (int, float), (int, float, type(None))
 METRICS: Shape = {
     "status": str,
@@ -59,30 +57,6 @@ PROVENANCE: Shape = {
     "resumed": [{}],
 }
 """provenance.json."""
-CHECKPOINT: Shape = {
-    "state_dict": {"*": Tensor},
-    "spec": {
-        "height": int,
-        "width": int,
-        "num_outputs": int,
-        "task": str,
-        "class_names": [str],
-        "target_mean": _NUMBER,
-        "target_sd": _NUMBER,
-        "channels": int,
-    },
-    "settings": {},
-    "history": [{"*": _NUMBER}],
-    "global_step": int,
-    "callbacks": {},
-    "loops": {},
-    "optimizer_states": [{}],
-    "lr_schedulers": [{}],
-    "epoch_sums": Tensor,
-    "epoch_batches": int,
-    "epoch_validation": {"*": _NUMBER},
-}
-"""What the project reads of a checkpoint."""
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -153,8 +127,8 @@ def check_shape(path: Path, content: Any, shape: Shape, name: str = "") -> None:
     kinds: Any = dict if isinstance(shape, dict) else (list, tuple) if isinstance(shape, list) else shape
     # for Python, true is a whole number
     if not isinstance(content, kinds) or (isinstance(content, bool) and kinds is not bool):
-        expected = " or ".join(_WORDS[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
-        found = _WORDS.get(type(content), f"a {type(content).__name__}")
+        expected = " or ".join(map(_word, kinds if isinstance(kinds, tuple) else (kinds,)))
+        found = _word(type(content))
         raise InputError(
             f"{path}: {name or 'its content'} is {found}, but must be {expected}", "restore the file that the run wrote"
         )
@@ -173,3 +147,7 @@ def _require(path: Path, content: Mapping[str, Any], names: tuple[str, ...]) -> 
     for name in names:
         if name not in content:
             raise InputError(f"{path} has no {name}", "restore the file that the run wrote")
+
+
+def _word(kind: type) -> str:
+    return _WORDS.get(kind, f"a {kind.__name__.lower()}")
