@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,6 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import project.data.loaders
 import project.runs.saving.checkpointing
+import project.runs.saving.files
 from project.data.datamodule import ImageDataModule
 from project.data.loaders import TrainLoader
 from project.runs.build import build_run
@@ -235,11 +236,12 @@ def without_atomic_writes() -> None:
     def in_place(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         import io
 
-        content = io.BytesIO()
+        content, checkpointing = io.BytesIO(), cast(Any, project.runs.saving.checkpointing)
         torch.save(checkpoint, content)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.getbuffer())
+        checkpointing.write_part(path, content.getbuffer(), path.parent)
 
+    project.runs.saving.files.part_of = lambda path: path
     PlainCheckpointIO.save_checkpoint = in_place  # type: ignore[method-assign]
 
 
@@ -278,6 +280,7 @@ def start(function: Callable[..., None], *args: Any) -> multiprocessing.process.
 
 def save_forever(folder: Path, finished: Connection) -> None:
     """Save one checkpoint after the other, with their numbers as weights, and say which are finished."""
+    folder.mkdir(parents=True)  # as every run's is, before its first checkpoint
     for number in itertools.count(1):
         weights = {"weight": torch.full((300_000,), float(number))}
         content = {"state_dict": weights, "spec": {}, "history": [], "global_step": number}
