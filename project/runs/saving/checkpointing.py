@@ -44,7 +44,7 @@ CHECKPOINT: Shape = {
     "settings": {},
     "history": [{"*": NUMBER}],
     "global_step": int,
-    "callbacks": {},
+    "callbacks": {"*": {}},
     "loops": {},
     "optimizer_states": [{}],
     "lr_schedulers": [{}],

@@ -137,6 +137,11 @@ def check_shape(path: Path, content: Any, shape: Shape, name: str = "") -> None:
             check_shape(path, item, shape[0], f"an item of {name}")
     elif isinstance(shape, dict):
         for key, item in content.items():
+            if shape and not isinstance(key, str):
+                raise InputError(
+                    f"{path}: {name or 'its content'} has {_word(type(key))} as a name",
+                    "restore the file that the run wrote",
+                )
             last = f"*/{str(key).rpartition('/')[2]}"
             expected_item = next((shape[one] for one in (key, last, "*") if one in shape), None)
             if expected_item is not None:
