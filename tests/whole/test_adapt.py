@@ -325,9 +325,8 @@ def tree_with_rows(own_rows: dict[str, str], tmp_path_factory: pytest.TempPathFa
         _, tests, asked_for = place(table)
         for name in asked_for:
             path = folder / tests
-            start, replaced = re.subn(rf"^({name}\b.*\{{)", r"\1\n    @,", path.read_text(encoding="utf-8"), flags=re.M)
-            assert replaced == 1
-            path.write_text(start.replace("@", ASKED_FOR[name], 1), encoding="utf-8")
+            before, head, after = re.split(rf"^({name}\b.*\{{)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            path.write_text(f"{before}{head}\n    {ASKED_FOR[name]},{after}", encoding="utf-8")
     return folder
 
 
