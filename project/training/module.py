@@ -34,6 +34,8 @@ from project.training.settings import NETWORK_SETTINGS, ModelKeywords, ModelSett
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+NO_PLAIN_DATA = "holds something other than tensors, numbers, texts, lists and mappings"
+"""What is said of a checkpoint that is refused: torch's own words advise to load it unsafely."""
 MAX_UNCHECKED_DEPTH = 1000
 """A deeper network than this has a saved tensor for each layer."""
 
@@ -265,10 +267,10 @@ class ImageModule(FastAttributes, LightningModule):
         try:
             checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         except Exception as error:
-            if type(error).__name__ != "UnpicklingError":
+            if not is_no_plain_data(error):
                 raise
-            raise InputError(  # torch's own words advise to load it unsafely
-                f"{checkpoint_path} holds something other than tensors, numbers, texts, lists and mappings",
+            raise InputError(
+                f"{checkpoint_path} {NO_PLAIN_DATA}",
                 "name a checkpoint that a Trainer wrote of this project's module",
             ) from None
         if "settings" not in checkpoint:
@@ -287,6 +289,11 @@ class ImageModule(FastAttributes, LightningModule):
         """Continue the training of a checkpoint; an evaluation takes nothing but the weights from it."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.epochs.load(checkpoint, self.trainer, self.device)
+
+
+def is_no_plain_data(error: Exception) -> bool:
+    """Whether torch refused to load a file because it holds more than plain data."""
+    return type(error).__name__ == "UnpicklingError"
 
 
 def _check_size(spec: DataSpec, settings: ModelSettings, state: Mapping[str, Tensor]) -> None:

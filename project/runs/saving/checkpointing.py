@@ -17,10 +17,10 @@ from torch import Tensor
 
 from project.errors import DivergenceError, InputError
 from project.inside import open_inside
-from project.runs.saving.contents import Shape, check_shape
+from project.runs.saving.contents import NUMBER, Shape, check_shape
 from project.runs.saving.files import part_of, replace_durably, write_history, write_part
 from project.runs.saving.signals import Interrupted, stop_signals
-from project.training.module import ImageModule
+from project.training.module import NO_PLAIN_DATA, ImageModule, is_no_plain_data
 
 log = logging.getLogger("project")
 
@@ -28,7 +28,6 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 _USE_ANOTHER = "use another checkpoint of the run, such as previous.ckpt"
 NEVER = 2**62
 """A step that no training reaches."""
-NUMBER = (int, float)
 CHECKPOINT: Shape = {
     "state_dict": {"*": Tensor},
     "spec": {
@@ -139,8 +138,8 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
 
 
 def _why(error: Exception) -> str:
-    if type(error).__name__ == "UnpicklingError":  # torch's own words advise to load it unsafely
-        return "it holds something other than tensors, numbers, texts, lists and mappings"
+    if is_no_plain_data(error):
+        return f"it {NO_PLAIN_DATA}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

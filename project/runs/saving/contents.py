@@ -19,21 +19,21 @@ In a mapping, */x is the shape of every name that ends in /x, and * that of ever
 """
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "null"}
 _WORDS |= {list: "a list", dict: "a mapping", tuple: "a list"}
-_NUMBER, _SCORE = (int, float), (int, float, type(None))
+NUMBER, SCORE = (int, float), (int, float, type(None))
 METRICS: Shape = {
     "status": str,
     "epochs": int,
     "steps": int,
-    "train_seconds": _NUMBER,
-    "examples_per_second": _NUMBER,
+    "train_seconds": NUMBER,
+    "examples_per_second": NUMBER,
     "parameters": int,
-    "best": {"epoch": int, "*": _SCORE},
+    "best": {"epoch": int, "*": SCORE},
     "verdict": str,
     "findings": [{"code": str, "severity": str, "sentence": str, "remedy": [str]}],
     "explanation": {},
-    "*/class_accuracy": {"*": _SCORE},
+    "*/class_accuracy": {"*": SCORE},
     "*/confusion_matrix": [[int]],
-    "*": _SCORE,
+    "*": SCORE,
 }
 """metrics.json; null stands for a number that is not finite."""
 MAX_COUNT = 2**53

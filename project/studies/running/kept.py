@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from project.errors import InputError
-from project.runs.saving.contents import Shape, check_shape
+from project.runs.saving.contents import NUMBER, SCORE, Shape, check_shape
 from project.runs.saving.files import read_json, write_json, write_text
 from project.studies.running.plan import Plan
 from project.studies.study import Cell, RunRecord, Study
 
-_NUMBER = (int, float)
 CLAIMS: Shape = {
     "claims": [{"claim": str, "metric": str, "written": str, "results": int}],
     "plans": [{"looks": [int], "written": str, "results": int}],
@@ -22,9 +21,9 @@ CLAIMS: Shape = {
 """claims.json."""
 RESULT: Shape = {
     "status": str,
-    "metrics": {"*": _NUMBER},
-    "history": [{"*": _NUMBER}],
-    "layers": {"*": [{"name": str, "*": (int, float, type(None))}]},
+    "metrics": {"*": NUMBER},
+    "history": [{"*": NUMBER}],
+    "layers": {"*": [{"name": str, "*": SCORE}]},
     "num_classes": int,
     "correct": str,
     "num_test": int,
