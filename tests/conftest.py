@@ -3,6 +3,7 @@
 import logging
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,9 +118,12 @@ def make_picture_folder(root: Path, num: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small data set of three classes, 240 training and 57 test pictures of 8 by 9 pixels."""
-    return make_idx_folder(tmp_path_factory.mktemp("idx"))
+def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small data set of three classes, 240 training and 57 test pictures of 8 by 9 pixels. No test may change it."""
+    folder = make_idx_folder(tmp_path_factory.mktemp("idx"))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    yield folder
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}, "a test changed what all tests share"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, make_idx_folder
 from distributed import Client, LocalCluster
 from optuna.trial import TrialState
 
@@ -254,19 +254,18 @@ def test_a_search_goes_on_with_the_trials_that_an_earlier_command_left(small: Sm
     assert (trials[0].state, trials[1].params) == (TrialState.FAIL, params)
 
 
-def test_other_data_than_the_first_runs_had_are_refused_before_anything_runs(
-    small: Small, tmp_path: Path, idx_folder: Path
-) -> None:
-    study = small(seeds=1)
-    run(study, tmp_path)
-    labels = idx_folder / "train-labels-idx1-ubyte"
+def test_other_data_than_the_first_runs_had_are_refused_before_anything_runs(small: Small, tmp_path: Path) -> None:
+    own = make_idx_folder(tmp_path / "data")  # its files are changed below
+    base = {"data": {"dataset": "idx", "root": str(own), "num_validation": 40, "batch_size": 32}}
+    run(small(seeds=1, base=base), tmp_path)
+    labels = own / "train-labels-idx1-ubyte"
     content = bytearray(labels.read_bytes())
     content[-1] = (content[-1] + 1) % 3
     labels.write_bytes(content)
     study_run._loaded.clear()
     before = sorted((tmp_path / "results").iterdir())
     with pytest.raises(InputError, match="have changed"):
-        run(small(seeds=2), tmp_path)
+        run(small(seeds=2, base=base), tmp_path)
     assert sorted((tmp_path / "results").iterdir()) == before
 
 
