@@ -47,7 +47,10 @@ def main() -> None:
             print_report(write_report(study, records, arguments.out or folder / "report"))
             continue
         report = make_report(study, records)
-        publish(report, arguments.publish, f"python scripts/study.py configs/studies/{study.name}.yaml")
+        files = {file for record in records for file in record.origin.get("extensions", {})}
+        flags = [f"--extensions configs/studies/{file}" for file in sorted(files)]
+        command = " ".join([f"python scripts/study.py configs/studies/{study.name}.yaml", *flags])
+        publish(report, arguments.publish, command)
         reports.append(report)
     if arguments.publish is not None:
         write_text(arguments.publish / "README.md", to_index(reports))

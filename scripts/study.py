@@ -41,7 +41,7 @@ def main() -> int:
     for name in ("root", "data_root"):
         check_text(name, None if arguments[name] is None else str(arguments[name]), "FOLDER")
     # imported late: help and refusals do not wait for torch
-    from project.studies.read_study import read_study, write_study
+    from project.studies.read_study import read_study
     from project.studies.reporting.write import print_report, write_report
     from project.studies.running.engine import run_study
     from project.studies.running.progress import StudyProgress
@@ -50,7 +50,6 @@ def main() -> int:
     failed = 0
     for study in studies:
         folder = arguments.root / study.name
-        write_study(study, folder)
         with StudyProgress(study) as progress:
             study, records = run_study(
                 study,

@@ -3,6 +3,7 @@
 import logging
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from project import extensions
 from project.data.sources.load import ImageDataset, load_dataset
 from project.errors import InputError
 
@@ -149,3 +151,20 @@ def clean_state(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.getLogger("project")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
+
+
+@pytest.fixture
+def clean_extensions() -> Iterator[None]:
+    """Every table, every module and the environment as they were before."""
+    before = {name: dict(rows) for name, rows in extensions._tables().items()}
+    environment = os.environ.get(extensions._INHERITED)
+    yield
+    for name, rows in extensions._tables().items():
+        rows.clear()
+        rows.update(before[name])
+    for path in extensions._loaded:
+        sys.modules.pop(path.stem, None)
+    extensions._loaded.clear()
+    os.environ.pop(extensions._INHERITED, None)
+    if environment is not None:
+        os.environ[extensions._INHERITED] = environment

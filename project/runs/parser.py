@@ -71,6 +71,9 @@ class Parser(ArgumentParser):
         text = re.sub("<class '([A-Za-z]+)'>", lambda found: found[1].lower(), super().format_help(formatter))
         return f"{text}\n{EXTENSIONS_HELP}\n"
 
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
+
     def names(self) -> list[str]:
         """The settings' names as they are typed, without the dashes."""
         return [option.lstrip("-") for action in self._actions for option in action.option_strings]

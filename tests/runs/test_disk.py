@@ -61,10 +61,12 @@ def program(code: str, out: Any = subprocess.PIPE, **changed: str) -> "subproces
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("amount", [1, 100_000])
-def test_output_that_cannot_be_written_is_a_failure(amount: int) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["print('x')", "print('x' * 100_000)", "Parser().parse_args(['--help'])"])
+def test_output_that_cannot_be_written_is_a_failure(command: str, unbuffered: str) -> None:
+    code = f"from project.runs.parser import Parser\nrun_command(lambda: {command})"
     with FULL.open("w") as full:
-        ended = program(f"run_command(lambda: print('x' * {amount}))", full)
+        ended = program(code, full, PYTHONUNBUFFERED=unbuffered)
     two_lines(Said(ended.returncode, "", ended.stderr), 1)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project.errors import InputError
+from project.extensions import load_named_extensions
 from project.settings import flatten, nest
 from project.studies.claims import parse_claim
 from project.studies.read_study import KEYS, parse_study, read_study, stored_study, write_study
@@ -137,15 +138,20 @@ def test_a_quick_look_has_a_name_of_its_own_two_seeds_and_a_fifth_of_the_epochs(
         read_study(path, seeds=0)
 
 
+@pytest.mark.usefixtures("clean_extensions")
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_every_study_that_is_shipped_is_sound_and_survives_being_kept(path: Path, quick: bool, tmp_path: Path) -> None:
+def test_every_study_that_is_shipped_is_sound_and_survives_being_kept(
+    path: Path, quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = path.read_text(encoding="utf-8").splitlines()[1].split()
+    name = f"configs/{path.parent.name}/{path.name}"
+    monkeypatch.chdir(ROOT)
+    assert load_named_extensions(command)[:4] == ["#", "python", "scripts/study.py", name]
     study = read_study(path, quick=quick)
     check_settings(study)
     assert study.claims, "a lesson makes claims"
     assert study.notes
-    text = path.read_text(encoding="utf-8")
-    assert f"python scripts/study.py configs/{path.parent.name}/{path.name}" in text.splitlines()[1]
     write_study(study, tmp_path / study.name)
     kept = stored_study(tmp_path / study.name)
     assert (Plan(kept).cells(), kept.claims) == (Plan(study).cells(), study.claims)

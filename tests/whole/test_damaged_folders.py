@@ -214,7 +214,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Path:
 
 def make_study(folder: Path) -> None:
     """A study with all its results, made up."""
-    from project.studies.read_study import write_study
     from project.studies.running.kept import freeze, write_result
     from project.studies.running.plan import Plan
 
@@ -224,7 +223,6 @@ def make_study(folder: Path) -> None:
         "expect: [width=8 > width=4 by 0.01]\nnotes: [N1]\nlesson: Wider is better.\n"
     )
     study = read_study(folder.parent / "s.yaml")
-    write_study(study, folder)
     freeze(study, folder)
     origin: dict[str, Any] = {
         "commit": "c", "extensions": {}, "uncommitted change": None, "versions": {"torch": "2"}, "processor": "p",

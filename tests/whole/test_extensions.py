@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,32 +80,13 @@ DIAGNOSTICS["silent_share"] = lambda z, a: (a == 0).float().mean()
 
 
 @pytest.fixture
-def clean() -> Iterator[None]:
-    """Every table, every module and the environment as they were before."""
-    from project import extensions
-
-    before = {name: dict(rows) for name, rows in extensions._tables().items()}
-    environment = os.environ.get(extensions._INHERITED)
-    yield
-    for name, rows in extensions._tables().items():
-        rows.clear()
-        rows.update(before[name])
-    for path in extensions._loaded:
-        sys.modules.pop(path.stem, None)
-    extensions._loaded.clear()
-    os.environ.pop(extensions._INHERITED, None)
-    if environment is not None:
-        os.environ[extensions._INHERITED] = environment
-
-
-@pytest.fixture
 def lab(tmp_path: Path) -> Path:
     path = tmp_path / "my_lab.py"
     path.write_text(LAB)
     return path
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("clean_extensions")
 class TestAGoodFile:
     def test_a_run_with_rows_of_every_kind(self, small_run: list[str], lab: Path) -> None:
         flags = ["--extensions", str(lab), "--model.network=small_conv", "--model.loss=brier"]
@@ -175,7 +154,7 @@ BAD = {
 }
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("clean_extensions")
 @pytest.mark.parametrize("what", sorted(BAD))
 def test_a_bad_file_is_refused_and_leaves_nothing(tmp_path: Path, what: str) -> None:
     from project import extensions
@@ -191,7 +170,7 @@ def test_a_bad_file_is_refused_and_leaves_nothing(tmp_path: Path, what: str) -> 
     assert set(before) == set(TABLES)
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("clean_extensions")
 def test_files_that_cannot_be_named(tmp_path: Path) -> None:
     for name in ("missing.py", "json.py", "no-module.py", "text.txt"):
         if name != "missing.py":

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from project.studies.read_study import MAX_LOOKS
@@ -238,16 +239,25 @@ def method(report: Report) -> str:
 
 def provenance_rows(report: Report) -> list[tuple[str, str]]:
     """Where the runs come from: what all share."""
-    origin = next((record.origin for record in report.final if record.origin), None)
-    if origin is None:
+    origins = [record.origin for record in report.final if record.origin]
+    if not origins:
         return []
+    origin = origins[0]
     versions = origin["versions"]
+    # arms may have data of their own, which may share files
+    data = dict.fromkeys((name, digest) for each in origins for name, digest in each["data"].items())
     change = f" with uncommitted change {origin['uncommitted change']}" if origin["uncommitted change"] else ""
     rows = [
         ("code", f"{(origin['commit'] or 'not in git')[:12]}{change}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("hardware", ", ".join([origin["processor"], *origin["gpus"]])),
-        ("data", ", ".join(f"{name} {digest[:12]}" for name, digest in origin["data"].items())),
+        ("data", _digests(data)),
     ]
+    if extensions := origin.get("extensions"):
+        rows.append(("extensions", _digests(extensions.items())))
     frozen = report.study.content.get("frozen", "")
     return [*rows, ("claims", str(frozen))] if frozen else rows
+
+
+def _digests(files: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in files)

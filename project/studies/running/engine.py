@@ -22,6 +22,7 @@ from project.studies.running.tasks import data_of, refusal, train_one
 from project.studies.study import RunRecord, Study
 
 SHOW_EVERY_S = 1.0
+LOCK = "study.lock"
 
 
 def run_study(
@@ -57,7 +58,6 @@ def run_study(
         raise InputError(f"--workers is {workers}, but must be at least 1", "type for example --workers 2")
     check_settings(study)
     with _alone(folder):
-        study = freeze(study, folder)
         plan = read_results(Plan(study, best_of(study, folder)), folder, retry_failed)
         if plan.due() or (study.search and not plan.found):
             with connect(workers, scheduler, insecure) as cluster:
@@ -68,6 +68,7 @@ def run_study(
                         show(replace(progress, dashboard=dashboard))
 
                 _check_in_worker(study, plan, cluster, local or {})
+                freeze(study, folder)
                 if study.search is not None and not plan.found:
                     found = search(study, study.search, folder, cluster, shown, local or {})
                     plan = read_results(Plan(study, found), folder)
@@ -75,19 +76,25 @@ def run_study(
         if plan.found:
             best = {"patience": 0} | study.base | plan.found
             write_text(folder / "best.yaml", settings_yaml(best))
-    return study, plan.records()
+        return freeze(study, folder), plan.records()
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other commands out of a study's folder."""
+    """Keep other commands out of a study's folder, and leave none behind of a study that was refused."""
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     check_contained(folder)  # the lock, the search's journal and the runs are opened by libraries
     try:
-        with filelock.FileLock(folder / "study.lock", timeout=0):
+        with filelock.FileLock(folder / LOCK, timeout=0):
             yield
+            is_new = False
     except filelock.Timeout:
         raise InputError(f"another command runs the study in {folder}", "wait for it, or use another --root") from None
+    finally:
+        if is_new and {path.name for path in folder.iterdir()} <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _check_in_worker(study: Study, plan: Plan, cluster: Workers, local: Settings) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from project.errors import InputError
 from project.runs.saving.contents import NUMBER, SCORE, Shape, check_shape
 from project.runs.saving.files import read_json, write_json, write_text
+from project.studies.read_study import write_study
 from project.studies.running.plan import Plan
 from project.studies.study import Cell, RunRecord, Study
 
@@ -121,10 +122,11 @@ def _file(folder: Path, cell: Cell) -> Path:
 
 
 def freeze(study: Study, folder: Path) -> Study:
-    """Write down which claims a study makes, and mark those that were written after runs had ended.
+    """Write down a study and which claims it makes, and mark those that were written after runs had ended.
 
-    claims.json has every claim that the study ever made, with the time at which it was first seen, the number of
-    results that there were then, and the number of seeds that was planned.
+    study.yaml has the study, with seeds and quick settings worked in. claims.json has every claim that the study ever
+    made, with the time at which it was first seen, the number of results that there were then, and the number of seeds
+    that was planned.
     """
     results = len(list((folder / "results").glob("*.json")))
     content = _read_claims(folder)
@@ -137,6 +139,7 @@ def freeze(study: Study, folder: Path) -> Study:
         plans.append({"looks": list(study.looks), "written": _now(), "results": results})
     if content != _read_claims(folder):
         write_json(folder / "claims.json", content)
+    write_study(study, folder)
     return frozen(study, folder)
 
 

@@ -274,6 +274,18 @@ def test_one_command_at_a_time_runs_a_study(small: Small, tmp_path: Path) -> Non
         run(small(), tmp_path)
 
 
+def test_a_study_that_a_worker_refuses_leaves_nothing_and_changes_nothing(small: Small, tmp_path: Path) -> None:
+    bad = small(arms={"a": {"trainer.precision": "33"}}, vary=None)  # which only a process with the Trainer can know
+    with pytest.raises(InputError, match="precision"):
+        run(bad, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    run(small(seeds=1), tmp_path / "old")
+    before = {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="precision"):
+        run(bad, tmp_path / "old")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()}
+
+
 def test_a_study_of_an_earlier_version_is_refused(small: Small, tmp_path: Path) -> None:
     (tmp_path / "study.db").touch()
     with pytest.raises(InputError, match="earlier version"):
