@@ -26,7 +26,8 @@ def open_inside(folder: Path, name: str, mode: str = "rb", **text: Any) -> IO[An
         text: Encoding and newline, as `open` takes them.
 
     Raises:
-        InputError: If there is a link on the way, or the name belongs to no plain file.
+        InputError: If there is a link on the way, the name belongs to no plain file, or a file that is written has
+            a second name somewhere, a hard link.
         OSError: If it cannot be opened.
     """
     path = folder / name
@@ -40,9 +41,13 @@ def open_inside(folder: Path, name: str, mode: str = "rb", **text: Any) -> IO[An
             raise
 
     opened = open(path, mode, opener=opener, **text)  # noqa: SIM115 - Path.open has no opener; the caller closes
-    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+    status = os.fstat(opened.fileno())
+    if not stat.S_ISREG(status.st_mode):
         opened.close()
         raise InputError(f"{path} is no plain file", "remove it, or put the file in its place")
+    if status.st_nlink > 1 and opened.writable():  # what is appended here would be appended elsewhere too
+        opened.close()
+        raise InputError(f"{path} is one file with another name (a hard link)", "copy the folder, and use the copy")
     return opened
 
 

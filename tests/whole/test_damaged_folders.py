@@ -13,6 +13,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 import torch
 import yaml
 from finished import finish, small_flags, stop
+from optuna.trial import TrialState
 
 from project.diagnosis.tensorboard.tabs import provenance_markdown
 from project.errors import InputError, RunError
@@ -39,8 +41,12 @@ from project.studies.read_study import read_study, stored_study
 from project.studies.reporting.report import make_report
 from project.studies.reporting.run_comparison import compare_runs
 from project.studies.reporting.write import print_report, to_csv, to_html, to_markdown
+from project.studies.running import search
 from project.studies.running.checks import check_settings
 from project.studies.running.engine import study_records
+from project.studies.running.kept import freeze, write_result
+from project.studies.running.plan import Plan
+from project.studies.running.search import best_of
 from project.studies.study import Study
 from project.training.internals import quieten_lightning
 
@@ -109,6 +115,13 @@ def read_a_study(folder: Path) -> None:
     reports(*study_records(stored_study(folder), folder))
 
 
+def read_a_search(folder: Path) -> None:
+    study = stored_study(folder)
+    if (found := best_of(study, folder)) is not None:
+        check_settings(replace(study, search=None, arms={"best": found}))
+    read_a_study(folder)
+
+
 RUN_READERS = (read_settings, read_to_serve, read_to_resume, read_to_diagnose, read_to_compare)
 """The readers of train --config; evaluate, predict, export and demo; train --resume; diagnose; report."""
 READERS: dict[str, tuple[Callable[[Path], None], ...]] = {
@@ -119,6 +132,7 @@ READERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "study.yaml": (read_a_study,),
     "claims.json": (read_a_study,),
     "results/RESULT.json": (read_a_study,),
+    "search.journal": (read_a_search,),
 }
 
 
@@ -180,6 +194,9 @@ def mutated(path: Path, content: bytes, draw: random.Random) -> bytes:
         return in_bytes(content, draw)
     if path.suffix == ".yaml":
         return yaml.safe_dump(in_values(yaml.safe_load(content), draw), sort_keys=False).encode()
+    if path.suffix == ".journal":  # a line of JSON for each event
+        lines = in_values([json.loads(line) for line in content.splitlines()], draw)
+        return "".join(json.dumps(line) + "\n" for line in lines).encode()
     if path.suffix == ".json":
         return json.dumps(in_values(json.loads(content), draw)).encode()
     changed = in_values(torch.load(io.BytesIO(content), weights_only=True), draw)
@@ -209,14 +226,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Path:
     for name in ("run", "other"):
         shutil.copytree(root / "idx" / name, home / name)
     make_study(home / "study")
+    make_search(home / "search")
     return home
 
 
 def make_study(folder: Path) -> None:
     """A study with all its results, made up."""
-    from project.studies.running.kept import freeze, write_result
-    from project.studies.running.plan import Plan
-
     folder.mkdir()
     (folder.parent / "s.yaml").write_text(
         "question: Why?\nbase: {model.depth: 1}\nvary: {model.width: [4, 8]}\nseeds: 4\n"
@@ -224,23 +239,45 @@ def make_study(folder: Path) -> None:
     )
     study = read_study(folder.parent / "s.yaml")
     freeze(study, folder)
+    make_results(study, folder)
+
+
+def make_results(study: Study, folder: Path) -> None:
     origin: dict[str, Any] = {
         "commit": "c", "extensions": {}, "uncommitted change": None, "versions": {"torch": "2"}, "processor": "p",
         "gpus": [], "data": {"train": "1"}, "split": {"test": "2"},
     }  # fmt: skip
-    for number, cell in enumerate(Plan(study).due()):
+    for number, cell in enumerate(Plan(study, best_of(study, folder)).due()):
         metrics = {"test/accuracy": 0.5 + 0.01 * number, "train_seconds": 1.0, "parameters": 9.0, "seconds": 2.0}
         history = [{"epoch": 0.0, "steps": 3.0, "train/loss": 1.0, "validation/loss": 1.0}]
         found = {"metrics": metrics, "history": history, "num_classes": 3, "origin": origin, "correct": "f0"}
         write_result(folder, cell, {**found, "num_test": 4, "layers": {"start": [], "end": []}})
 
 
+def make_search(folder: Path) -> None:
+    """A study whose search has ended."""
+    folder.mkdir()
+    (folder.parent / "search.yaml").write_text(
+        "question: Why?\nseeds: 4\nsearch:\n  trials: 4\n"
+        "  settings: {model.width: [4, 8], model.learning_rate: {low: 0.001, high: 0.1, log: true}}\n"
+    )
+    study = read_study(folder.parent / "search.yaml")
+    assert study.search is not None
+    freeze(study, folder)
+    trials = search._open(study, folder)
+    for number in range(study.search.trials):
+        trial = search._ask(trials, study.search)
+        trial.report(0.5, 1)
+        trials.tell(trial, number / 10) if number else trials.tell(trial, state=TrialState.PRUNED)
+    make_results(study, folder)
+
+
 def damaged(folders: Path, name: str, seeds: range, tmp_path: Path) -> tuple[int, int]:
     """Read so many damaged folders. Returns how many readings there were, and how many were refused."""
     home = tmp_path / "home"
     shutil.copytree(folders, home)
-    folder = home / ("run" if name in RUN_FILES else "study")
-    path = next(folder.glob(name.replace("RESULT", "*")))
+    folder = home / ("run" if name in RUN_FILES else "search" if name == "search.journal" else "study")
+    path = next(folder.glob(name.replace("RESULT", "*").replace("search.", "search-*.")))
     good = path.read_bytes()
     quieten_lightning()
     for reader in READERS[name]:

@@ -147,6 +147,18 @@ def test_no_link_in_a_run_folder_is_followed(
     assert trusting or use is serve_it or set(refused) == set(names)
 
 
+def test_what_has_a_second_name_outside_is_not_changed(unfinished: Path, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "idx" / "x", tmp_path / "outside"
+    shutil.copytree(unfinished, folder)
+    shutil.copytree(folder, outside, copy_function=os.link)
+    with nothing_leaves(outside):
+        with pytest.raises(InputError, match=r"train\.log.*hard link"):  # alone it is appended to
+            resume_it(folder)
+        (folder / "train.log").unlink()
+        resume_it(folder)
+        serve_it(folder)
+
+
 @pytest.mark.slow
 def test_no_link_in_a_study_is_followed(
     idx_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -43,7 +43,9 @@ def contact_sheet(findings: Sequence[Illustrated]) -> "Figure":
             axis.plot(*_frame(extent), color="#808080", linewidth=0.6)
             centre = (extent[0] + extent[1]) / 2
             text = "\n".join(line[:18] for line in example.caption.splitlines())
-            axis.text(centre, bottom - 0.04, text, ha="center", va="top", fontsize=9, linespacing=1.05)
+            axis.text(
+                centre, bottom - 0.04, text, ha="center", va="top", fontsize=9, linespacing=1.05, parse_math=False
+            )
         top -= heading + cell + caption
     if not shown:
         axis.text(width / 2, height / 2, "Nothing to show: no finding has pictures.", ha="center", fontsize=12)

@@ -62,7 +62,7 @@ def _grid(images: Tensor, captions: Sequence[str], title: str, limits: tuple[flo
     figure = _figure(width, height, layout=None)
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
-    axis.text(width / 2, height - title_height / 2, title, ha="center", va="center", fontsize=9.5)
+    axis.text(width / 2, height - title_height / 2, title, ha="center", va="center", fontsize=9.5, parse_math=False)
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         centre = (index % columns + 0.5) * cell_width
         top = height - title_height - (index // columns) * cell_height - caption_height
@@ -70,7 +70,7 @@ def _grid(images: Tensor, captions: Sequence[str], title: str, limits: tuple[flo
         half, bottom = image.shape[1] * pixel / 2, top - image.shape[0] * pixel
         extent = (centre - half, centre + half, bottom, top)
         axis.imshow(image.numpy(), cmap="gray", vmin=limits[0], vmax=limits[1], extent=extent)
-        axis.text(centre, top + 0.04, caption, ha="center", va="bottom", fontsize=8, linespacing=1.1)
+        axis.text(centre, top + 0.04, caption, ha="center", va="bottom", fontsize=8, linespacing=1.1, parse_math=False)
     axis.set(xlim=(0, width), ylim=(0, height), aspect="auto")
     return figure
 
@@ -143,8 +143,8 @@ def confusion_figure(confusion: Tensor, class_names: tuple[str, ...]) -> "Figure
     axis = figure.add_subplot()
     image = axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     axis.set(xlabel="decided class", ylabel="true class")
-    axis.set_xticks(range(num), class_names, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(num), class_names)
+    axis.set_xticks(range(num), class_names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axis.set_yticks(range(num), class_names, parse_math=False)
     if num <= MAX_LABELLED_CLASSES:
         for row, column in confusion.nonzero().tolist():
             color = "white" if shares[row, column] > 0.5 else "black"

@@ -137,7 +137,7 @@ def _draw_results(axis: "Axes", study: Study, metric: str, values: Values, chanc
         if math.isfinite(found.high - found.low):
             axis.plot([found.low, found.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
         axis.plot([found.mean], [row], "|", color=colour, markersize=13, markeredgewidth=2)
-    axis.set_yticks(range(len(arms)), arms)
+    axis.set_yticks(range(len(arms)), arms, parse_math=False)
     axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.set_xlabel(f"{metric}: each seed, mean, 95 % interval", fontsize=9)
     axis.grid(axis="x", alpha=0.3)
@@ -172,8 +172,8 @@ def _draw_heat_map(axis: "Axes", study: Study, values: Values) -> None:
     axis.imshow(table, aspect="auto", cmap="cividis")
     known = [mean for row in table for mean in row if math.isfinite(mean)]
     middle = (min(known) + max(known)) / 2 if known else 0.0
-    axis.set_xticks(range(len(columns)), columns, rotation=30 if max(map(len, columns)) > 9 else 0)
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_xticks(range(len(columns)), columns, rotation=30 if max(map(len, columns)) > 9 else 0, parse_math=False)
+    axis.set_yticks(range(len(rows)), rows, parse_math=False)
     axis.spines[:].set_visible(False)
     for i, row in enumerate(table):
         for j, mean in enumerate(row):
@@ -201,7 +201,7 @@ def curves_figure(study: Study, records: Sequence[RunRecord]) -> "Figure":
         for axis, level in zip(axes, panels, strict=False):
             chosen = {arm: levels[first] for arm, levels in study.levels.items() if levels[second] == level}
             _draw_curves(axis, study, records, {arm: (colours.index(name), name) for arm, name in chosen.items()})
-            axis.set_title(level, fontsize=10)
+            axis.set_title(level, fontsize=10, parse_math=False)
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
     _legend(figure, axes[0])
@@ -212,12 +212,17 @@ def _all_curves(study: Study) -> dict[str, tuple[int, str]]:
     return {arm: (index, arm) for index, arm in enumerate(study.arms)}
 
 
-def _legend(figure: "Figure", axis: "Axes") -> None:
-    """Name the curves below the figure, where no curve crosses the names."""
+def _legend(figure: "Figure", axis: "Axes", place: str = "outside lower center") -> None:
+    """Name the curves outside of the panels, where no curve crosses the names."""
     handles, labels = axis.get_legend_handles_labels()
-    if handles:
+    if not handles:
+        return
+    columns = 1
+    if place == "outside lower center":
         columns = max(min(len(labels), int(figure.get_figwidth() * 14 / (max(map(len, labels)) + 6))), 1)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    legend = figure.legend(handles, labels, loc=place, ncols=columns, fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _draw_curves(
@@ -278,8 +283,7 @@ def layers_figure(study: Study, records: Sequence[RunRecord]) -> "Figure | None"
             axis.set_ylim(bottom=0)
         elif positive[panel]:
             axis.set_yscale("log", nonpositive="mask")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    _legend(figure, axes[0], "outside right upper")
     return figure
 
 

@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from project.errors import RunError
+from project.errors import InputError, RunError
 from project.extensions import extension_flags
 from project.settings import Settings
 from project.studies.running.cluster import REPORTS, Workers, answers
@@ -20,12 +20,23 @@ from project.studies.study import FIRST_TUNING_SEED, RunRecord, Search, Study, l
 
 
 def best_of(study: Study, folder: Path) -> Settings | None:
-    """What a study's search has found; None if there is no search, or if it has not ended."""
+    """What a study's search has found; None if there is no search, or if it has not ended.
+
+    Raises:
+        InputError: If the journal of the search is damaged.
+    """
     if study.search is None or not _journal(study, folder).is_file():
         return None
     trials = _open(study, folder)
-    ended = [t for t in trials.get_trials(deepcopy=False) if _is_ended(t)]
-    return _best(trials) if len(ended) >= study.search.trials else None
+    try:
+        known = trials.get_trials(deepcopy=False)
+        if not all(_is_whole(trial, study.search) for trial in known):
+            raise _damaged(study, folder)
+        return _best(trials) if sum(map(_is_ended, known)) >= study.search.trials else None
+    except (InputError, RunError):
+        raise
+    except Exception as error:  # Optuna checks nothing of what it reads, so that anything can be raised
+        raise _damaged(study, folder) from error
 
 
 def search(
@@ -103,10 +114,27 @@ def _is_ended(trial: optuna.trial.FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "error" in trial.user_attrs
 
 
+def _is_whole(trial: optuna.trial.FrozenTrial, budget: Search) -> bool:
+    """Whether a trial's settings are among those that are searched, and its numbers are numbers."""
+    values = trial.values or []
+    if trial.state == TrialState.COMPLETE and (len(values) != 1 or trial.params.keys() != budget.spaces.keys()):
+        return False
+    numbers = [*values, *trial.intermediate_values.values()]
+    return all(type(number) is float for number in numbers) and all(
+        value in space if isinstance(space := budget.spaces[name], list) else space.low <= value <= space.high
+        for name, value in trial.params.items()
+    )
+
+
 def _best(trials: optuna.Study) -> Settings:
     if not trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise RunError("no trial of the search was completed", "look at the errors, or try more trials")
     return dict(trials.best_trial.params)
+
+
+def _damaged(study: Study, folder: Path) -> InputError:
+    path = _journal(study, folder)
+    return InputError(f"{path} is damaged", "restore it, or delete it: the search then starts anew")
 
 
 def _journal(study: Study, folder: Path) -> Path:
@@ -114,11 +142,21 @@ def _journal(study: Study, folder: Path) -> Path:
 
 
 def _open(study: Study, folder: Path) -> optuna.Study:
+    """Open the journal of a study's search, or begin one.
+
+    Raises:
+        InputError: If the journal is damaged.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(_journal(study, folder)))),
-        study_name=study.name,
-        direction="maximize" if larger_is_better(study.selection_metric) else "minimize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    )
+    try:
+        return optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(_journal(study, folder)))),
+            study_name=study.name,
+            direction="maximize" if larger_is_better(study.selection_metric) else "minimize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+        )
+    except OSError:
+        raise
+    except Exception as error:  # as in best_of
+        raise _damaged(study, folder) from error

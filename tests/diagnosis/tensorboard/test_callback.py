@@ -350,6 +350,14 @@ def test_pictures_that_are_higher_than_wide(tmp_path: Path) -> None:
     assert np.asarray(Image.open(run.folder / "projector" / "sprite.png")).shape == (8 * 12, 8 * 13)
 
 
+def test_a_name_is_drawn_as_it_is_written() -> None:
+    """Also where it looks like a formula, which matplotlib would refuse."""
+    names = ("$\\frac{$", "b")
+    pictures.to_picture(pictures.confusion_figure(torch.eye(2, dtype=torch.long), names))
+    images, shares = torch.zeros(2, 4, 4, dtype=torch.uint8), torch.tensor([[0.4, 0.6], [0.7, 0.3]])
+    pictures.to_picture(pictures.mistakes_figure(images, shares, torch.tensor([0, 1]), names))
+
+
 def test_drawing_opens_no_window() -> None:
     import matplotlib.pyplot as plt
 

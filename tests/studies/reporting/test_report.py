@@ -230,6 +230,16 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.svg").stat().st_size > 1000
 
 
+def test_arms_whose_names_look_like_a_formula(tmp_path: Path) -> None:
+    arms = {r"$\frac{$": {}, "$x$": {"model.activation": "tanh"}}
+    for name, vary in (("arms", None), ("grid", {"model.depth": [1, 6]})):
+        content = {"question": "?", "arms": arms, **({"vary": vary} if vary else {})}
+        study = parse_study(name, content)
+        write_report(study, [made_up_run(study, arm, s, 0.5 + s / 10) for arm in study.arms for s in (0, 1)], tmp_path)
+    for figure in ("results", "curves", "layers", "heat_map"):
+        assert (tmp_path / f"{figure}.png").is_file()
+
+
 def test_the_same_runs_make_the_same_files(tmp_path: Path) -> None:
     for name in ("one", "other"):
         write_report(*made_up(), tmp_path / name)
