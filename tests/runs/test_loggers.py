@@ -3,12 +3,14 @@
 import csv
 import logging
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from finished import stop
 from harness import scalars
+from pytorch_lightning import Callback, Trainer
 
 from project.errors import InputError
 from project.runs.build import build_run
@@ -53,6 +55,25 @@ def test_csv_has_tensorboards_scalars(small_run: list[str]) -> None:
     shown = scalars(folder)
     assert {"train/loss", "validation/accuracy", "test/accuracy", "learning_rate/pg1"} <= shown.keys()
     same(csv_scalars(folder), shown)
+
+
+def test_a_clock_that_is_set_back_during_a_run(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs no scalar, and no order."""
+    now = time.time
+
+    class SetBack(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+            if trainer.global_step in (3, 9):
+                hours = 3600.0 * trainer.global_step
+                monkeypatch.setattr(time, "time", lambda: now() - hours)
+
+    undisturbed = trained(*small_run, "--run_name=undisturbed")
+    run = build_run(parse_settings([*small_run, "--run_name=set_back"]))
+    run.trainer.callbacks.append(SetBack())
+    train(run)
+    assert run.folder is not None
+    assert time.time() < now() - 3600
+    assert scalars(run.folder) == scalars(undisturbed)
 
 
 def test_a_resumed_run_logs_what_an_unbroken_one_does(small_run: list[str]) -> None:

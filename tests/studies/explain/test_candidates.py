@@ -137,3 +137,13 @@ def test_the_same_number_is_the_same_change() -> None:
         {"model.norm": "batch", "model.weight_decay": 0.0}
     )
     assert key({"model.compile": True}) != key({"model.compile": 1})
+
+
+@pytest.mark.parametrize("name", ["trainer.callbacks", "trainer.profiler", "trainer.precision", "trainer.max_epochs"])
+@pytest.mark.parametrize("value", ["antigravity.Callback", "{class_path: os.system}", "[{class_path: os.system}]"])
+def test_a_remedy_that_names_a_class_is_never_tried(name: str, value: str) -> None:
+    """A run's remedies may be a stranger's, and the parser of a trial would import the class."""
+    settings = settings_with(*FLAGS)
+    found = candidates(settings, [["--model.norm batch", f"--{name} {value}"]], 100)
+    assert {"model.norm": "batch"} in [candidate.changes for candidate in found]
+    assert not [candidate for candidate in found if "os.system" in str(candidate) or "antigravity" in str(candidate)]
