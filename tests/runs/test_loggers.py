@@ -69,7 +69,7 @@ def test_a_clock_that_is_set_back_during_a_run(small_run: list[str], monkeypatch
 
     undisturbed = trained(*small_run, "--run_name=undisturbed")
     run = build_run(parse_settings([*small_run, "--run_name=set_back"]))
-    run.trainer.callbacks.append(SetBack())
+    run.trainer.callbacks.append(SetBack())  # type: ignore[attr-defined] # set by Lightning's connector
     train(run)
     assert run.folder is not None
     assert time.time() < now() - 3600

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from project.inside import open_inside
 from project.studies.reporting.formats import clipped, percent_metric
@@ -212,7 +212,11 @@ def _all_curves(study: Study) -> dict[str, tuple[int, str]]:
     return {arm: (index, arm) for index, arm in enumerate(study.arms)}
 
 
-def _legend(figure: "Figure", axis: "Axes", place: str = "outside lower center") -> None:
+def _legend(
+    figure: "Figure",
+    axis: "Axes",
+    place: Literal["outside lower center", "outside right upper"] = "outside lower center",
+) -> None:
     """Name the curves outside of the panels, where no curve crosses the names."""
     handles, labels = axis.get_legend_handles_labels()
     if not handles:
