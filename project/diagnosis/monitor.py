@@ -225,8 +225,8 @@ def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
     for layer, tag, described in zip(measured.layers, tags, module.network.layers(), strict=True):
         values |= {
             f"layer_pre_activation_sd/{tag}": layer.pre_activation_sd,
-            f"layer_gradient_log10/{tag}": log10(layer.pre_activation_gradient_norm),
-            f"layer_weight_gradient_log10/{tag}": log10(layer.weight_gradient_norm),
+            f"layer_gradient_norm_log10/{tag}": log10(layer.pre_activation_gradient_norm),
+            f"layer_weight_gradient_norm_log10/{tag}": log10(layer.weight_gradient_norm),
             f"layer_weight_norm/{tag}": layer.weight_norm,
             f"layer_effective_rank/{tag}": layer.effective_rank,
         }

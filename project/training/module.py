@@ -40,22 +40,6 @@ MAX_UNCHECKED_DEPTH = 1000
 """A deeper network than this has a saved tensor for each layer."""
 
 
-def logged_name(name: str) -> str:
-    """The loggers' name of a value.
-
-    TensorBoard opens on the first two groups of names, a group being what comes before the first slash. So the curves
-    of training and validation are in a group that comes before all others: train/loss is curves/loss/train, and
-    validation/accuracy is curves/accuracy/validation.
-    """
-    split, _, quantity = name.partition("/")
-    if name == "learning_rate":
-        return "curves/optimizer/learning_rate"
-    if split not in ("train", "validation"):
-        return name
-    curve, _, by_step = quantity.partition("_")
-    return f"curves/{curve}/{split}{by_step and f'_{by_step}'}"
-
-
 @with_keywords_of(ModelSettings)
 class ImageModule(FastAttributes, LightningModule):
     """A network that is trained and scored on images.
@@ -136,13 +120,9 @@ class ImageModule(FastAttributes, LightningModule):
         return loss, score
 
     def _write(self, values: dict[str, float], step: int) -> None:
-        """Give values to the loggers now.
-
-        self.log keeps them until later, and a checkpoint in between loses them; and it adds the number of the epoch,
-        which TensorBoard would show as one more curve.
-        """
+        """Give values to the loggers now: self.log keeps them until later, and a checkpoint in between loses them."""
         for logger in self.trainer.loggers:
-            logger.log_metrics({logged_name(name): value for name, value in values.items()}, step)
+            logger.log_metrics(values | {"epoch": self.current_epoch}, step)
 
     def _loss_and_score(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss to minimize, and accuracy or, for regression, mean squared error in the target's unit; scalars."""
@@ -156,16 +136,17 @@ class ImageModule(FastAttributes, LightningModule):
 
     def on_train_epoch_end(self) -> None:
         values = self.epochs.finish_epoch(self.trainer, self.task)
-        self._log_epoch(values)
+        self._log_epoch(values, logger=False)
+        self._write(values, self.global_step - 1)
 
-    def _log_epoch(self, values: dict[str, float], to_loggers: bool = True) -> None:
-        """Give values of an epoch to the callbacks and the loggers."""
+    def _log_epoch(self, values: dict[str, float], logger: bool = True) -> None:
         # the same number on every process already, so Lightning need not reduce it
-        by_name = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
-        self.log_dict(by_name, on_step=False, on_epoch=True, logger=False)
-        if to_loggers and not self.trainer.sanity_checking:
-            # an epoch's values belong to its last step, those of the finished network to the step after
-            self._write(values, self.global_step - (self.trainer.state.fn == TrainerFn.FITTING))
+        self.log_dict(
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()},
+            on_step=False,
+            on_epoch=True,
+            logger=logger and self.trainer.logger is not None,
+        )
 
     def _evaluate(self, loader: EvaluationLoader) -> float:
         """Gather what was scored into `evaluated` and return its mean loss."""
@@ -189,7 +170,7 @@ class ImageModule(FastAttributes, LightningModule):
         outputs, targets = cast(tuple[Tensor, Tensor], self.evaluated)
         value = score(outputs, targets, self.task)
         self.epochs.validation = {"validation/loss": loss, f"validation/{score_name(self.task)}": value}
-        self._log_epoch(self.epochs.validation, to_loggers=self.logs_validation)
+        self._log_epoch(self.epochs.validation, logger=self.logs_validation)
 
     def on_test_epoch_end(self) -> None:
         loss = self._evaluate(cast(EvaluationLoader, self.trainer.test_dataloaders))

@@ -33,8 +33,8 @@ MAX_COMPONENTS = 50
 MAX_SPRITE_SIDE = 8192
 """Pixels of a sprite sheet's side: the projector's page takes no more."""
 LAYER_CHARTS = {
-    "log10 of gradient norm (pre-activations)": "gradient_log10",
-    "log10 of gradient norm (weights)": "weight_gradient_log10",
+    "log10 of gradient norm (pre-activations)": "gradient_norm_log10",
+    "log10 of gradient norm (weights)": "weight_gradient_norm_log10",
     "log10 of update / weight": "update_ratio_log10",
     "activation sd": "activation_sd",
     "activation mean": "activation_mean",

@@ -81,16 +81,16 @@ def board() -> Iterator[Board]:
                 server.terminate()
 
 
-LAYERS = ", ".join(f"layer_gradient_norm/{name} (idx/shown)" for name in ("hidden_1", "hidden_2", "output"))
+LAYERS = ", ".join(f"layer_gradient_norm_log10/{name} (idx/shown)" for name in ("hidden_01", "hidden_02", "output"))
 PICTURES = "confusion_matrix, first_layer_weights, gradients_by_layer_and_step, most_confident_mistakes, sample_batch"
 TABS = f"""
-timeseries: line-chart 2: diagnostics, layer_gradient_norm, test 4 cards, train, validation, pictures 5 cards
-scalars: vz-line-chart2 2: diagnostics/gradient_ratio, layer_update_ratio, layer_dead_fraction, train, test
-custom_scalars: vz-line-chart2 13: 1 Training, 2 Layer by layer, train/loss (idx/shown), validation/loss, {LAYERS}
+timeseries: line-chart 2: curves 6 cards, diagnostics, layer_gradient_norm_log10, test 4 cards, pictures 5 cards
+scalars: vz-line-chart2 8: curves/loss/train, diagnostics/gradient_ratio_log10, layer_update_ratio_log10, test
+custom_scalars: vz-line-chart2 13: 1 Training, 2 Layer by layer, curves/loss/validation, {LAYERS}
 images: img 5: pictures/{PICTURES.replace(", ", ", pictures/")}
-histograms: path 20: activations/hidden_1, gradients/hidden_2, weights
-distributions: path 20: activations/output, gradients/hidden_1
-graphs: svg textPath 3: normaliz, hidden_1, hidden_2, output, loss
+histograms: path 20: layer_activations/hidden_01, layer_gradients/hidden_02, layer_weights
+distributions: path 20: layer_activations/output, layer_gradients/hidden_01
+graphs: svg textPath 3: normaliz, hidden_01, hidden_02, output, loss
 text: table 1: 1_judgement, 2_network, 3_settings, 4_provenance, hidden 1 linear, 72·16 + 16
 pr_curves: vz-line-chart2 3: precision_recall/0, precision_recall/1, precision_recall/2
 """
