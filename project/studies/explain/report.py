@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from project.pages import markdown, markdown_table
+from project.pages import FittingTable, markdown, markdown_table
 from project.settings import Settings
 from project.studies.explain.candidates import key
 from project.studies.explain.effects import Effect
@@ -77,9 +77,9 @@ def effects_table(explained: dict[str, Any]) -> Table:
     """The best changes and what they are worth, in 80 columns."""
     rows = explained["effects"]
     title = "Changes tried, and the points that each gains over the run's own settings"
-    table = Table("change", "points", "95 % interval", "seeds", "trained for", title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", column.header != "trained for"
+    headings = ("change", "points", "95 % interval", "seeds", "trained for")
+    table = FittingTable(*headings, title=title, least=("trained for", "seeds"))
+    table.right(*headings[1:])
     for row, following in zip(rows[:MAX_ROWS], [*rows[1:], None], strict=False):
         interval = "–" if row["low"] is None else f"{_points(row['low'])} to {_points(row['high'])}"
         length = f"{row['epochs']} × {row['examples'] or 0:,}"
@@ -90,7 +90,6 @@ def effects_table(explained: dict[str, Any]) -> Table:
         table.add_row(short + failed, points, interval, str(row["seeds"]), length, end_section=last)
     more = f"{len(rows) - MAX_ROWS} more are in metrics.json. " if len(rows) > MAX_ROWS else ""
     table.caption = f"{more}Trained for: epochs × examples."
-    table.caption_justify = "left"
     return table
 
 

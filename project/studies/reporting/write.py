@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from project.pages import Markdown, markdown, template, terminal
+from project.pages import FittingTable, Markdown, markdown, template, terminal
 from project.runs.saving.files import write_text
 from project.studies.reporting import figures
 from project.studies.reporting.formats import format_confidence, format_difference, format_difference_interval
@@ -64,11 +63,10 @@ def print_report(report: Report, console: Console | None = None) -> None:
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     _, rows = table_rows(report)
-    table = Table("arm", "n", "mean", "95 % interval", "difference", "p", title_justify="left")
+    headings = ("arm", "n", "mean", "95 % interval", "difference", "p")
+    table = FittingTable(*headings, least=("n", "95 % interval"))
     table.title = f"{study.metric} by arm; differences from {study.reference}, p corrected"
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", True
+    table.right(*headings[1:])
     for row in rows:
         table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 7)))
     console.print(table)
