@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Column, Table
@@ -70,7 +70,7 @@ class FittingTable(Table):
             if column.header in headers:
                 column.justify, column.no_wrap = "right", True
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:  # type: ignore[override]
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown, left_out = copy.copy(self), list[str]()
         for header in self.least:
             if shown.needed_width(console) <= options.max_width:

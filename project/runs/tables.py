@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pytorch_lightning.profilers import Profiler, SimpleProfiler
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -105,7 +106,7 @@ def confusion_table(metrics: dict[str, Any], split: str, console: Console | None
     names, counts = list(metrics[f"{split}/class_accuracy"]), metrics[f"{split}/confusion_matrix"]
     numbers = [str(index) for index in range(len(names))]
     for headers in (names, numbers):
-        table = FittingTable("true \\ decided", *headers, title="Confusion matrix")
+        table = FittingTable("true \\ decided", *headers, title="Confusion matrix", box=box.SIMPLE_HEAD, padding=0)
         table.right(*headers)
         for index, row in enumerate(counts):
             cells = [Text(f"{count:,}", style="bold" if other == index else "") for other, count in enumerate(row)]

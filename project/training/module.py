@@ -20,7 +20,7 @@ from project.data.loaders import EvaluationLoader
 from project.data.normalization import Normalization
 from project.errors import InputError
 from project.network.networks import NETWORKS
-from project.network.optimization.losses import build_loss
+from project.network.optimization.losses import LOSSES, build_loss
 from project.network.optimization.optimizers import build_optimizer
 from project.network.optimization.schedules import learning_rate_factor
 from project.settings import with_keywords_of
@@ -178,9 +178,15 @@ class ImageModule(FastAttributes, LightningModule):
         self._log_epoch({f"test/{name}": value for name, value in ({"loss": loss} | numbers).items()})
 
     def metrics(self) -> dict[str, Any]:
-        """Every metric of the last evaluation (see `project.training.metrics.evaluation_metrics`)."""
+        """Every metric of the last evaluation (see `project.training.metrics.evaluation_metrics`).
+
+        Without the calibration error where the loss, such as hinge, trains no probabilities.
+        """
         outputs, targets = cast(tuple[Tensor, Tensor], self.evaluated)
-        return evaluation_metrics(outputs, targets, self.task, self.spec.class_names)
+        found = evaluation_metrics(outputs, targets, self.task, self.spec.class_names)
+        if self.task not in LOSSES[self.settings.loss].probabilities:
+            found.pop("calibration_error", None)
+        return found
 
     def build_optimizer(self, fused: bool) -> torch.optim.Optimizer:
         """The optimizer that the settings describe, over all parameters, at its highest learning rate."""
