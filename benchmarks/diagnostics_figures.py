@@ -89,7 +89,9 @@ def run_arm(name: str, settings: dict[str, Any], flags: list[str], folder: Path)
     scalars = {}
     for tag in events.Tags()["scalars"]:
         found = events.Scalars(tag)
-        scalars[tag] = ([event.step for event in found], [event.value for event in found])
+        steps, values = [event.step for event in found], [event.value for event in found]
+        quantity, is_log, layer = tag.partition("_log10")
+        scalars[quantity + layer] = (steps, [10**value for value in values] if is_log else values)
     return Seen(scalars, run.observers.diagnostics.steps, run.observers.diagnostics.gradient_norms)
 
 

@@ -11,6 +11,11 @@ MAX_LINE = 2000
 _UNSEEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 epoch, 2 epochs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str, kept: str = "") -> str:
     """A text as a terminal may show it, whoever wrote it: what would move the cursor or hide words is spelled out.
 

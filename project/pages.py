@@ -4,14 +4,17 @@ What a run folder or a study contains may be a stranger's. On a terminal it goes
 `markdown`, and HTML is escaped by the templates: so it is seen as text, whatever it is.
 """
 
+import copy
 import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Column, Table
 
 from project.errors import InputError, printable
 
@@ -41,6 +44,54 @@ def terminal(stderr: bool = False, file: IO[str] | None = None, width: int | Non
     console = Console(stderr=stderr, file=file, width=width, highlight=False, markup=False, emoji=False)
     console.push_render_hook(_AsText())
     return console
+
+
+class FittingTable(Table):
+    """A table that leaves out columns where the terminal is too narrow, and says which, instead of cutting cells.
+
+    A column that may wrap needs its longest word. What does not fit when all that may be left out is left out is
+    folded.
+
+    Args:
+        headers: The columns' titles.
+        least: The titles of the columns that may be left out, the least important first.
+        options: What a `rich.table.Table` takes.
+    """
+
+    def __init__(self, *headers: str, least: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*headers, title_justify="left", caption_justify="left", **options)
+        self.least = tuple(least)
+        for column in self.columns:
+            column.overflow = "fold"
+
+    def right(self, *headers: str) -> None:
+        """Align columns of numbers to the right, and never wrap them."""
+        for column in self.columns:
+            if column.header in headers:
+                column.justify, column.no_wrap = "right", True
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown, left_out = copy.copy(self), list[str]()
+        for header in self.least:
+            if shown.needed_width(console) <= options.max_width:
+                break
+            shown.columns = [column for column in shown.columns if column.header != header]
+            left_out.append(" ".join(header.split()))
+        if left_out:
+            said = f"Left out, for want of width: {', '.join(left_out)}."
+            shown.caption = f"{self.caption} {said}" if self.caption else said
+        yield from Table.__rich_console__(shown, console, options)
+
+    def needed_width(self, console: Console) -> int:
+        """Characters of a line in which no word is torn apart."""
+        wide = console.options.update(max_width=10_000)
+
+        def width(column: Column) -> int:
+            sizes = [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)]
+            return max(size.maximum if column.no_wrap else size.minimum for size in sizes)
+
+        beside = self.padding[1] + self.padding[3]
+        return sum(width(column) + beside + 1 for column in self.columns) + 1  # a line before, after and between
 
 
 class Markdown(str):

@@ -39,7 +39,7 @@ def main() -> None:
             f"accuracy {metrics[f'{split}/accuracy']:.2%}, 95 % interval {low:.2%} to {high:.2%}", style="bold"
         )
         console.print(class_table(metrics, split))
-        console.print(confusion_table(metrics, split))
+        console.print(confusion_table(metrics, split, console))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from project.data.settings import DataSettings
 from project.diagnosis.monitor import DiagnosticsCallback
 from project.diagnosis.tensorboard.callback import TensorBoardCallback
 from project.settings import flatten
+from project.training.internals import prepare_logger
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 
@@ -89,5 +90,8 @@ def build(
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 1,
     }
-    engine = Trainer(**options | trainer, callbacks=[*inspecting, *callbacks])
+    options |= trainer
+    if options["logger"]:
+        prepare_logger(options["logger"], None)
+    engine = Trainer(**options, callbacks=[*inspecting, *callbacks])
     return Run(engine, module, datamodule, diagnostics, folder)

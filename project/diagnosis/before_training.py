@@ -22,6 +22,7 @@ from project.diagnosis.measurement.range_test import RateRange, range_test
 from project.network.layers import Network
 from project.network.norms import is_normed
 from project.network.optimization.optimizers import suited_learning_rate
+from project.pages import FittingTable
 from project.settings import flatten
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
@@ -171,22 +172,23 @@ def diagnose(
 def layer_diagnosis_table(examined: Examined) -> Table:
     """Every layer: size, signal z → a and gradient, measured and expected by theory; out of bounds is red."""
     diagnosis = examined.diagnosis
-    table = Table(
-        title="Layer by layer: pre-activation z, activation a, and the gradient at z over the last hidden layer's",
-        title_justify="left",
+    known = bool(diagnosis.predictions)
+    theory_of_z, theory_of_gradient = ["theory\nof z sd"] * known, ["theory of\ngradient"] * known
+    headings = ("layer", "units", "parameters", "z sd", *theory_of_z, "a mean", "a sd", "saturated", "dead", "gradient")
+    table = FittingTable(
+        *headings,
+        *theory_of_gradient,
+        least=("parameters", "a mean", "units", *theory_of_z),
+        title="z: before the activation, a: after it; gradient: at z, over the last hidden layer's",
         box=box.SIMPLE_HEAD,
         padding=0,
     )
-    # long headings have two lines: the table fits into 80 columns
-    theory_column = ["theory"] if diagnosis.predictions else []
-    headings = ("layer", "shape", "param-\neters", "z sd", *theory_column, "a mean", "a sd")
-    for heading in (*headings, "satur-\nated", "dead", "gradi-\nent", *theory_column):
-        table.add_column(heading, justify="left" if heading in ("layer", "shape") else "right", no_wrap=True)
+    table.right(*headings[1:], *theory_of_gradient)
 
     def size(layer: LayerProbe) -> list[str]:
         name, parameters = layer.name.removeprefix("hidden "), layer.n_in * layer.n_out + layer.n_out
-        places = ", …" if layer.name in examined.with_places else ""
-        return [name, f"(B, {layer.n_out}{places})", f"{parameters:,}", f"{layer.pre_activation_sd:.2g}"]
+        places = " × …" if layer.name in examined.with_places else ""
+        return [name, f"{layer.n_out:,}{places}", f"{parameters:,}", f"{layer.pre_activation_sd:.2g}"]
 
     *ratios, of_output = diagnosis.gradient_ratios
     expectations: Sequence[theory.LayerPrediction | None] = diagnosis.predictions or [None] * len(ratios)
@@ -194,14 +196,14 @@ def layer_diagnosis_table(examined: Examined) -> Table:
         table.add_row(
             *size(layer),
             *([Text(f"{expected.pre_activation_sd:.2g}", style="dim")] if expected else []),
-            f"{layer.activation_mean:.2g}",
+            f"{layer.activation_mean:.2f}",
             f"{layer.activation_sd:.2g}",
             _coloured(f"{layer.saturated_fraction:.0%}", layer.saturated_fraction >= thresholds.SATURATED_FRACTION),
             _coloured(f"{layer.dead_fraction:.0%}", layer.dead_fraction >= thresholds.DEAD_FRACTION),
             _coloured(f"{ratio:.1g}", not thresholds.VANISHING_RATIO < ratio < thresholds.EXPLODING_RATIO),
             *([Text(f"{expected.gradient_ratio:.1g}", style="dim")] if expected else []),
         )
-    empty = [""] * (5 if theory_column else 4)
+    empty = [""] * (4 + known)
     table.add_row(*size(diagnosis.probe.output), *empty, f"{of_output:.1g}" if of_output > 0 else "")
     return table
 

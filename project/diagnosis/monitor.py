@@ -1,5 +1,6 @@
 """Look inside a network while it trains: when it is probed, what is kept of it, and the judgement at the end."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, cast
@@ -112,8 +113,8 @@ class DiagnosticsCallback(Callback):
         ratios = update_to_weight_ratio(self._before, after)
         self._before = []
         tagged = zip(layer_tags(len(ratios) - 1), ratios, strict=True)
-        values = {f"layer_update_ratio/{tag}": ratio for tag, ratio in tagged if ratio is not None}
-        _log(trainer, values, self.steps[-1])
+        values = {f"layer_update_ratio_log10/{tag}": log10(ratio) for tag, ratio in tagged}
+        _log(trainer, _known(values), self.steps[-1])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -210,20 +211,22 @@ class DiagnosticsCallback(Callback):
 
 
 def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
-    """A probe's numbers for the Scalars tab: QUANTITY/LAYER, in a group for each quantity.
+    """A probe's numbers for the loggers: QUANTITY/LAYER, in a group for each quantity.
 
-    For activations that saturate it gives the saturated share, for the others the share of silent units.
+    Gradients differ by powers of ten, so their decimal logarithms are given: a chart with a linear axis shows nothing
+    of the small ones. For activations that saturate it gives the saturated share, for the others the share of silent
+    units.
     """
     values: dict[str, float | None] = {
         "diagnostics/probe_loss": measured.loss,
-        "diagnostics/gradient_ratio": measured.gradient_ratio,
+        "diagnostics/gradient_ratio_log10": log10(measured.gradient_ratio),
     }
     tags = layer_tags(len(measured.hidden))
     for layer, tag, described in zip(measured.layers, tags, module.network.layers(), strict=True):
         values |= {
             f"layer_pre_activation_sd/{tag}": layer.pre_activation_sd,
-            f"layer_gradient_norm/{tag}": layer.pre_activation_gradient_norm,
-            f"layer_weight_gradient_norm/{tag}": layer.weight_gradient_norm,
+            f"layer_gradient_norm_log10/{tag}": log10(layer.pre_activation_gradient_norm),
+            f"layer_weight_gradient_norm_log10/{tag}": log10(layer.weight_gradient_norm),
             f"layer_weight_norm/{tag}": layer.weight_norm,
             f"layer_effective_rank/{tag}": layer.effective_rank,
         }
@@ -232,6 +235,15 @@ def scalars(measured: Probe, module: ImageModule) -> dict[str, float]:
             share = "dead_fraction" if described.activation_row.saturation is None else "saturated_fraction"
             for quantity in ("activation_mean", "activation_sd", share):
                 values[f"layer_{quantity}/{tag}"] = getattr(layer, quantity)
+    return _known(values)
+
+
+def log10(value: float | None) -> float | None:
+    """The decimal logarithm; None of what has none, such as the gradient 0 of a dead layer."""
+    return math.log10(value) if value is not None and value > 0 else None
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float]:
     return {tag: value for tag, value in values.items() if value is not None}
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import LearningRateFinder, LearningRateMonitor
+from pytorch_lightning.callbacks import LearningRateFinder
 from pytorch_lightning.callbacks import ProgressBar as ProgressBarBase
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -173,8 +173,6 @@ def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:
         arguments["logger"] = TensorBoardLogger(
             str(run.folder.parent), name="", version=run.folder.name, default_hp_metric=False
         )
-    if arguments.get("logger"):
-        callbacks.append(LearningRateMonitor(logging_interval="step"))
     if is_first_process():
         for logger in as_list(arguments["logger"] or None):
             prepare_logger(logger, run.resumption.step if run.resumption else None)

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any, cast
 
 from pytorch_lightning.profilers import Profiler, SimpleProfiler
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from project.errors import counted
 from project.inside import open_inside
-from project.pages import terminal
+from project.pages import FittingTable, terminal
 from project.training.module import ImageModule
 
 NAMES = {
     "loss": "loss",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
-    "calibration_error": "calibration error",
+    "calibration_error": "calibration error (probability beside accuracy)",
     "roc_auc": "area under the ROC curve",
     "rmse": "root mean squared error",
     "mae": "mean absolute error",
@@ -26,6 +29,8 @@ NAMES = {
 }
 """Metrics that are one number, in the order in which they are shown."""
 
+MAX_MISTAKES = 20
+"""Pairs of classes that are listed where the confusion matrix is too wide."""
 MAX_ACTION = 40
 """Letters of an action of a profile that are shown, so that the table has 80 columns."""
 
@@ -64,9 +69,8 @@ def layer_sizes(module: ImageModule) -> str:
 def results_table(metrics: dict[str, Any], splits: tuple[str, ...] = ("validation", "test")) -> Table:
     """One row per metric, one column per split that was scored."""
     shown = [split for split in splits if f"{split}/loss" in metrics]
-    table = Table("metric", *shown, title="Results", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = FittingTable("metric", *shown, title="Results")
+    table.right(*shown)
     for name, words in NAMES.items():
         values = [metrics.get(f"{split}/{name}") for split in shown]
         if any(value is not None for value in values):
@@ -78,8 +82,8 @@ def class_table(metrics: dict[str, Any], split: str) -> Table:
     """One row per class: examples, share recognized, and what it is most often taken for."""
     confusion = metrics[f"{split}/confusion_matrix"]
     names = list(metrics[f"{split}/class_accuracy"])
-    table = Table("class", "examples", "recognized", "most often taken for", title="By class", title_justify="left")
-    table.columns[1].justify = table.columns[2].justify = "right"
+    table = FittingTable("class", "examples", "recognized", "most often taken for", title="By class")
+    table.right("examples", "recognized")
     for index, name in enumerate(names):
         row = confusion[index]
         count = sum(row)
@@ -90,15 +94,36 @@ def class_table(metrics: dict[str, Any], split: str) -> Table:
     return table
 
 
-def confusion_table(metrics: dict[str, Any], split: str) -> Table:
-    """Counts by true class (rows) and decided class (columns)."""
-    names = list(metrics[f"{split}/class_accuracy"])
-    table = Table("true \\ decided", *names, title="Confusion matrix", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for index, row in enumerate(metrics[f"{split}/confusion_matrix"]):
-        cells = [Text(f"{count:,}", style="bold" if other == index else "") for other, count in enumerate(row)]
-        table.add_row(names[index], *cells)
+def confusion_table(metrics: dict[str, Any], split: str, console: Console | None = None) -> Table:
+    """Counts by true class (rows) and decided class (columns).
+
+    Args:
+        metrics: What an evaluation found.
+        split: The split that was scored.
+        console: Where it must fit: with the classes' numbers in place of their names, and where they do not fit either,
+            as a list of the most frequent mistakes.
+    """
+    names, counts = list(metrics[f"{split}/class_accuracy"]), metrics[f"{split}/confusion_matrix"]
+    numbers = [str(index) for index in range(len(names))]
+    for headers in (names, numbers):
+        table = FittingTable("true \\ decided", *headers, title="Confusion matrix", box=box.SIMPLE_HEAD, padding=0)
+        table.right(*headers)
+        for index, row in enumerate(counts):
+            cells = [Text(f"{count:,}", style="bold" if other == index else "") for other, count in enumerate(row)]
+            table.add_row(names[index] if headers is names else f"{index} {names[index]}", *cells)
+        table.columns[0].no_wrap = True
+        if console is None or table.needed_width(console) <= console.width:
+            return table
+    table = FittingTable("true", "decided", "examples", title=f"The {MAX_MISTAKES} most frequent mistakes")
+    table.right("examples")
+    wrong = [
+        (-count, true, decided)
+        for true, row in enumerate(counts)
+        for decided, count in enumerate(row)
+        if true != decided and count
+    ]
+    for count, true, decided in sorted(wrong)[:MAX_MISTAKES]:
+        table.add_row(names[true], names[decided], f"{-count:,}")
     return table
 
 
@@ -106,9 +131,8 @@ def profile_text(profiler: object) -> str:
     """What a Lightning profiler measured, as a table of at most 80 columns; empty if it measured nothing."""
     if not isinstance(profiler, SimpleProfiler):
         return profiler.summary() if isinstance(profiler, Profiler) else ""
-    table = Table("action", "calls", "ms each", "seconds", "share", title="Profile", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = FittingTable("action", "calls", "ms each", "seconds", "share", title="Profile")
+    table.right("calls", "ms each", "seconds", "share")
     # an action lies within others, so that the shares add up to more than 100 %
     total = time.perf_counter() - profiler.start_time
     for action, durations in sorted(profiler.recorded_durations.items(), key=lambda item: -sum(item[1])):
@@ -134,9 +158,9 @@ def print_run(metrics: dict[str, Any], run_folder: Path | None, run_root: str) -
         if finding["remedy"]:
             console.print("  try " + " ".join(finding["remedy"]), soft_wrap=True)
     speed, seconds = metrics["examples_per_second"], metrics["train_seconds"]
-    console.print(
-        f"{metrics['epochs']} epochs in {seconds:.1f} s, {speed:,.0f} examples per second ({metrics['status']})"
-    )
+    epochs = counted(metrics["epochs"], "epoch")
+    console.print(f"{epochs} in {seconds:.1f} s, {speed:,.0f} examples per second ({metrics['status']})")
     if run_folder is not None:
         console.print(f"run folder   {run_folder}", soft_wrap=True)
-        console.print(f"look inside  tensorboard --logdir {run_root}", soft_wrap=True)
+        if any(run_folder.glob("events.out.tfevents.*")):
+            console.print(f"look inside  tensorboard --logdir {run_root}", soft_wrap=True)

@@ -82,6 +82,9 @@ def _parse(name: str, content: Mapping[str, Any], quick: bool) -> Study:
         seeds, looks = _seeds(changes.pop("seeds", QUICK_SEEDS))
         content = {**content, "seeds": list(seeds)}
         fewer = {"trainer.max_epochs": max(1, round(base.get("trainer.max_epochs", 15) / 5))}
+        every = base.get("trainer.check_val_every_n_epoch")
+        if isinstance(every, int) and every > fewer["trainer.max_epochs"]:  # nothing would be validated
+            fewer["trainer.check_val_every_n_epoch"] = fewer["trainer.max_epochs"]
         base |= changes or fewer
         name += "-quick"
     arms: dict[str, Settings] = {"base": {}, "best": {}}

@@ -10,7 +10,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -250,8 +250,28 @@ def range_test(finder: LearningRateFinder, trainer: Trainer, module: LightningMo
     return None if finder.optimal_lr is None else finder.optimal_lr.suggestion()
 
 
+def tensorboard_tag(name: str) -> str | None:
+    """TensorBoard's name of a value; None of one that it does not show.
+
+    TensorBoard opens on the first two groups of names, a group being what comes before the first slash. So the curves
+    of training and validation are in a group that comes before all others: train/loss is curves/loss/train, and
+    validation/accuracy is curves/accuracy/validation. The epoch, which Lightning adds to everything, is no curve.
+    """
+    if name == "epoch":
+        return None
+    if name == "learning_rate":
+        return "curves/optimizer/learning_rate"
+    split, _, quantity = name.partition("/")
+    curve = quantity.removesuffix("_step")
+    if split in ("train", "validation") and curve in ("loss", "accuracy", "rmse"):
+        return f"curves/{curve}/{split}{quantity.removeprefix(curve)}"
+    return name
+
+
 def prepare_logger(logger: Logger, step: int | None) -> None:
     """Let a logger begin in a run's folder, or go on where a resumed run goes on, which logs again from this step on.
+
+    TensorBoard gets names of its own: see `tensorboard_tag`.
 
     TensorBoard, which reads event files in the order of their names, hides the old values, and a CSV file loses them:
     Lightning's logger would warn of a folder that is not empty, and delete the whole file. MLflow and Weights & Biases
@@ -259,6 +279,13 @@ def prepare_logger(logger: Logger, step: int | None) -> None:
     `test_a_resumed_run_logs_what_an_unbroken_one_does`).
     """
     if isinstance(logger, TensorBoardLogger):
+        log_metrics = logger.log_metrics
+
+        def log_by_tag(metrics: Mapping[str, Any], step: int | None = None) -> None:
+            tags = {tensorboard_tag(name): value for name, value in metrics.items()}
+            log_metrics({tag: value for tag, value in tags.items() if tag is not None}, step)
+
+        logger.log_metrics = log_by_tag  # type: ignore[method-assign]
         logger._kwargs["purge_step"] = step
         with next_event_file(Path(logger.log_dir)):
             writer: Any = logger.experiment

@@ -20,7 +20,7 @@ from project.data.loaders import EvaluationLoader
 from project.data.normalization import Normalization
 from project.errors import InputError
 from project.network.networks import NETWORKS
-from project.network.optimization.losses import build_loss
+from project.network.optimization.losses import LOSSES, build_loss
 from project.network.optimization.optimizers import build_optimizer
 from project.network.optimization.schedules import learning_rate_factor
 from project.settings import with_keywords_of
@@ -106,7 +106,8 @@ class ImageModule(FastAttributes, LightningModule):
         step_ends = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         if every and (self.global_step + 1) % every == 0 and step_ends:
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, logger=False)
-            self._write({"train/loss_step": loss.item()}, self.global_step)
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self._write({"train/loss_step": loss.item(), "learning_rate": rate}, self.global_step)
         return loss
 
     def loss_and_score(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -177,9 +178,15 @@ class ImageModule(FastAttributes, LightningModule):
         self._log_epoch({f"test/{name}": value for name, value in ({"loss": loss} | numbers).items()})
 
     def metrics(self) -> dict[str, Any]:
-        """Every metric of the last evaluation (see `project.training.metrics.evaluation_metrics`)."""
+        """Every metric of the last evaluation (see `project.training.metrics.evaluation_metrics`).
+
+        Without the calibration error where the loss, such as hinge, trains no probabilities.
+        """
         outputs, targets = cast(tuple[Tensor, Tensor], self.evaluated)
-        return evaluation_metrics(outputs, targets, self.task, self.spec.class_names)
+        found = evaluation_metrics(outputs, targets, self.task, self.spec.class_names)
+        if self.task not in LOSSES[self.settings.loss].probabilities:
+            found.pop("calibration_error", None)
+        return found
 
     def build_optimizer(self, fused: bool) -> torch.optim.Optimizer:
         """The optimizer that the settings describe, over all parameters, at its highest learning rate."""

@@ -54,10 +54,10 @@ def test_probes_every_n_steps_and_at_epoch_ends(idx_folder: Path, tmp_path: Path
     run = build(idx_folder, tmp_path / "run", every_n_steps=every).fit()
     assert run.trainer.global_step == 12
     assert run.diagnostics.steps == steps
-    for tag in ("layer_gradient_norm/hidden_1", "diagnostics/probe_loss", "layer_dead_fraction/hidden_2"):
+    for tag in ("layer_gradient_norm_log10/hidden_01", "diagnostics/probe_loss", "layer_dead_fraction/hidden_02"):
         assert list(scalars_of(run, tag)) == steps
-    assert list(scalars_of(run, "layer_effective_rank/hidden_1")) == [5, 11]
-    assert list(scalars_of(run, "layer_update_ratio/output")) == list(range(0, 12, every))
+    assert list(scalars_of(run, "layer_effective_rank/hidden_01")) == [5, 11]
+    assert list(scalars_of(run, "layer_update_ratio_log10/output")) == list(range(0, 12, every))
 
 
 def test_first_probe_is_of_the_initial_network(idx_folder: Path, tmp_path: Path) -> None:
@@ -69,16 +69,16 @@ def test_first_probe_is_of_the_initial_network(idx_folder: Path, tmp_path: Path)
         z2 = z1.tanh() @ second.weight.T + second.bias
         logits = z2.tanh() @ output.weight.T + output.bias
     expected = {
-        "layer_pre_activation_sd/hidden_1": float(z1.std()),
-        "layer_activation_mean/hidden_2": float(z2.tanh().mean()),
+        "layer_pre_activation_sd/hidden_01": float(z1.std()),
+        "layer_activation_mean/hidden_02": float(z2.tanh().mean()),
         # tanh' = 1 − tanh² is below 5 % of its largest value, 1
-        "layer_saturated_fraction/hidden_1": float((1 - z1.tanh() ** 2 < 0.05).float().mean()),
+        "layer_saturated_fraction/hidden_01": float((1 - z1.tanh() ** 2 < 0.05).float().mean()),
         "layer_weight_norm/output": float((output.weight.detach() ** 2).sum().sqrt()),
         "diagnostics/probe_loss": float(F.cross_entropy(logits, labels)),
     }
     # (softmax − one-hot)/n is the mean loss's gradient at the logits; one example's own is n times that
     residual = logits.softmax(1) - F.one_hot(labels, 3)
-    expected["layer_gradient_norm/output"] = float(residual.square().sum(1).mean().sqrt())
+    expected["layer_gradient_norm_log10/output"] = float(residual.square().sum(1).mean().sqrt().log10())
     run.fit()
     for tag, value in expected.items():
         assert scalars_of(run, tag)[0] == pytest.approx(value, rel=1e-4), tag
@@ -100,10 +100,10 @@ def test_update_ratio_is_the_change_of_the_weights_in_that_step(idx_folder: Path
     run = build(idx_folder, tmp_path / "run", callbacks=(spy,), accumulate_grad_batches=parts).fit()
     assert run.trainer.global_step == 12
     assert run.diagnostics.steps == [0, 3, 5, 6, 9, 11]
-    found = scalars_of(run, "layer_update_ratio/hidden_1")
+    found = scalars_of(run, "layer_update_ratio_log10/hidden_01")
     for step in (0, 3, 6, 9):
         before, after = spy.before[parts * step], spy.before[parts * (step + 1)]
-        assert found[step] == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-5)
+        assert found[step] == pytest.approx(float(((after - before).norm() / before.norm()).log10()), rel=1e-5)
 
 
 @pytest.mark.parametrize(("clip", "algorithm"), [(None, "norm"), (0.05, "norm"), (0.002, "value")])
@@ -171,7 +171,7 @@ def test_vanishing_gradients_are_found_at_the_end(idx_folder: Path, tmp_path: Pa
     sick = {"activation": "sigmoid", "depth": 10, "norm": "none", "dropout": 0.0}
     run = build(idx_folder, tmp_path / "sick", model=sick).fit()
     assert "vanishing_gradient" in {finding.code for finding in run.diagnostics.findings}
-    assert max(scalars_of(run, "diagnostics/gradient_ratio").values()) < 1e-3
+    assert max(scalars_of(run, "diagnostics/gradient_ratio_log10").values()) < -3
     healthy = build(idx_folder, tmp_path / "healthy").fit()
     assert "vanishing_gradient" not in {finding.code for finding in healthy.diagnostics.findings}
 
@@ -233,7 +233,7 @@ def test_other_precisions(idx_folder: Path, tmp_path: Path, precision: str) -> N
 def test_softmax_regression_has_an_output_layer_alone(idx_folder: Path, tmp_path: Path) -> None:
     run = build(idx_folder, tmp_path / "run", model={"depth": 0, "norm": "none"}).fit()
     assert all(len(norms) == 1 for norms in run.diagnostics.gradient_norms)
-    assert "diagnostics/gradient_ratio" not in run.events().Tags()["scalars"]
+    assert "diagnostics/gradient_ratio_log10" not in run.events().Tags()["scalars"]
 
 
 def test_every_n_steps_must_be_positive() -> None:
@@ -252,12 +252,23 @@ def test_spread_is_even(num: int, most: int) -> None:
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
-@given(st.integers(0, 300))
+@given(st.integers(0, 99), st.integers(0, 300))
 @settings(derandomize=True, max_examples=30)
-def test_layer_tags_sort_as_they_lie(num_hidden: int) -> None:
-    tags = layer_tags(num_hidden)
+def test_layer_tags_sort_as_they_lie_and_are_equal_at_every_depth(num_hidden: int, more: int) -> None:
+    tags, deeper = layer_tags(num_hidden), layer_tags(num_hidden + more)
     assert len(tags) == num_hidden + 1
     assert tags == sorted(tags)
+    assert tags[:-1] == deeper[:num_hidden]
+    assert tags[-1] == deeper[-1]
+    assert len(set(deeper)) == len(deeper)
+
+
+def test_a_layer_without_a_gradient_has_no_point(idx_folder: Path, tmp_path: Path) -> None:
+    """Of a network of zeros, only the output layer's pre-activations and bias get a gradient."""
+    run = build(idx_folder, tmp_path / "run", model={"init": "zeros", "norm": "none"}, max_epochs=1).fit()
+    assert scalars_of(run, "layer_gradient_norm_log10/output")
+    groups = {tag for tag in run.events().Tags()["scalars"] if tag.startswith("layer_gradient_norm_log10/")}
+    assert groups == {"layer_gradient_norm_log10/output"}
 
 
 TEN = DataSpec(2, 2, 10, "multiclass", tuple("0123456789"))
@@ -297,6 +308,6 @@ def test_two_processes_see_what_one_sees(idx_folder: Path, tmp_path: Path) -> No
         tags = [tag for tag in events.Tags()["scalars"] if tag.startswith(("layer_", "diagnostics/"))]
         seen[num] = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
     assert seen[1].keys() == seen[2].keys()
-    assert [step for step, _ in seen[2]["layer_gradient_norm/hidden_1"]] == [0, 4, 5, 8, 11]
+    assert [step for step, _ in seen[2]["layer_gradient_norm_log10/hidden_01"]] == [0, 4, 5, 8, 11]
     for tag, values in seen[1].items():
         assert np.array(seen[2][tag]) == pytest.approx(np.array(values), rel=1e-3, abs=1e-5), tag

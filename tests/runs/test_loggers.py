@@ -16,6 +16,7 @@ from project.errors import InputError
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
 from project.runs.train import train
+from project.training.internals import tensorboard_tag
 
 CONFIGS = ROOT / "configs" / "logger"
 TEXTS = {"1_judgement", "2_network", "3_settings", "4_provenance"}
@@ -28,6 +29,10 @@ PICTURES = {
 }
 
 
+Scalars = list[tuple[int, float]]
+"""Steps and values."""
+
+
 def trained(*flags: str) -> Path:
     run = build_run(parse_settings(list(flags)))
     train(run)
@@ -35,14 +40,36 @@ def trained(*flags: str) -> Path:
     return run.folder
 
 
-def csv_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def csv_scalars(folder: Path) -> dict[str, Scalars]:
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name != "step"]
     return {name: sorted((int(row["step"]), float(row[name])) for row in rows if row[name]) for name in names}
 
 
-def same(one: dict[str, list[tuple[int, float]]], other: dict[str, list[tuple[int, float]]]) -> None:
+def named_as_in_tensorboard(values: dict[str, Scalars]) -> dict[str, Scalars]:
+    return {tag: found for name, found in values.items() if (tag := tensorboard_tag(name)) is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("train/loss", "curves/loss/train"),
+        ("train/loss_step", "curves/loss/train_step"),
+        ("validation/rmse", "curves/rmse/validation"),
+        ("learning_rate", "curves/optimizer/learning_rate"),
+        ("train/weight_norm", "train/weight_norm"),
+        ("test/accuracy", "test/accuracy"),
+        ("layer_weight_norm/output", "layer_weight_norm/output"),
+        ("epoch", None),
+        ("weight_norm", "weight_norm"),
+    ],
+)
+def test_tensorboards_names(name: str, tag: str | None) -> None:
+    assert tensorboard_tag(name) == tag
+
+
+def same(one: dict[str, Scalars], other: dict[str, Scalars]) -> None:
     """Check that two loggers have the same scalars; TensorBoard keeps them in 32 bits."""
     assert one.keys() == other.keys()
     for name, values in one.items():
@@ -53,8 +80,15 @@ def same(one: dict[str, list[tuple[int, float]]], other: dict[str, list[tuple[in
 def test_csv_has_tensorboards_scalars(small_run: list[str]) -> None:
     folder = trained(f"--config={CONFIGS / 'tensorboard_and_csv.yaml'}", *small_run)
     shown = scalars(folder)
-    assert {"train/loss", "validation/accuracy", "test/accuracy", "learning_rate/pg1"} <= shown.keys()
-    same(csv_scalars(folder), shown)
+    assert {
+        "curves/loss/train",
+        "curves/accuracy/validation",
+        "test/accuracy",
+        "curves/optimizer/learning_rate",
+    } <= shown.keys()
+    kept = csv_scalars(folder)
+    assert kept.pop("epoch")  # in TensorBoard it would be one more chart
+    same(named_as_in_tensorboard(kept), shown)
 
 
 def test_a_clock_that_is_set_back_during_a_run(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +151,11 @@ def test_mlflow(small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("mlp").experiment_id])  # resumed: still one
     expected = scalars(trained(*small_run))
-    assert run.data.metrics.keys() == expected.keys()
-    history = {name: client.get_metric_history(run.info.run_id, name) for name in expected}
+    history = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
     shown = {n: sorted({(m.step, m.value) for m in values}) for n, values in history.items()}
-    same(shown, {n: sorted(set(values)) for n, values in expected.items()})  # a resumed run logs some twice
+    same(
+        named_as_in_tensorboard(shown), {n: sorted(set(values)) for n, values in expected.items()}
+    )  # a resumed run logs some twice
     artifacts = [path.path for path in client.list_artifacts(run.info.run_id)]
     assert {f"{name}.md" for name in TEXTS} <= set(artifacts)
     drawn = {Path(path.path).name for path in client.list_artifacts(run.info.run_id, "pictures")}
@@ -183,7 +218,8 @@ def test_history_has_a_row_for_every_epoch(small_run: list[str], caplog: pytest.
     assert [row["steps"] for row in rows] == ["6", "12"]
     shown = scalars(run.folder)
     for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
-        assert [float(row[name]) for row in rows] == pytest.approx([value for _, value in shown[name]], rel=1e-6)
+        logged = [value for _, value in shown[str(tensorboard_tag(name))]]
+        assert [float(row[name]) for row in rows] == pytest.approx(logged, rel=1e-6)
         # every digit
         assert [float(row[name]) for row in rows] == [record[name] for record in run.module.history]
 

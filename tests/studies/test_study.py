@@ -130,6 +130,11 @@ def test_a_quick_look_has_a_name_of_its_own_two_seeds_and_a_fifth_of_the_epochs(
     path.write_text(yaml.safe_dump(SMALL | {"base": {"trainer.max_epochs": 20}, "seeds": 7}))
     quick = read_study(path, quick=True)
     assert (quick.name, quick.seeds, quick.base["trainer.max_epochs"]) == ("s-quick", (0, 1), 4)
+    path.write_text(
+        yaml.safe_dump(SMALL | {"base": {"trainer.max_epochs": 10, "trainer.check_val_every_n_epoch": 5}, "seeds": 7})
+    )
+    every = "trainer.check_val_every_n_epoch"
+    assert (read_study(path, quick=True).base[every], read_study(path).base[every]) == (2, 5)
     path.write_text(yaml.safe_dump(SMALL | {"quick": {"seeds": 3, "data.num_train": 100}}))
     quick = read_study(path, quick=True)
     assert (quick.seeds, quick.base) == ((0, 1, 2), {"data.num_train": 100})

@@ -146,8 +146,10 @@ def test_tensorboard_shows_the_own_network(own_run: Path) -> None:
     shown = events(own_run)
     tags = shown.Tags()
     assert {"pictures/first_layer_weights", "pictures/sample_batch"} <= set(tags["images"])
-    assert {"weights/hidden_1", "activations/hidden_2", "gradients/output"} <= set(tags["histograms"])
-    assert {"layer_gradient_norm/hidden_2", "layer_update_ratio/hidden_1"} <= set(tags["scalars"])
+    assert {"layer_weights/hidden_01", "layer_activations/hidden_02", "layer_gradients/output"} <= set(
+        tags["histograms"]
+    )
+    assert {"layer_gradient_norm_log10/hidden_02", "layer_update_ratio_log10/hidden_01"} <= set(tags["scalars"])
     # 16 kernels of 3 × 3 pixels in 4 rows, each with a frame of one pixel, which neighbours share
     kernels = shown.Images("pictures/first_layer_weights")[0]
     assert (kernels.width, kernels.height) == (17, 17)
@@ -156,8 +158,8 @@ def test_tensorboard_shows_the_own_network(own_run: Path) -> None:
         for node in shown.Graph().node
         if node.op in ("Conv2d", "BatchNorm2d", "ReLU", "Linear")
     }
-    assert shapes["hidden_1/linear/Conv2d"] == [-1, 16, -1, -1]
-    assert shapes["hidden_2/activation/ReLU"] == [-1, 16, -1, -1]
+    assert shapes["hidden_01/linear/Conv2d"] == [-1, 16, -1, -1]
+    assert shapes["hidden_02/activation/ReLU"] == [-1, 16, -1, -1]
     assert shapes["output/linear/Linear"] == [-1, 2]
 
 
@@ -372,11 +374,11 @@ def test_each_command(
     shown = events(folder)
     scalars, images = shown.Tags()["scalars"], shown.Tags()["images"]
     if title == "A schedule":
-        rates = [event.value for event in shown.Scalars("learning_rate/pg1")]
+        rates = [event.value for event in shown.Scalars("curves/optimizer/learning_rate")]
         assert rates == sorted(rates, reverse=True)
         assert rates[0] > 2 * rates[-1]
     if title == "A diagnostic":
-        assert {"layer_negative_fraction/hidden_1", "layer_negative_fraction/hidden_2"} <= set(scalars)
+        assert {"layer_negative_fraction/hidden_01", "layer_negative_fraction/hidden_02"} <= set(scalars)
         assert 0 < read(folder / "evidence.json")["last"]["hidden"][0]["own"]["negative_fraction"] < 1
     if title == "A callback":
         assert len(shown.Scalars("train/weight_norm")) == 2  # one for each epoch

@@ -20,9 +20,11 @@ MAX_PROBE_EXAMPLES = 256
 
 
 def layer_tags(num_hidden: int) -> list[str]:
-    """The layers' names, which TensorBoard sorts in the layers' order: hidden_01, …, output."""
-    digits = len(str(num_hidden))
-    return [*(f"hidden_{number:0{digits}}" for number in range(1, num_hidden + 1)), "output"]
+    """The layers' names, equal in networks of any depth, and in the layers' order when sorted: hidden_01, …, output.
+
+    From the hundredth layer on they have a digit more; TensorBoard sorts numbers by their value.
+    """
+    return [*(f"hidden_{number:02}" for number in range(1, num_hidden + 1)), "output"]
 
 
 def spread(num: int, maximum: int) -> Tensor:

@@ -106,14 +106,14 @@ class TensorBoardCallback(Callback):
         names = layer_tags(len(layers) - 1)
         values: dict[str, Tensor] = {}
         for name, layer in zip(names, layers, strict=True):
-            values[f"weights/{name}"] = layer.weight.detach()
+            values[f"layer_weights/{name}"] = layer.weight.detach()
             if layer.weight.grad is not None:  # of the epoch's last step
-                values[f"gradients/{name}"] = layer.weight.grad
+                values[f"layer_gradients/{name}"] = layer.weight.grad
         inputs, _ = self.diagnostics.examples(module)
         with evaluating(module), recorded_signals(module.network) as signals:
             logits = module.network.forward(inputs)
         for name, (_, activations) in zip(names, [*signals, (logits, logits)], strict=True):
-            values[f"activations/{name}"] = activations
+            values[f"layer_activations/{name}"] = activations
         for tag, tensor in values.items():
             tabs.add_histogram(writer, tag, tensor, step)
 
@@ -149,7 +149,7 @@ class TensorBoardCallback(Callback):
         _add_figure(trainer, "pictures/most_confident_mistakes", mistakes, step)
         if writer:
             tabs.write_projector(Path(writer.log_dir), module, datamodule)
-            tabs.add_hparams(writer, self.settings, module, validated=datamodule.settings.is_validated)
+            tabs.add_hparams(writer, self.settings)
             writer.flush()
 
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from project.data.channels import drawable
+from project.data.channels import gray
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.judgement.findings import Finding, combined_remedy
 from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-HISTOGRAM_BINS = 64
+MAX_HISTOGRAM_BINS = 30
+"""TensorBoard's page draws as many: finer ones would only be torn apart again."""
 MAX_PROJECTED_EXAMPLES = 1000
 MAX_COMPONENTS = 50
 """Principal components of the representation that the projector gets: its files hold numbers as text."""
 MAX_SPRITE_SIDE = 8192
 """Pixels of a sprite sheet's side: the projector's page takes no more."""
 LAYER_CHARTS = {
-    "gradient norm (pre-activations)": "gradient_norm",
-    "gradient norm (weights)": "weight_gradient_norm",
-    "update / weight": "update_ratio",
+    "log10 of gradient norm (pre-activations)": "gradient_norm_log10",
+    "log10 of gradient norm (weights)": "weight_gradient_norm_log10",
+    "log10 of update / weight": "update_ratio_log10",
     "activation sd": "activation_sd",
     "activation mean": "activation_mean",
     "pre-activation sd": "pre_activation_sd",
@@ -48,7 +49,6 @@ LEFT_OUT_SETTINGS = ("data.root", "data.download", "model.compile")
 """Settings that do not change the result and would only widen the HParams table."""
 TEXT_SETTINGS = ("model.width", "data.augmentation", "data.classes", "trainer.precision")
 """Settings that may be a list: shown as text in every run, so that a column has one type."""
-HEADLINE_SETTINGS = ("model.activation", "model.depth", "model.learning_rate", "model.width", "model.norm")
 SHOWN_TRAINER_SETTINGS = ("max_epochs", "max_steps", "precision", "gradient_clip_val", "accumulate_grad_batches")
 
 
@@ -92,9 +92,8 @@ def chart_layout(module: ImageModule) -> dict[str, dict[str, list[Any]]]:
     """The Custom Scalars tab: training beside validation, and all layers in one chart for each quantity."""
     score = score_name(module.task)
     training = {
-        "loss": ["^train/loss$", "^validation/loss$"],
-        score: [f"^train/{score}$", f"^validation/{score}$"],
-        "learning rate": ["^learning_rate(/pg1)?$"],
+        **{name: [f"^curves/{name}/train$", f"^curves/{name}/validation$"] for name in ("loss", score)},
+        "learning rate": ["^curves/optimizer/learning_rate$"],
     }
     bounded = [layer.activation_row.saturation is not None for layer in module.network.layers()[:-1]]
     absent = ("dead_fraction" if all(bounded) else "", "" if any(bounded) else "saturated_fraction")
@@ -104,7 +103,7 @@ def chart_layout(module: ImageModule) -> dict[str, dict[str, list[Any]]]:
         if quantity not in absent and (bounded or not quantity.startswith("activation"))
     }
     layers |= {name.replace("_", " "): [f"^layer_{name}/"] for name in DIAGNOSTICS}
-    layers["gradient of the first over the last hidden layer"] = ["^diagnostics/gradient_ratio$"]
+    layers["log10 of the first over the last hidden layer's gradient"] = ["^diagnostics/gradient_ratio_log10$"]
     tab = {"1 Training": training, "2 Layer by layer": layers}
     return {group: {title: ["Multiline", tags] for title, tags in charts.items()} for group, charts in tab.items()}
 
@@ -163,7 +162,11 @@ def _node(name: str, kind: str, inputs: list[str], shape: list[int], detail: str
 
 
 def add_histogram(writer: "SummaryWriter", tag: str, values: Tensor, step: int) -> None:
-    """Count values in `HISTOGRAM_BINS` equal bins on their device; values that are not all finite are left out."""
+    """Count values in equal bins on their device; values that are not all finite are left out.
+
+    There are as many bins as the square root of the number of values, and at most `MAX_HISTOGRAM_BINS`: narrower ones
+    would show chance.
+    """
     flat = values.detach().flatten().float()
     low_high = torch.aminmax(flat)
     summary = torch.stack((low_high.min, low_high.max, flat.sum(), torch.dot(flat, flat)))
@@ -173,16 +176,18 @@ def add_histogram(writer: "SummaryWriter", tag: str, values: Tensor, step: int) 
     if low == high:
         limits, counts = [high], [float(flat.numel())]
     else:
-        counts = torch.histc(flat, HISTOGRAM_BINS, low, high).tolist()
-        limits = torch.linspace(low, high, HISTOGRAM_BINS + 1, dtype=torch.float64)[1:].tolist()
+        num_bins = min(math.isqrt(flat.numel()), MAX_HISTOGRAM_BINS)
+        counts = torch.histc(flat, num_bins, low, high).tolist()
+        limits = torch.linspace(low, high, num_bins + 1, dtype=torch.float64)[1:].tolist()
     writer.add_histogram_raw(tag, low, high, flat.numel(), total, squares, limits, counts, step)
 
 
 def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModule) -> None:
     """Write the last hidden layer's representation of test pictures where the projector looks for it.
 
-    Its first principal components go into `folder`/projector, with true and decided classes and a sheet of the
-    pictures.
+    Its first principal components go into `folder`/projector, with true and decided classes. The projector shows them
+    as a sheet of pictures, and as points. Nothing but a click in its page chooses what points are coloured by, so the
+    pictures have the colours of their classes.
     """
     from PIL import Image
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
@@ -193,8 +198,8 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
         decided = decide(module.network.output(signal).float(), module.task).cpu()
     points = principal_components(signal.float().cpu(), MAX_COMPONENTS)
     rows = ["\t".join(f"{number:.5g}" for number in point) for point in points.tolist()]
-    names = module.spec.class_names
-    labels = [target_name(target, names) for target in batch.targets.cpu()]
+    names, targets = module.spec.class_names, batch.targets.cpu()
+    labels = [target_name(target, names) for target in targets]
     if names:  # with more than one column, the file needs a heading
         answers = (target_name(one, names) for one in decided)
         pairs = zip(labels, answers, strict=True)
@@ -202,25 +207,65 @@ def write_projector(folder: Path, module: ImageModule, datamodule: ImageDataModu
     for name, lines in {"tensors.tsv": rows, "metadata.tsv": labels}.items():
         with open_inside(folder, f"projector/{name}", "x", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
-    config = ProjectorConfig()
-    embedding = config.embeddings.add()
-    has_hidden = len(module.network.layers()) > 1
-    embedding.tensor_name = f"{'last hidden layer' if has_hidden else 'inputs'}, test pictures"
-    embedding.tensor_path, embedding.metadata_path = "projector/tensors.tsv", "projector/metadata.tsv"
-    images = drawable(batch.images.float().cpu().clamp(0, 255).to(torch.uint8))
-    num, height, width, *colours = images.shape
+    images = gray(batch.images.float().cpu().clamp(0, 255))
+    num, height, width = images.shape
     columns = math.ceil(math.sqrt(num))
-    if columns * max(height, width) <= MAX_SPRITE_SIDE:
-        sheet = torch.zeros(columns * columns, height, width, *colours, dtype=torch.uint8)
-        sheet[:num] = images
-        sheet = sheet.view(columns, columns, height, width, *colours).transpose(1, 2)
-        sheet = sheet.reshape(columns * height, columns * width, *colours)
+    has_sheet = columns * max(height, width) <= MAX_SPRITE_SIDE
+    if has_sheet:
+        sheet = torch.zeros(columns * columns, height, width, 3, dtype=torch.uint8)
+        sheet[:num] = on_colours(images, target_colours(targets, len(names)))
+        sheet = sheet.view(columns, columns, height, width, 3).transpose(1, 2)
         with open_inside(folder, "projector/sprite.png", "xb") as file:
-            Image.fromarray(sheet.numpy()).save(file, "PNG")
-        embedding.sprite.image_path = "projector/sprite.png"
-        embedding.sprite.single_image_dim.extend([width, height])
+            Image.fromarray(sheet.reshape(columns * height, columns * width, 3).numpy()).save(file, "PNG")
+    shown = "last hidden layer" if len(module.network.layers()) > 1 else "inputs"
+    config = ProjectorConfig()
+    # the projector shows the first name first
+    for view in (f"pictures, coloured by true {'class' if names else 'value'}",) * has_sheet + (
+        "points, for Color by",
+    ):
+        embedding = config.embeddings.add()
+        embedding.tensor_name = f"{shown}: {view}"
+        embedding.tensor_path, embedding.metadata_path = "projector/tensors.tsv", "projector/metadata.tsv"
+        if view.startswith("pictures"):
+            embedding.sprite.image_path = "projector/sprite.png"
+            embedding.sprite.single_image_dim.extend([width, height])
     with open_inside(folder, "projector_config.pbtxt", "x", encoding="utf-8") as file:
         file.write(str(config))
+
+
+def target_colours(targets: Tensor, num_classes: int) -> Tensor:
+    """A colour for each target: well apart for classes, from dark to light for real numbers.
+
+    Args:
+        targets: Classes, int64, or real numbers, (n,).
+        num_classes: How many classes there are; 0 for real numbers.
+
+    Returns:
+        Red, green and blue in 0–1, (n, 3).
+    """
+    from matplotlib import colormaps
+
+    if num_classes:
+        # whole numbers are places in a list of colours, others in 0–1 along a scale
+        places, scale = (targets, "tab10") if num_classes <= 10 else (targets / num_classes, "hsv")
+    else:
+        low, high = targets.min(), targets.max()
+        places, scale = (targets - low) / (high - low).clamp(min=1e-12), "viridis"
+    return torch.from_numpy(colormaps[scale](places.numpy())[:, :3])
+
+
+def on_colours(images: Tensor, colours: Tensor) -> Tensor:
+    """Pictures whose black is a colour and whose white is white, so that a small one too shows its colour.
+
+    Args:
+        images: Gray levels 0–255, (n, height, width).
+        colours: Red, green and blue in 0–1, (n, 3).
+
+    Returns:
+        uint8, (n, height, width, 3).
+    """
+    lightness = (images / 255)[..., None]
+    return (255 * torch.lerp(colours[:, None, None].to(lightness), torch.ones(3), lightness)).to(torch.uint8)
 
 
 def principal_components(points: Tensor, maximum: int) -> Tensor:
@@ -237,38 +282,32 @@ def principal_components(points: Tensor, maximum: int) -> Tensor:
     return components
 
 
-def add_hparams(writer: "SummaryWriter", settings: Mapping[str, Any], module: ImageModule, validated: bool) -> None:
-    """Write the settings that matter, and which scalars are the run's final metrics, into the run's own event file.
+def add_hparams(writer: "SummaryWriter", settings: Mapping[str, Any]) -> None:
+    """Write the settings that matter into the run's own event file.
 
-    torch's `add_hparams` starts a folder of its own, so that the table shows each run twice.
+    torch's `add_hparams` starts a folder of its own, so that the table shows each run twice. And it describes the whole
+    experiment in each run, of which TensorBoard takes any one; without such a description TensorBoard itself looks
+    through all runs, and puts the settings first in which they differ.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
-    infos, start = [], SessionStartInfo()
+    start = SessionStartInfo()
     for name, value in settings.items():
         group, _, short = name.partition(".")
         of_trainer = group == "trainer" and short in SHOWN_TRAINER_SETTINGS
         if name in LEFT_OUT_SETTINGS or not (group in ("model", "data", "seed_everything") or of_trainer):
             continue
-        kind = api_pb2.DATA_TYPE_FLOAT64
         if name in TEXT_SETTINGS or isinstance(value, str):
-            kind = api_pb2.DATA_TYPE_STRING
             start.hparams[name].string_value = "none" if value is None else str(value)
         elif value is not None:
             start.hparams[name].number_value = float(value)
-        # the page shows five columns at first: those of the settings that are marked as different between runs
-        infos.append(api_pb2.HParamInfo(name=name, type=kind, differs=name in HEADLINE_SETTINGS))
-    splits = ("test", "validation") if validated else ("test",)
-    tags = [f"{split}/{name}" for split in splits for name in (score_name(module.task), "loss")]
-    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag) for tag in tags]
-    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-    end = SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
     contents = {
-        metadata.EXPERIMENT_TAG: HParamsPluginData(experiment=experiment),
         metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
-        metadata.SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=end),
+        metadata.SESSION_END_INFO_TAG: HParamsPluginData(
+            session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
+        ),
     }
     for tag, content in contents.items():
         described = metadata.create_summary_metadata(content)

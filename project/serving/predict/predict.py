@@ -10,10 +10,9 @@ from typing import NamedTuple, TextIO
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from project.errors import InputError, check_in_range, printable
-from project.pages import terminal
+from project.errors import InputError, check_in_range, counted, printable
+from project.pages import FittingTable, terminal
 from project.serving.predict import OutputFormat
 from project.serving.predict.picture_reader import PictureBatch, PictureReader, read_batches, suitable_threads
 from project.serving.restore import RestoredRun
@@ -143,7 +142,7 @@ def print_predictions(
     for error in failures:
         console.print(f"error: {error.cause}\n  fix: {error.remedy}", soft_wrap=True)
     if failures:
-        console.print(f"{len(failures):,} of {num_files:,} files could not be read")
+        console.print(f"{len(failures):,} of {counted(num_files, 'file')} could not be read")
     return failures
 
 
@@ -169,12 +168,11 @@ def _write_csv(predictions: Iterable[Prediction], out: TextIO) -> None:
 
 
 def _write_table(predictions: Iterable[Prediction], out: TextIO) -> None:
-    table: Table | None = None
+    table: FittingTable | None = None
     for file, _, top, value in predictions:
         if table is None:
-            table = Table("file", *(("class", "probability", "then") if top else ("value",)))
-            table.columns[0].overflow = "fold"
-            table.columns[2 if top else 1].justify = "right"
+            table = FittingTable("file", *(("class", "probability", "then") if top else ("value",)), least=("then",))
+            table.right("probability", "value")
         if top:
             then = ", ".join(f"{one.name} {one.probability:.1%}" for one in top[1:])
             table.add_row(file, top[0].name, f"{top[0].probability:.1%}", then)

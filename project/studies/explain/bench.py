@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from project.errors import counted
 from project.settings import Settings
-from project.studies.explain.candidates import key
+from project.studies.explain.candidates import key, short_words
 from project.studies.explain.effects import Effect, Trial, paired_effect, score_of
 from project.studies.explain.sizes import Size, num_steps, resize, sizes
 
@@ -118,11 +119,24 @@ class Bench:
         once = {key(change): change for change in [OWN, *changes]}
         wanted = [(change, seed) for seed in seeds for change in once.values() if seed not in self.scores(change, size)]
         settings = [resize(self.settings | change, size) | {"seed_everything": seed} for change, seed in wanted]
-        for done, (number, result) in enumerate(self.run(settings, self.at(share) - self.seconds(size)), 1):
+        waiting = [short_words(change) or "the run as it is" for change, _ in wanted]
+        left = list(range(len(wanted)))
+
+        def show() -> None:
+            # workers take the trials in their order: those that run are the first that have not ended
+            running = "; ".join(dict.fromkeys(waiting[number] for number in left[: self.budget.workers]))
+            self.show(
+                f"{phase}, {len(wanted) - len(left)} of {counted(len(wanted), 'trial')} done: {running or 'ended'}"
+            )
+
+        if wanted:
+            show()
+        for number, result in self.run(settings, self.at(share) - self.seconds(size)):
             (change, seed), score = wanted[number], score_of(result, self.settings["model.task"])
             status, examples, took = str(result.get("status")), result.get("examples"), result.get("seconds", 0.0)
             self.trials.append(Trial(change, size, seed, score, status, settings[number], examples, took))
-            self.show(f"{phase}: {done} of {len(wanted)} trials")
+            left.remove(number)
+            show()
 
     def scores(self, changes: Settings, size: Size) -> dict[int, float]:
         """What some changes scored, by seed."""

@@ -229,3 +229,24 @@ def _is_valid(settings: Mapping[str, Any]) -> bool:
     except InputError:
         return False
     return True
+
+
+def short_words(changes: Settings) -> str:
+    """Some changes as briefly as a table needs them: weight_decay 0, dropout 0.5."""
+    return ", ".join(f"{name.rpartition('.')[2]} {shown_value(name, value)}" for name, value in changes.items())
+
+
+def typed_value(value: Any) -> str:
+    """A value as it is typed after its flag."""
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
+
+
+def shown_value(name: str, value: Any) -> str:
+    """A setting's value for people."""
+    if value is None:
+        return {"data.num_train": "all", "trainer.gradient_clip_val": "off"}.get(name, "none")
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else typed_value(value)

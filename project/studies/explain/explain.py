@@ -6,6 +6,7 @@
 docs/diagnostics.md says how to read what it prints.
 """
 
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from project.extensions import extension_flags
 from project.pages import terminal
@@ -26,6 +28,7 @@ from project.studies.explain.bench import Bench, Budget
 from project.studies.explain.report import effects_table, explanation, explanation_markdown
 from project.studies.explain.search import Search
 from project.studies.explain.trials import TrialWorkers
+from project.studies.running.progress import LINE_EVERY_S
 from project.training.internals import next_event_file
 
 MAX_WORKERS = 8
@@ -48,15 +51,22 @@ def explain(
     console = console or terminal()
     workers = max(1, min(usable_cores(), MAX_WORKERS))
     budget = Budget(seconds - LAST_WORDS_S, workers)
-    status = console.status("") if console.is_terminal else None
+    progress, last_line = terminal(stderr=True), -math.inf
+    status = progress.status("") if progress.is_terminal else None
     if status is not None:
         status.start()
     try:
         with TrialWorkers(workers, budget.end) as processes:
 
-            def show(done: str) -> None:
+            def show(doing: str) -> None:
+                nonlocal last_line
+                now = time.monotonic()
+                line = f"{max(budget.end - now, 0):.0f} s left, {doing}"
                 if status is not None:
-                    status.update(f"{done}, {max(budget.end - time.monotonic(), 0):.0f} s left")
+                    status.update(Text(line))
+                elif now - last_line >= LINE_EVERY_S:
+                    progress.print(line, soft_wrap=True)
+                    last_line = now
 
             search = Search(Bench(trial_settings(settings), processes.run, budget, show), remedies)
             search.search()

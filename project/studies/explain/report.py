@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from project.pages import markdown, markdown_table
+from project.pages import FittingTable, markdown, markdown_table
 from project.settings import Settings
-from project.studies.explain.candidates import key
+from project.studies.explain.candidates import key, short_words, shown_value, typed_value
 from project.studies.explain.effects import Effect
 from project.studies.explain.search import Search
 from project.studies.explain.sizes import Size, resize
@@ -48,7 +48,7 @@ def explanation(search: Search, seconds: float, typed: str) -> dict[str, Any]:
 
 def flag_words(changes: Settings) -> list[str]:
     """The flags to type for some changes, each as one text for a shell."""
-    return [f"--{name} {shlex.quote(_typed(value))}" for name, value in changes.items()]
+    return [f"--{name} {shlex.quote(typed_value(value))}" for name, value in changes.items()]
 
 
 def change_words(settings: Settings, changes: Settings) -> str:
@@ -57,8 +57,8 @@ def change_words(settings: Settings, changes: Settings) -> str:
     for name, value in changes.items():
         last = name.rpartition(".")[2]
         parts.append(
-            f"{WORDS.get(last, last.replace('_', ' '))} {_shown(name, value)} instead of "
-            f"{_shown(name, settings.get(name))}"
+            f"{WORDS.get(last, last.replace('_', ' '))} {shown_value(name, value)} instead of "
+            f"{shown_value(name, settings.get(name))}"
         )
     return ", ".join(parts)
 
@@ -77,20 +77,19 @@ def effects_table(explained: dict[str, Any]) -> Table:
     """The best changes and what they are worth, in 80 columns."""
     rows = explained["effects"]
     title = "Changes tried, and the points that each gains over the run's own settings"
-    table = Table("change", "points", "95 % interval", "seeds", "trained for", title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", column.header != "trained for"
+    headings = ("change", "points", "95 % interval", "seeds", "trained for")
+    table = FittingTable(*headings, title=title, least=("trained for", "seeds"))
+    table.right(*headings[1:])
     for row, following in zip(rows[:MAX_ROWS], [*rows[1:], None], strict=False):
         interval = "–" if row["low"] is None else f"{_points(row['low'])} to {_points(row['high'])}"
         length = f"{row['epochs']} × {row['examples'] or 0:,}"
-        short = ", ".join(f"{name.rpartition('.')[2]} {_shown(name, value)}" for name, value in row["changes"].items())
+        short = short_words(row["changes"])
         points = f"{row['points']:+.1f}".replace("-", "−")
         failed = f" ({row['status']})" if row["status"] in ("diverged", "failed") else ""
         last = following is not None and following["screened_only"] != row["screened_only"]
         table.add_row(short + failed, points, interval, str(row["seeds"]), length, end_section=last)
     more = f"{len(rows) - MAX_ROWS} more are in metrics.json. " if len(rows) > MAX_ROWS else ""
     table.caption = f"{more}Trained for: epochs × examples."
-    table.caption_justify = "left"
     return table
 
 
@@ -204,20 +203,6 @@ def _trial_record(search: Search, index: int) -> dict[str, Any]:
         "batch_size": trial.settings["data.batch_size"],
         "seconds": trial.seconds,
     }
-
-
-def _typed(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
-
-
-def _shown(name: str, value: Any) -> str:
-    if value is None:
-        return {"data.num_train": "all", "trainer.gradient_clip_val": "off"}.get(name, "none")
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else _typed(value)
 
 
 def _points(value: float) -> str:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from project.pages import Markdown, markdown, template, terminal
+from project.pages import FittingTable, Markdown, markdown, template, terminal
 from project.runs.saving.files import write_text
 from project.studies.reporting import figures
 from project.studies.reporting.formats import format_confidence, format_difference, format_difference_interval
@@ -57,21 +56,25 @@ def publish(report: Report, folder: Path, command: str) -> None:
     write_text(place / "results.csv", to_csv(report))
 
 
+def report_table(report: Report) -> FittingTable:
+    """Every arm with its mean and its difference from the reference, for the terminal."""
+    _, rows = table_rows(report)
+    headings = ("arm", "n", "mean", "95 % interval", "difference", "p")
+    table = FittingTable(*headings, least=("n", "95 % interval"))
+    table.title = f"{report.study.metric} by arm; differences from {report.study.reference}, p corrected"
+    table.right(*headings[1:])
+    for row in rows:
+        table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 7)))
+    return table
+
+
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the verdicts and the table on the terminal."""
     console = console or terminal()
     study = report.study
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    _, rows = table_rows(report)
-    table = Table("arm", "n", "mean", "95 % interval", "difference", "p", title_justify="left")
-    table.title = f"{study.metric} by arm; differences from {study.reference}, p corrected"
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", True
-    for row in rows:
-        table.add_row(*(row[column] for column in (0, 1, 2, 4, 5, 7)))
-    console.print(table)
+    console.print(report_table(report))
     if study.lesson:
         console.print(f"The notes say: {study.lesson}", style="italic", soft_wrap=True)
     colours = {"supported": "green", "contradicted": "red", "undecided": "yellow"}

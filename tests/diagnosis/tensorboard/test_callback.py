@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -43,20 +44,36 @@ def contrast_of(events: EventAccumulator, picture: str) -> float:
     return float(np.asarray(Image.open(BytesIO(encoded)).convert("RGB")).std())
 
 
-def hparams_of(events: EventAccumulator) -> tuple[dict[str, Any], Any]:
-    """The settings by name, and the experiment with its metrics."""
+def hparams_of(events: EventAccumulator) -> dict[str, Any]:
+    """The settings by name."""
     content = {tag: data.plugin_data.content for tag, data in events.summary_metadata.items()}
+    assert hparams.EXPERIMENT_TAG not in content  # so TensorBoard itself sees what differs between runs
     start = hparams.parse_session_start_info_plugin_data(content[hparams.SESSION_START_INFO_TAG]).hparams
-    values = {name: getattr(value, str(value.WhichOneof("kind"))) for name, value in start.items()}
-    return values, hparams.parse_experiment_plugin_data(content[hparams.EXPERIMENT_TAG])
+    return {name: getattr(value, str(value.WhichOneof("kind"))) for name, value in start.items()}
 
 
 def test_scalars_are_in_tidy_groups(events: EventAccumulator) -> None:
     groups = {tag.split("/")[0] for tag in events.Tags()["scalars"]}
     rest = {group for group in groups if not group.startswith("layer_")}
-    assert rest == {"train", "validation", "test", "diagnostics", "epoch"}
-    by_layer = {tag for tag in events.Tags()["scalars"] if tag.startswith("layer_gradient_norm/")}
-    assert by_layer == {f"layer_gradient_norm/{name}" for name in ("hidden_1", "hidden_2", "output")}
+    assert rest == {"curves", "test", "diagnostics"}
+    by_layer = {tag for tag in events.Tags()["scalars"] if tag.startswith("layer_gradient_norm_log10/")}
+    assert by_layer == {f"layer_gradient_norm_log10/{name}" for name in ("hidden_01", "hidden_02", "output")}
+
+
+def test_the_curves_are_the_group_that_tensorboard_opens(events: EventAccumulator) -> None:
+    """Its pages open the first two groups of all that they show, in the order of their names."""
+    tags = events.Tags()
+    first, *_ = sorted(tag.split("/")[0] for kind in ("scalars", "images", "histograms") for tag in tags[kind])
+    assert first == "curves"
+    curves = [tag for tag in sorted(tags["scalars"]) if tag.startswith("curves/")]
+    assert curves == [
+        "curves/accuracy/train",
+        "curves/accuracy/validation",
+        "curves/loss/train",
+        "curves/loss/train_step",
+        "curves/loss/validation",
+        "curves/optimizer/learning_rate",
+    ]
 
 
 def test_every_chart_of_the_layout_finds_its_scalars(events: EventAccumulator) -> None:
@@ -70,25 +87,25 @@ def test_every_chart_of_the_layout_finds_its_scalars(events: EventAccumulator) -
             # the page takes the patterns as regular expressions that match from the beginning
             found[chart.title] = [tag for pattern in chart.multiline.tag for tag in tags if re.match(pattern, tag)]
     without = {title for title, matching in found.items() if not matching}
-    assert without == {"learning rate"}  # logged by a callback that this run has not
-    assert found["loss"] == ["train/loss", "validation/loss"]
+    assert not without
+    assert found["loss"] == ["curves/loss/train", "curves/loss/validation"]
     assert len(found["activation sd"]) == 2
-    assert len(found["gradient norm (pre-activations)"]) == 3
+    assert len(found["log10 of gradient norm (pre-activations)"]) == 3
     assert "saturated outputs" not in found  # relu does not saturate
 
 
 def test_histograms_hold_every_value(run: Run, events: EventAccumulator) -> None:
     for name, linear in zip(
-        ("hidden_1", "hidden_2", "output"), [layer.linear for layer in run.module.network.layers()], strict=True
+        ("hidden_01", "hidden_02", "output"), [layer.linear for layer in run.module.network.layers()], strict=True
     ):
         for kind in ("weights", "gradients"):
-            found = events.Histograms(f"{kind}/{name}")
+            found = events.Histograms(f"layer_{kind}/{name}")
             assert [event.step for event in found] == [5, 11]
             assert found[-1].histogram_value.num == sum(found[-1].histogram_value.bucket) == linear.weight.numel()
-        weights = events.Histograms(f"weights/{name}")[-1].histogram_value
+        weights = events.Histograms(f"layer_weights/{name}")[-1].histogram_value
         assert weights.min == pytest.approx(float(linear.weight.min().detach()))
         assert weights.sum_squares == pytest.approx(float(linear.weight.detach().square().sum()), rel=1e-5)
-        activations = events.Histograms(f"activations/{name}")[-1].histogram_value
+        activations = events.Histograms(f"layer_activations/{name}")[-1].histogram_value
         assert activations.num == 40 * linear.out_features  # of all 40 validation examples
 
 
@@ -97,14 +114,16 @@ def test_histogram_counts_as_numpy_does(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path)) as writer:
         tabs.add_histogram(writer, "normal", values, 0)
         tabs.add_histogram(writer, "constant", torch.full((7,), 2.5), 0)
+        tabs.add_histogram(writer, "few", torch.arange(10.0), 0)
         tabs.add_histogram(writer, "broken", torch.tensor([1.0, float("nan")]), 0)
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert set(events.Tags()["histograms"]) == {"normal", "constant"}
+    assert set(events.Tags()["histograms"]) == {"normal", "constant", "few"}
     found = events.Histograms("normal")[0].histogram_value
-    counts, edges = np.histogram(values.numpy(), bins=64)
+    counts, edges = np.histogram(values.numpy(), bins=30)
     # rounding may put a value that lies on an edge on either side
     assert np.abs(np.array(found.bucket) - counts).sum() <= 4
     assert found.bucket_limit == pytest.approx(edges[1:], abs=1e-5)
+    assert list(events.Histograms("few")[0].histogram_value.bucket) == [3.0, 3.0, 4.0]  # of 9/3 each
     constant = events.Histograms("constant")[0].histogram_value
     assert (list(constant.bucket), list(constant.bucket_limit)) == ([7.0], [2.5])
 
@@ -124,8 +143,8 @@ def test_graph_is_whole_and_holds_every_parameter(run: Run, events: EventAccumul
         reached.add(name)
         open_nodes += nodes[name].input
     assert reached == nodes.keys()
-    assert nodes["hidden_1/dropout/Dropout"].input == ["hidden_1/activation/ReLU"]
-    assert nodes["hidden_1/activation/ReLU"].input == ["hidden_1/norm/BatchNorm1d"]
+    assert nodes["hidden_01/dropout/Dropout"].input == ["hidden_01/activation/ReLU"]
+    assert nodes["hidden_01/activation/ReLU"].input == ["hidden_01/norm/BatchNorm1d"]
 
 
 def test_text_shows_network_settings_and_findings(run: Run, events: EventAccumulator) -> None:
@@ -148,18 +167,34 @@ def test_settings_without_a_value_are_left_out() -> None:
     assert text == "    model.width: [3, 4]"
 
 
-def test_hparams_are_the_settings_and_real_metrics(run: Run, events: EventAccumulator) -> None:
-    values, experiment = hparams_of(events)
+def test_hparams_are_the_settings(run: Run, events: EventAccumulator) -> None:
+    values = hparams_of(events)
     expected = {"model.depth": 2, "model.width": "16", "model.activation": "relu", "seed_everything": 1}
     assert expected.items() <= values.items()
     assert "data.root" not in values
-    assert {info.name for info in experiment.hparam_infos} >= values.keys()
-    tags = [info.name.tag for info in experiment.metric_infos]
-    assert tags == ["test/accuracy", "test/loss", "validation/accuracy", "validation/loss"]
-    finals = {tag: events.Scalars(tag)[-1].value for tag in tags}
-    assert finals["test/accuracy"] == pytest.approx(run.module.metrics()["accuracy"])
-    assert -1 not in finals.values()
+    assert events.Scalars("test/accuracy")[-1].value == pytest.approx(run.module.metrics()["accuracy"])
     assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_hparams_begin_with_what_differs_between_runs(idx_folder: Path, tmp_path: Path) -> None:
+    """As TensorBoard's own server answers its page."""
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams.backend_context import Context
+
+    for name, model in {"one": {}, "two": {"activation": "tanh", "dropout": 0.5}}.items():
+        build(idx_folder, tmp_path / name, model=model, max_epochs=1).fit().test()
+    runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(tmp_path))))
+    request = RequestContext()
+    found = context.experiment_from_metadata(request, "", True, context.hparams_metadata(request, ""), [])
+    assert [info.name for info in found.hparam_infos[:2]] == ["model.activation", "model.dropout"]
+    assert [info.differs for info in found.hparam_infos[:3]] == [True, True, False]
+    # its table has columns of the first five metrics
+    curves = ["accuracy/train", "accuracy/validation", "loss/train", "loss/train_step", "loss/validation"]
+    assert [info.name.tag for info in found.metric_infos[:5]] == [f"curves/{name}" for name in curves]
 
 
 def test_precision_and_recall_of_every_class(run: Run, events: EventAccumulator) -> None:
@@ -179,7 +214,10 @@ def test_projector_files(run: Run) -> None:
     from google.protobuf import text_format
 
     config = text_format.Parse((run.folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
-    (embedding,) = config.embeddings
+    embedding, as_points = config.embeddings
+    assert embedding.tensor_name < as_points.tensor_name  # the projector shows the first name first
+    assert (embedding.tensor_path, embedding.metadata_path) == (as_points.tensor_path, as_points.metadata_path)
+    assert not as_points.sprite.image_path
     points = np.loadtxt(run.folder / embedding.tensor_path, delimiter="\t")
     header, *rows = (run.folder / embedding.metadata_path).read_text().splitlines()
     assert points.shape == (57, 16)  # all test pictures; 16 units are fewer than 50 components
@@ -201,7 +239,11 @@ def test_projector_files(run: Run) -> None:
     width, height = embedding.sprite.single_image_dim
     assert (width, height) == (9, 8)
     columns = sheet.shape[1] // width
-    assert (sheet[height : 2 * height, :width] == images[columns].numpy()).all()
+    tile, picture = sheet[height : 2 * height, :width], images[columns].numpy()
+    assert (tile[picture == 255] == 255).all()
+    colour = matplotlib.colormaps["tab10"](int(targets[columns]))[:3]
+    expected = picture[..., None] / 255 * (1 - np.array(colour)) + colour
+    np.testing.assert_allclose(tile, 255 * expected, atol=1)
 
 
 def test_principal_components_are_those_of_the_covariance() -> None:
@@ -301,14 +343,13 @@ def test_pictures_of_several_channels(channels: int, tmp_path: Path) -> None:
     for picture in ("sample_batch", "most_confident_mistakes", "first_layer_weights"):
         assert contrast_of(events, picture) > 1
     sprite = np.asarray(Image.open(run.folder / "projector" / "sprite.png"))
-    assert sprite.shape == (8 * 8, 8 * 9, 3)[: 3 if channels == 3 else 2]
+    assert sprite.shape == (8 * 8, 8 * 9, 3)
     tiles = pictures.first_layer_tiles(run.module)
     assert tiles.shape == (4 * (8 + 1) + 1, 4 * (9 + 1) + 1, 3)
     weight = run.module.network.hidden[0].linear.weight.detach()
     if channels == 3:  # the weights of red, green and blue, around a middle gray
         expected = 127.5 * (1 + weight[0] / weight.abs().max()).view(8, 9, 3).numpy()
         np.testing.assert_allclose(tiles[1:9, 1:10], expected, atol=1)
-        assert any(np.array_equal(sprite[:8, :9], image) for image in run.datamodule.data.test.images.numpy())
 
 
 @pytest.mark.parametrize(
@@ -332,8 +373,8 @@ def test_other_tasks_fill_their_tabs(
         assert contrast_of(events, name) > 1
     curves = [tag for tag in events.Tags()["tensors"] if tag.startswith("precision_recall/")]
     assert len(curves) == len(run.module.spec.class_names)
+    assert hparams_of(events)["model.task"] == model.get("task", "multiclass")
     score = "test/rmse" if model.get("task") == "regression" else "test/accuracy"
-    assert hparams_of(events)[1].metric_infos[0].name.tag == score
     assert score in events.Tags()["scalars"]
     assert (run.folder / "projector" / "metadata.tsv").read_text().count("\n") >= 38
 
@@ -347,7 +388,7 @@ def test_pictures_that_are_higher_than_wide(tmp_path: Path) -> None:
     """torch's own sprite sheet cannot hold these."""
     folder = make_idx_folder(tmp_path / "data", side=12)
     run = build(folder, tmp_path / "run", data={"augmentation": None}, max_epochs=1).fit().test()
-    assert np.asarray(Image.open(run.folder / "projector" / "sprite.png")).shape == (8 * 12, 8 * 13)
+    assert np.asarray(Image.open(run.folder / "projector" / "sprite.png")).shape == (8 * 12, 8 * 13, 3)
 
 
 def test_a_name_is_drawn_as_it_is_written() -> None:

@@ -136,12 +136,14 @@ def test_tensorboard_has_what_was_measured(run: Run) -> None:
     events.Reload()
     tags = events.Tags()["scalars"]
     for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
-        values = [event.value for event in events.Scalars(name)]
+        split, quantity = name.split("/")
+        values = [event.value for event in events.Scalars(f"curves/{quantity}/{split}")]
         assert values == pytest.approx([record[name] for record in run.module.history], rel=1e-6)
-    steps = [event.step for event in events.Scalars("train/loss_step")]
+    steps = [event.step for event in events.Scalars("curves/loss/train_step")]
     assert len(steps) == 9
     assert len(set(steps)) == 9
-    assert any(tag.startswith("learning_rate") for tag in tags)
+    assert "curves/optimizer/learning_rate" in tags
+    assert "epoch" not in tags
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert events.Scalars("test/accuracy")[-1].value == pytest.approx(metrics["test/accuracy"])
 

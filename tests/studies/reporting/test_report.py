@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from readable import WIDTHS, check_readable
 from rich.console import Console
 from scipy import stats
 
@@ -20,7 +21,15 @@ from project.studies.read_study import parse_study
 from project.studies.reporting.report import check_same_data, make_report, metric_values
 from project.studies.reporting.run_comparison import compare_runs
 from project.studies.reporting.wording import headline, sentence, table_rows
-from project.studies.reporting.write import print_report, publish, to_csv, to_index, to_markdown, write_report
+from project.studies.reporting.write import (
+    print_report,
+    publish,
+    report_table,
+    to_csv,
+    to_index,
+    to_markdown,
+    write_report,
+)
 from project.studies.study import RunRecord, Study
 
 ORIGIN: dict[str, Any] = {
@@ -125,6 +134,12 @@ def test_the_table_is_scipys() -> None:
     assert all(len(row) == len(header) for row in rows)
     assert rows[0][:4] == ["relu,depth=1", "5", "86.24 %", "0.27 %"]
     assert rows[0][5:8] == [""] * 3
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_table_can_be_read_on_every_terminal(width: int) -> None:
+    table = report_table(make_report(*made_up()))
+    check_readable(table, width, "arm", "mean", "difference", "p")
 
 
 def test_runs_that_are_missing_are_left_out_of_the_pairs_and_named() -> None:
