@@ -9,6 +9,8 @@ restored = load_run(run.folder)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from project.threads import bound_waiting
+
 if TYPE_CHECKING:
     from project.data.datamodule import ImageDataModule
     from project.runs.build import build_run
@@ -25,6 +27,8 @@ _PLACES = {
     "load_run": ("project.serving.restore", "restore"),
     "train": ("project.runs.train", "train"),
 }
+
+bound_waiting()  # here, because it must come before torch is loaded
 
 
 def __getattr__(name: str) -> Any:

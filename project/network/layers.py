@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from project.network.activations import ACTIVATIONS, Activation
@@ -118,6 +119,19 @@ def recorded_signals(network: Network) -> Iterator[list[tuple[Tensor, Tensor]]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def num_products(network: Network, num_features: int) -> int:
+    """The products of a weight and a number that the layers need for one example."""
+    was_training = network.training
+    network.eval()  # batch norm must not learn from this example
+    with recorded_signals(network) as signals, torch.no_grad():
+        network.forward(torch.zeros(1, num_features))
+    network.train(was_training)
+    *hidden, output = network.layers()
+    # a convolution uses its weights at each of its places
+    places = [before[0].numel() // layer.num_units for layer, (before, _) in zip(hidden, signals, strict=False)]
+    return output.weight.numel() + sum(layer.weight.numel() * n for layer, n in zip(hidden, places, strict=False))
 
 
 class LayerRow(NamedTuple):

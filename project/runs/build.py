@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from project.data.datamodule import ImageDataModule
 from project.diagnosis.observers import Observers, build_observers
 from project.errors import InputError
+from project.network.layers import num_products
 from project.network.norms import NORMS
 from project.runs.command import check_launcher, ignore_known_warnings, is_first_process
 from project.runs.parser import settings_of, trainer_arguments
@@ -38,7 +39,8 @@ from project.runs.trainer_checks import (
     explain_trainer_error,
 )
 from project.settings import as_list, flatten
-from project.training.callbacks import EarlyStop, EpochLog, LearningRateSearch, ProgressBar
+from project.threads import auto_threads
+from project.training.callbacks import EarlyStop, EpochLog, LearningRateSearch, ProgressBar, Threads
 from project.training.internals import NoProfiler, prepare_logger, quieten_lightning
 from project.training.module import ImageModule
 
@@ -60,6 +62,7 @@ class Run(Described):
         epoch_log: Its clock, and the line per epoch.
         metrics: The content of metrics.json; empty before the training ends.
         unlock: Lets others train in the folder again; the run's training, or its end, calls it.
+        num_threads: The threads that each of its processes computes with on the CPU.
     """
 
     settings: RunSettings
@@ -73,6 +76,7 @@ class Run(Described):
     metrics: dict[str, Any] = field(default_factory=dict)
     unlock: Callable[[], object] = lambda: None
     trainer: Trainer = field(init=False)
+    num_threads: int = field(init=False)
 
     def facts(self) -> dict[str, str]:
         verdict = self.metrics.get("verdict", "not trained yet")
@@ -132,6 +136,8 @@ def build_run(
         arguments = trainer_arguments(settings, run.folder)
         callbacks = _callbacks(run, arguments)
         run.trainer = _build_trainer(arguments, callbacks)
+        run.num_threads = _num_threads(run)
+        run.trainer.callbacks.insert(0, Threads(run.num_threads))  # type: ignore[attr-defined] # set by Lightning
         # only now is it known how many processes share a batch
         datamodule.check_batches(run.trainer.world_size, run.trainer.accumulate_grad_batches, batch_norm)
     except (*SETUP_ERRORS, *VALUE_ERRORS) as error:
@@ -140,6 +146,17 @@ def build_run(
             shutil.rmtree(run.folder)
         raise error if isinstance(error, InputError) else explain_trainer_error(error) from error
     return run
+
+
+def _num_threads(run: Run) -> int:
+    """The threads of each process: those that a resumed run had, those that were typed, or what suits the network."""
+    if run.resumption and run.resumption.threads:
+        return run.resumption.threads
+    if run.settings.threads != "auto":
+        return run.settings.threads
+    num_processes = run.trainer.num_devices if run.trainer.strategy.root_device.type == "cpu" else 1
+    products = num_products(run.module.network, run.module.spec.num_features)
+    return auto_threads(products * run.settings.data.batch_size, num_processes)
 
 
 def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:

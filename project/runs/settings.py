@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -11,6 +11,7 @@ from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import MAX_NUMBER, MAX_SEED, InputError, check_in_range, check_text
 from project.settings import check_given, did_you_mean, plain
 from project.task import score_name
+from project.threads import MAX_THREADS
 from project.training.settings import ModelSettings
 
 MAX_EXPLAIN_S = 1_000_000
@@ -34,6 +35,7 @@ class RunSettings:
         checkpoint_every_n_steps: Save the run every so many steps too, not only after each epoch.
         monitor: What decides the best epoch and early stopping: validation/accuracy (regression: validation/rmse), the
             usual choice; validation/loss, or the same of train/.
+        threads: Threads of each process on the CPU, which decide the last digits; auto suits network and machine.
         patience: Epochs without improvement after which training stops; 0 never stops early.
         diagnostics: What is measured and drawn beside the training.
         explain: Afterwards try changes of the settings in short trials, and say what each is worth.
@@ -53,6 +55,7 @@ class RunSettings:
     resume: str | None = None
     checkpoint_every_n_steps: int | None = None
     monitor: str | None = None
+    threads: int | Literal["auto"] = "auto"
     patience: int = 10
     diagnostics: DiagnosticsSettings = field(default_factory=DiagnosticsSettings)
     explain: bool = False
@@ -75,6 +78,8 @@ class RunSettings:
         check_text("run_root", self.run_root, "runs, or leave it out")
         check_text("resume", self.resume, "runs/fashion_mnist/NAME")
         check_run_name(self.run_name)
+        if self.threads != "auto":
+            check_in_range("threads", self.threads, 1, "2", MAX_THREADS)
         check_in_range("patience", self.patience, 0, "10")
         check_in_range("explain_seconds", self.explain_seconds, 10, "60", MAX_EXPLAIN_S)
         if self.explain and self.trainer.get("fast_dev_run"):

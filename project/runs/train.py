@@ -5,6 +5,8 @@ import shlex
 import shutil
 from typing import Any
 
+import torch
+
 from project.errors import DivergenceError
 from project.extensions import extension_flags
 from project.runs.build import Run
@@ -51,6 +53,7 @@ def train(run: Run) -> dict[str, Any]:
         end_other_processes(run.trainer)
 
     stop_signals.last_words = leave
+    torch.set_num_threads(run.num_threads)  # before it is written down
     try:
         if folder is not None:
             start_run_folder(folder, run.settings, run.datamodule, run.module.network, run.resumption)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateFinder, Timer, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
@@ -35,6 +36,20 @@ class ProgressBar(TQDMProgressBar):
         return Tqdm(disable=True)
 
     init_test_tqdm = init_validation_tqdm
+
+
+class Threads(Callback):
+    """The number of threads that a process computes with. Lightning, when it starts several, sets another number.
+
+    Args:
+        number: Of this process.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        torch.set_num_threads(self.number)
 
 
 class EarlyStop(EarlyStopping):

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 WINGS: tuple[set[str], ...] = (
-    {"errors", "extensions", "inside", "plain_data", "task", "settings", "pages", "startup"},
+    {"errors", "extensions", "inside", "plain_data", "task", "settings", "pages", "startup", "threads"},
     {"network", "data"},
     {"training"},
     {"diagnosis"},

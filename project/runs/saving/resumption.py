@@ -9,12 +9,13 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from project.data.datamodule import ImageDataModule
-from project.errors import InputError
+from project.errors import InputError, check_in_range
 from project.extensions import check_extensions
 from project.network.optimization.optimizers import OPTIMIZERS
 from project.runs.saving.checkpointing import newest_checkpoint
 from project.runs.saving.contents import read_metrics, read_provenance
 from project.runs.saving.files import read_yaml
+from project.threads import MAX_THREADS
 
 MAY_CHANGE = {
     "trainer.max_epochs": "to train longer; schedules that end with the training stretch to the new end",
@@ -58,6 +59,7 @@ class Resumption:
         step: Optimizer steps done up to that checkpoint.
         epochs: Epochs done up to that checkpoint.
         metrics: Its metrics.json so far, empty if there is none.
+        threads: The threads of each of its processes, or None if nothing says how many.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Resumption:
     step: int
     epochs: int
     metrics: dict[str, Any]
+    threads: int | None
 
 
 def find_resumption(folder: Path) -> Resumption:
@@ -73,22 +76,25 @@ def find_resumption(folder: Path) -> Resumption:
     Raises:
         InputError: If the run diverged, or has checkpoints but none that can be read.
     """
-    check_extensions(folder, read_provenance(folder), exactly=True)
+    origin = read_provenance(folder)
+    check_extensions(folder, origin, exactly=True)
     metrics = read_metrics(folder)
     if metrics.get("status") == "diverged":
         raise InputError(
             f"{folder} diverged, and would again at the same step",
             "start a new run with a smaller --model.learning_rate",
         )
+    threads = origin.get("hardware", {}).get("torch_threads")
+    check_in_range("torch_threads", threads, 1, "", MAX_THREADS, f"restore {folder / 'provenance.json'}")
     newest = newest_checkpoint(folder)
     if newest is None:
-        return Resumption(folder, None, 0, 0, metrics)
+        return Resumption(folder, None, 0, 0, metrics, threads)
     path, checkpoint = newest
     step, history = checkpoint.get("global_step"), checkpoint.get("history")
     if not isinstance(step, int) or not isinstance(history, list):
         raise InputError(f"{path} does not say how far the run was", "use another checkpoint of this run")
     _check_states(path, checkpoint, plain_settings(folder / "config.yaml")[0])
-    return Resumption(folder, path, step, len(history), metrics)
+    return Resumption(folder, path, step, len(history), metrics, threads)
 
 
 def _check_states(path: Path, checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
