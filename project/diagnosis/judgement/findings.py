@@ -71,7 +71,7 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     """
     happened = str(results.get("status", "completed")).replace("_", " ").capitalize()
     if (epochs := results.get("epochs")) is not None:
-        happened += f" after {epochs} epoch{'' if epochs == 1 else 's'}"
+        happened += f" after {counted(epochs, 'epoch')}"
     scores = [
         f"{split} {name} {results[f'{split}/{name}']:{form}}"
         for split in ("test", "validation")
