@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from project.errors import counted
+
 Severity = Literal["severe", "warning", "note"]
 """severe: it will not learn, or has not; warning: it costs accuracy or time; note: it is good to know."""
 SEVERITIES: tuple[Severity, ...] = ("severe", "warning", "note")

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from project.errors import counted
 from project.pages import FittingTable, markdown, markdown_table
 from project.settings import Settings
 from project.studies.explain.candidates import key, short_words, shown_value, typed_value

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from typing import Any
 
+from project.errors import counted
 from project.studies.read_study import MAX_LOOKS
 from project.studies.reporting.formats import (
     format_confidence,
