@@ -78,7 +78,7 @@ class FittingTable(Table):
             shown.columns = [column for column in shown.columns if column.header != header]
             left_out.append(" ".join(header.split()))
         if left_out:
-            said = f"Left out, for want of width: {', '.join(left_out)}."
+            said = f"Left out because the terminal is narrow: {', '.join(left_out)}."
             shown.caption = f"{self.caption} {said}" if self.caption else said
         yield from Table.__rich_console__(shown, console, options)
 

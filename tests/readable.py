@@ -27,7 +27,7 @@ def check_readable(table: Table, width: int, *important: str) -> str:
     """
     text = shown(table, width)
     assert max(map(len, text.splitlines())) <= width
-    left_out = " ".join(text.partition("Left out, for want of width: ")[2].split()).rstrip(".").split(", ")
+    left_out = " ".join(text.partition("Left out because the terminal is narrow: ")[2].split()).rstrip(".").split(", ")
     words = set(re.split(r"[\s│┃]+", text))
     headers = [" ".join(str(column.header).split()) for column in table.columns]
     assert set(important) <= set(headers) - set(left_out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from project.errors import DivergenceError
+from project.errors import DivergenceError, counted
 from project.extensions import extension_flags
 from project.runs.build import Run
 from project.runs.command import is_first_process
@@ -141,7 +141,8 @@ def _summary(run: Run) -> dict[str, Any]:
 
 def _unfinished(run: Run, status: str) -> str:
     """Where a run stands that stopped before its end."""
-    done = f"after {run.trainer.global_step} steps and {len(run.module.history)} whole epochs"
+    steps, epochs = counted(run.trainer.global_step, "step"), counted(len(run.module.history), "whole epoch")
+    done = f"after {steps} and {epochs}"
     if status == "diverged":
         return f"The training diverged {done}: the loss is no longer a number. A smaller learning rate may help."
     command = shlex.join(["python", "scripts/train.py", *extension_flags(), "--resume", str(run.folder)])

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
-from project.task import probabilities, score_name
+from project.data.normalization import Normalization
+from project.task import DataSpec, probabilities, score_name
 from project.training.metrics import CALIBRATION_BINS, confusion_matrix, evaluation_metrics, score
+from project.training.module import ImageModule
 
 NAMES = ("shirt", "coat", "bag", "boot")
 
@@ -162,3 +164,15 @@ def test_confusion_matrix_has_a_row_and_column_for_every_class() -> None:
     matrix = confusion_matrix(torch.tensor([[9.0, 0, 0], [0, 9, 0]]), torch.tensor([1, 1]), "multiclass", 3)
     assert matrix.tolist() == [[0, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert matrix.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("loss", "known"),
+    [("auto", True), ("cross_entropy", True), ("hinge", False), ("mse", False), ("binary_cross_entropy", False)],
+)
+def test_there_is_no_calibration_error_where_the_loss_trains_no_probabilities(loss: str, known: bool) -> None:
+    normalization = Normalization(torch.zeros(()), torch.ones(()))
+    module = ImageModule(DataSpec(2, 2, 4, "multiclass", NAMES), normalization, loss=loss, width=4)
+    module.evaluated = multiclass()
+    assert ("calibration_error" in module.metrics()) == known
+    assert module.metrics()["accuracy"] == score(*multiclass(), "multiclass")

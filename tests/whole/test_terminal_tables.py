@@ -93,7 +93,7 @@ def test_what_can_not_fit_is_folded_and_not_cut() -> None:
     text = console.export_text()
     assert text.count("x") == 100
     assert "…" not in text
-    assert "Left out, for want of width: more." in text
+    assert "Left out because the terminal is narrow: more." in text
 
 
 def test_columns_are_left_out_in_their_order_and_only_where_they_must() -> None:

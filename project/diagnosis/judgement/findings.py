@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from project.errors import counted
+
 Severity = Literal["severe", "warning", "note"]
 """severe: it will not learn, or has not; warning: it costs accuracy or time; note: it is good to know."""
 SEVERITIES: tuple[Severity, ...] = ("severe", "warning", "note")
@@ -71,7 +73,7 @@ def verdict(findings: Iterable[Finding], results: Mapping[str, Any]) -> str:
     """
     happened = str(results.get("status", "completed")).replace("_", " ").capitalize()
     if (epochs := results.get("epochs")) is not None:
-        happened += f" after {epochs} epoch{'' if epochs == 1 else 's'}"
+        happened += f" after {counted(epochs, 'epoch')}"
     scores = [
         f"{split} {name} {results[f'{split}/{name}']:{form}}"
         for split in ("test", "validation")

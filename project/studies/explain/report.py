@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from project.errors import counted
 from project.pages import FittingTable, markdown, markdown_table
 from project.settings import Settings
 from project.studies.explain.candidates import key, short_words, shown_value, typed_value
@@ -141,7 +142,7 @@ def _sentence(
 def _advice(search: Search, changes: Settings) -> dict[str, Any]:
     """What was chosen, with its effect on the seeds that did not choose it."""
     effect = search.bench.effect(changes, search.size, search.fresh_seeds)
-    seeds = f"{effect.seeds} seed{'' if effect.seeds == 1 else 's'}"
+    seeds = counted(effect.seeds, "seed")
     amount = effect_words(effect).rstrip(")")
     joint = "; " if "(" in amount else " ("
     words = f"{change_words(search.bench.settings, changes)}: {amount}{joint}{seeds}, {_length(search, changes)})"
@@ -154,7 +155,7 @@ def _length(search: Search, changes: Settings) -> str:
         return "no trial"
     batches = f" in batches of {trial.settings['data.batch_size']}" if search.size.batch_divisor > 1 else ""
     epochs = trial.settings.get("trainer.max_epochs")
-    return f"{epochs} epoch{'' if epochs == 1 else 's'} on {trial.examples or 0:,} examples{batches}"
+    return f"{counted(epochs or 0, 'epoch')} on {counted(trial.examples or 0, 'example')}{batches}"
 
 
 def _compared(search: Search) -> list[tuple[Settings, Size]]:

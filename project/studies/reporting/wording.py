@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from project.errors import counted
 from project.studies.read_study import MAX_LOOKS
 from project.studies.reporting.formats import (
     format_confidence,
@@ -41,9 +42,7 @@ def headline(report: Report) -> str:
     said = [f"{count} {name}" for name, count in counts.items() if count]
     late = sum(bool(judgement.claim.late) for judgement in report.judgements)
     late_words = f" {late} written only after runs had ended." if late else ""
-    return (
-        f"Of {len(report.judgements)} claim{'' if len(report.judgements) == 1 else 's'}: {', '.join(said)}.{late_words}"
-    )
+    return f"Of {counted(len(report.judgements), 'claim')}: {', '.join(said)}.{late_words}"
 
 
 def sentence(study: Study, judgement: Judgement) -> str:
@@ -52,7 +51,7 @@ def sentence(study: Study, judgement: Judgement) -> str:
     parts = [f"{_verdict_words(study, judgement)}."]
     if found.n:
         parts.append(f"{claim.metric}, {_sides(claim.text)}: {_numbers(study, judgement)}.")
-    seeds = f"{found.n} seed{'' if found.n == 1 else 's'}"
+    seeds = counted(found.n, "seed")
     if judgement.evidence.left_out and judgement.look:
         left_out = len(judgement.evidence.left_out)
         parts.append(
@@ -101,7 +100,7 @@ def _sides(text: str) -> str:
 
 def _numbers(study: Study, judgement: Judgement) -> str:
     found, metric = judgement.estimate, judgement.claim.metric
-    seeds = f"{found.n} seed{'' if found.n == 1 else 's'}"
+    seeds = counted(found.n, "seed")
     mean = format_difference(found.mean, metric)
     if not found.bounded:
         return f"{mean} ({seeds})"

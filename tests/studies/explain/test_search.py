@@ -105,3 +105,19 @@ def test_nothing_is_found_where_every_trial_fails() -> None:
     found.search()
     explained = explanation(found, 1, "")
     assert (explained["flags"], explained["trials"]) == ([], [])
+
+
+def test_the_trials_that_are_running_are_named() -> None:
+    surface, shown = Surface(lambda _: 0.8), list[str]()
+    budget = Budget(1000.0, 2, lambda: surface.now)
+    bench = Bench(settings_with(), surface.run, budget, shown.append)
+    assert bench.measure()
+    shown.clear()
+    changes = [{"model.dropout": 0.5}, {"model.optimizer": "sgd", "model.momentum": 0.9}]
+    bench.evaluate("trying", changes, bench.longest(1000.0), [1], 1.0)
+    assert shown == [
+        "trying, 0 of 3 trials done: the run as it is; dropout 0.5",
+        "trying, 1 of 3 trials done: dropout 0.5; optimizer sgd, momentum 0.9",
+        "trying, 2 of 3 trials done: optimizer sgd, momentum 0.9",
+        "trying, 3 of 3 trials done: ended",
+    ]
