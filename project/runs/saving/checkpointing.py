@@ -1,11 +1,12 @@
 """Checkpoints: when a run is saved, how a file is written so that nothing is lost, and when the run must stop."""
 
+import dataclasses
 import io
 import logging
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -18,8 +19,9 @@ from torch import Tensor
 from project.errors import DivergenceError, InputError
 from project.inside import open_inside
 from project.runs.saving.contents import NUMBER, Shape, check_shape
-from project.runs.saving.files import part_of, replace_durably, write_history, write_part
+from project.runs.saving.files import part_of, replace_durably, write_bytes, write_history, write_part
 from project.runs.saving.signals import Interrupted, stop_signals
+from project.training.familiarity import Familiarity
 from project.training.module import NO_PLAIN_DATA, ImageModule, is_no_plain_data
 
 log = logging.getLogger("project")
@@ -52,6 +54,9 @@ CHECKPOINT: Shape = {
     "epoch_validation": {"*": NUMBER},
 }
 """What the project reads of a checkpoint."""
+FAMILIARITY_FILE = "familiarity.pt"
+FAMILIARITY: Shape = {"means": Tensor, "whitening": Tensor, "limit": NUMBER}
+"""What is in familiarity.pt."""
 
 
 class PlainCheckpointIO(CheckpointIO):
@@ -111,6 +116,48 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged, has more than plain data, or is not this project's checkpoint.
     """
+    checkpoint, size = _load_plain(path, folder, CHECKPOINT, {"state_dict", "spec"})
+    _check_weights(path, checkpoint["state_dict"], size)
+    return checkpoint
+
+
+def save_familiarity(folder: Path, familiarity: Familiarity) -> None:
+    """Write what a run's training pictures look like to its network into the run folder."""
+    content = io.BytesIO()
+    torch.save(dataclasses.asdict(familiarity), content)
+    write_bytes(folder / FAMILIARITY_FILE, content.getbuffer())
+
+
+def load_familiarity(folder: Path, units: int) -> Familiarity | None:
+    """Read what a run's training pictures look like to its network; None if the run has not written it.
+
+    Args:
+        folder: The run folder.
+        units: How many units of its representation the network shows.
+
+    Raises:
+        InputError: If the file is damaged, or is another network's.
+    """
+    path = folder / FAMILIARITY_FILE
+    if not path.exists():
+        return None
+    content, size = _load_plain(path, None, FAMILIARITY, FAMILIARITY.keys())
+    tensors = {name: content[name] for name in ("means", "whitening")}
+    _check_weights(path, tensors, size)
+    shapes = [tensor.shape for tensor in tensors.values()]
+    floats = all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    if (
+        not (floats and math.isfinite(content["limit"]))
+        or len(shapes[0]) != 2
+        or shapes[0][1] != units
+        or shapes[1] != (units, units)
+    ):
+        raise InputError(f"{path} is not this network's", "restore the file that the run wrote, or delete it")
+    return Familiarity(**tensors, limit=float(content["limit"]))
+
+
+def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str]) -> tuple[dict[str, Any], int]:
+    """A file of plain data that torch wrote, and its size in bytes."""
     folder = folder or path.parent
     try:
         with open_inside(folder, path.relative_to(folder).as_posix()) as file:
@@ -123,10 +170,9 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
             file.seek(0)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
             size = file.seek(0, os.SEEK_END)
-        if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
+        if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
             raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
-        check_shape(path, checkpoint, CHECKPOINT)
-        _check_weights(path, checkpoint["state_dict"], size)
+        check_shape(path, checkpoint, shape)
     except InputError:
         raise
     except Exception as error:  # whatever unpacking and unpickling a foreign file may raise
@@ -134,7 +180,7 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
             f"{path} cannot be loaded as plain data: {_why(error)}",
             "name a checkpoint that this project wrote, such as RUN/checkpoints/last.ckpt",
         ) from None
-    return checkpoint
+    return checkpoint, size
 
 
 def _why(error: Exception) -> str:

@@ -7,12 +7,14 @@
 MNIST and FashionMNIST are light on dark; most pictures that people draw or scan are dark on light.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from project.data.channels import gray
 from project.data.sources.picture_files import background_level, scaled_to_fit
-from project.serving.predict import Polarity
+from project.serving.predict import Polarity, Preparation
 from project.serving.predict.ink import prepare_ink
 
 
@@ -25,6 +27,17 @@ def is_dark_on_light(images: Tensor) -> Tensor:
     images = gray(images)
     darkest, lightest = images.flatten(1).aminmax(dim=1)
     return background_level(images) > (darkest.float() + lightest.float()) / 2
+
+
+def is_prepared(image: Tensor, shape: Sequence[int], preparation: Preparation) -> bool:
+    """Whether a picture's ink is prepared for a network.
+
+    Args:
+        image: The picture, (height, width), or in colour, which has no ink to prepare.
+        shape: The shape of the network's pictures.
+        preparation: What is asked for; auto prepares what does not have the network's size.
+    """
+    return image.ndim == 2 and (preparation == "always" or (preparation == "auto" and image.shape != tuple(shape)))
 
 
 def fit_image(
