@@ -31,9 +31,9 @@ def main() -> int:
         "--prepare",
         type=Preparation | None,
         default=None,
-        help="Which pictures are prepared as MNIST's digits were: uneven light removed, ink found, its strokes brought to "
-        "the usual width, centered. auto, which is usual for MNIST and EMNIST, prepares those that do not have the "
-        "network's size; never is usual for other data.",
+        help="Which pictures are prepared as MNIST's digits were: uneven light removed, ink found, strokes brought to "
+        "the usual width, all centered. auto prepares those that do not have the network's size, and is the default "
+        "for MNIST and EMNIST; the default for other data is never.",
     )
     parser.add_argument(
         "--figure",

@@ -11,8 +11,6 @@ from scipy import ndimage
 from project.data.sources.picture_files import read_image
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Lines = list[Array]
-"""Strokes or their points: each (points, 2), x and y, y downwards, in any unit."""
 FINE = 8
 """How many times a small picture is enlarged before its ink is thinned."""
 PAPERS = (
@@ -47,7 +45,7 @@ def skeleton(ink: Array) -> Array:
                 spare = ~(up & right & left) & ~(up & down & left)
             thin = thin & ~((num >= 2) & (num <= 6) & (begins == 1) & spare)
         if int(thin.sum()) == before:
-            return thin[1:-1, 1:-1]
+            return np.asarray(thin[1:-1, 1:-1])
 
 
 def middle_line(image: Array) -> Array:
@@ -57,10 +55,15 @@ def middle_line(image: Array) -> Array:
         image: uint8 (height, width), as in MNIST's files.
     """
     fine = Image.fromarray(image).resize((image.shape[1] * FINE, image.shape[0] * FINE), Image.Resampling.BICUBIC)
-    rows, columns = np.nonzero(skeleton(np.asarray(fine) > 127))
+    return points_of(skeleton(np.asarray(fine) > 127))
+
+
+def points_of(line: Array) -> Array:
+    """The points of a thin line, bool (height, width), around 0 and about 1 high: float64 (points, 2), x and y."""
+    rows, columns = np.nonzero(line)
     points = np.stack((columns, rows), 1).astype(float)
     points -= (points.min(0) + points.max(0)) / 2
-    return points / max(np.ptp(points[:, 1]), np.ptp(points[:, 0]) / 1.5, 1)
+    return np.asarray(points / max(np.ptp(points[:, 1]), np.ptp(points[:, 0]) / 1.5, 1))
 
 
 def photograph(points: Array, random: np.random.Generator, clean: bool = False) -> Array:
@@ -94,7 +97,7 @@ def photograph(points: Array, random: np.random.Generator, clean: bool = False) 
 
 
 def light(side: int, random: np.random.Generator) -> Array:
-    """Uneven light, (side, side) up to about 1: a slope across the picture, and in half of them a shadow over a part."""
+    """Uneven light, (side, side) up to about 1: a slope across the picture, and in every second one a shadow."""
     y, x = np.mgrid[:side, :side] / side - 0.5
     turn = random.uniform(0, 2 * np.pi)
     across = x * np.cos(turn) + y * np.sin(turn)

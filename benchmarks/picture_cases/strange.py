@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from benchmarks.picture_cases.paper import Array, photograph, skeleton
+from benchmarks.picture_cases.paper import Array, photograph, points_of, skeleton
 
 Half = Literal["development", "report"]
 LETTERS: dict[Half, str] = {"development": "ACFHKNRUWcdfkmruwx", "report": "EJMPVXYaehnptvy"}
@@ -61,6 +61,7 @@ def noise(half: Half, random: np.random.Generator) -> Array:
     """Noise without any form, uint8 RGB, of the network's size or larger."""
     side = int(random.choice([28, 64, 280]))
     kind = random.integers(3)
+    levels: Array
     if half == "development":
         if kind == 0:
             levels = random.normal(128, 60, (side, side))
@@ -83,10 +84,7 @@ def _stretched(values: Array) -> Array:
 
 
 def _points(canvas: Image.Image) -> Array:
-    rows, columns = np.nonzero(skeleton(np.asarray(canvas) > 127))
-    points = np.stack((columns, rows), 1).astype(float)
-    points -= (points.min(0) + points.max(0)) / 2
-    return points / max(np.ptp(points[:, 1]), np.ptp(points[:, 0]) / 1.5, 1)
+    return points_of(skeleton(np.asarray(canvas) > 127))
 
 
 KINDS: dict[str, Callable[[Half, np.random.Generator], Array]] = {"noise": noise, "letters": letter, "faces": face}

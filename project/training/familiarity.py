@@ -69,8 +69,8 @@ def represent(module: ImageModule, images: Tensor) -> Tensor:
 def fit_familiarity(module: ImageModule, datamodule: ImageDataModule) -> Familiarity | None:
     """Fit means and covariance on training pictures, and the limit on the validation split.
 
-    The limit is the quantile that holds for the next picture too (split conformal prediction, Papadopoulos et al. 2002):
-    with fewer than 19 validation pictures none is high enough.
+    The limit is the quantile that holds for the next picture too (split conformal prediction, Papadopoulos et al.
+    2002): with fewer than 19 validation pictures none is high enough.
 
     Args:
         module: The trained network.
@@ -85,7 +85,7 @@ def fit_familiarity(module: ImageModule, datamodule: ImageDataModule) -> Familia
     module.eval()
     seen, targets = _represent_split(module, datamodule, "train", MAX_EXAMPLES)
     groups = torch.zeros_like(targets) if module.task == "regression" else targets
-    _, groups = groups.unique(return_inverse=True)
+    _, groups = torch.unique(groups, return_inverse=True)
     means = torch.stack([seen[groups == group].mean(0) for group in range(int(groups.max()) + 1)])
     covariance = shrunk_covariance(seen - means[groups])
     factor, failed = torch.linalg.cholesky_ex(covariance)

@@ -53,8 +53,8 @@ def fit_image(
         height: The height of the network's input.
         width: The width of the network's input.
         polarity: auto inverts a picture that is dark on light, judged by its corners; as_is inverts none; invert all.
-        prepare: Whether to do as was done to MNIST's digits (see `prepare_ink`), which suits ink on paper. It decides the
-            polarity auto by itself. A blank picture is only scaled, and a picture in colour has no ink to prepare.
+        prepare: Whether to do as was done to MNIST's digits (see `prepare_ink`), which suits ink on paper and decides
+            the polarity auto by itself. A blank picture is only scaled; a picture in colour has no ink to prepare.
 
     Returns:
         uint8 (`height`, `width`) or (`height`, `width`, 3), and whether it was inverted.

@@ -54,7 +54,7 @@ def prepare_ink(image: Tensor, height: int, width: int, polarity: Polarity = "au
     if int(image.max()) - int(image.min()) < MIN_CONTRAST:
         return None
     contrast, inverted = _even_contrast(image.numpy(), polarity)
-    ink = _crop(_without_specks(contrast > _otsu(contrast)))
+    ink = _crop(_without_specks(contrast > threshold(contrast)))
     shorter = min(height, width)
     box_height, box_width = (max(round(side * BOX_FRACTION), 1) for side in (height, width))
     for _ in range(2):  # another width of the strokes changes how large the whole is
@@ -75,7 +75,7 @@ def _even_contrast(levels: Array, polarity: Polarity) -> tuple[Array, bool]:
     return (-contrast if inverted else contrast), inverted
 
 
-def _otsu(values: Array) -> float:
+def threshold(values: Array) -> float:
     """The threshold that leaves the least variance within the two sides (Otsu 1979)."""
     counts, edges = np.histogram(values, 256)
     centres = (edges[1:] + edges[:-1]) / 2
@@ -102,7 +102,7 @@ def _with_strokes(ink: Array, limits: list[float], box_height: int, box_width: i
     inside = ndimage.distance_transform_edt(fine)
     # in a long strip the mean distance to the edge is a quarter of its width
     stroke = 4 * inside[fine].mean() if fine.any() else 0.0
-    grow = (float(np.clip(stroke, *(limit * finer for limit in limits))) - stroke) / 2
+    grow = (min(max(stroke, limits[0] * finer), limits[1] * finer) - stroke) / 2
     signed = np.where(fine, inside - 0.5, 0.5 - ndimage.distance_transform_edt(~fine))
     changed = signed > -grow
     return _crop(changed) if changed.any() else ink
@@ -121,7 +121,7 @@ def _resized(values: Array, factor: float) -> Array:
 
 
 def _place(levels: Array, height: int, width: int) -> Tensor:
-    """Levels from 0 to 1 on black, as uint8 up to 255, their centre of mass as near to the middle as cuts nothing off."""
+    """Levels from 0 to 1 on black, uint8 up to 255, their centre of mass in the middle unless that cuts ink off."""
     placed = torch.zeros(height, width)
     box = torch.from_numpy(levels / levels.max())
     starts = []

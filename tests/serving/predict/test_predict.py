@@ -25,6 +25,7 @@ from project.data.sources.idx import read_idx
 from project.data.sources.load import load_dataset
 from project.errors import InputError
 from project.serving.evaluation import evaluate
+from project.serving.predict import Preparation
 from project.serving.predict.picture_reader import PictureReader, find_files, suitable_threads
 from project.serving.predict.predict import predict_files
 from project.serving.restore import RestoredRun, restore
@@ -74,7 +75,7 @@ def test_the_files_predictions_are_evaluations(
     files = [pictures / f"{position:02d}.png" for position in positions.tolist()]
     found = script(runs[task], *files, "--format=json").json
     if task == "regression":
-        assert [set(one) for one in found] == [{"file", "value"}] * len(outputs)
+        assert [set(one) for one in found] == [{"file", "value", "unlike"}] * len(outputs)
         assert [one["value"] for one in found] == pytest.approx(outputs[:, 0].tolist(), abs=1e-5)
         return
     logits = outputs.double().numpy()
@@ -83,7 +84,7 @@ def test_the_files_predictions_are_evaluations(
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     names = ["2", "0"] if task == "binary" else ["0", "1", "2"]
     for one, row in zip(found, shares, strict=True):
-        assert list(one) == ["file", "class", "name", "probability", "top"]
+        assert list(one) == ["file", "class", "name", "probability", "unlike", "top"]
         order = np.argsort(-row).tolist()
         assert [top["class"] for top in one["top"]] == order
         assert [top["name"] for top in one["top"]] == [names[index] for index in order]
@@ -152,14 +153,14 @@ def test_csv(runs: dict[str, Path], pictures: Path, script: Callable[..., Said],
     given = (runs["multiclass"], awkward, pictures / "04.png", "--top=2")
     objects = script(*given, "--format", "json").json
     rows = list(csv.DictReader(script(*given, "--format=csv").out.splitlines()))
-    assert list(rows[0]) == ["file", "class", "name", "probability", "class_2", "name_2", "probability_2"]
+    assert list(rows[0]) == ["file", "class", "name", "probability", "class_2", "name_2", "probability_2", "unlike"]
     for row, one in zip(rows, objects, strict=True):
         assert row["file"] == one["file"]
         assert int(row["class"]) == one["class"]
         assert float(row["probability"]) == one["probability"]
         assert (int(row["class_2"]), row["name_2"]) == (one["top"][1]["class"], one["top"][1]["name"])
     (number,) = csv.DictReader(script(runs["regression"], awkward, "--format", "csv").out.splitlines())
-    assert list(number) == ["file", "value"]
+    assert list(number) == ["file", "value", "unlike"]
     assert float(number["value"]) == script(runs["regression"], awkward, "--format=json").json[0]["value"]
 
 
@@ -171,7 +172,13 @@ def test_table(
     (line,) = [line for line in script(runs["multiclass"], pictures / "05.png").out.splitlines() if "05.png" in line]
     then = ", ".join(f"{other['name']} {other['probability']:.1%}" for other in one["top"][1:])
     cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells == [str(pictures / "05.png"), one["name"], f"{one['probability']:.1%}", then]
+    assert cells == [
+        str(pictures / "05.png"),
+        one["name"],
+        f"{one['probability']:.1%}",
+        then,
+        "yes" if one["unlike"] else "no",
+    ]
     (value,) = script(runs["regression"], pictures / "05.png", "--format", "json").json
     assert f"{value['value']:.4g} │" in script(runs["regression"], pictures / "05.png").out
 
@@ -271,7 +278,7 @@ def test_a_broken_picture_is_told_and_the_rest_goes_on(
         ("- --batch_size=0", "batch_size is 0"),
         ("- --num_threads=-1", "num_threads is -1"),
         ("- --polarity inverted", "as_is"),
-        ("- --cente", "center"),
+        ("- --prepar", "prepare"),
     ],
 )
 def test_bad_input(words: str, named: str, runs: dict[str, Path], script: Callable[..., Said]) -> None:
@@ -365,12 +372,12 @@ def test_digits_drawn_anywhere(real_mnist: Path, tmp_path: Path) -> None:
         sheet.paste(Image.fromarray(255 - image).resize((120, 120)), (10 + number % 160, 95 - number % 90))
         sheet.save(tmp_path / "sheets" / f"{number:03d}.png")
 
-    def accuracy(center: bool) -> float:
-        reader = PictureReader(28, 28, run.polarity, center)
+    def accuracy(preparation: Preparation) -> float:
+        reader = PictureReader(28, 28, run.polarity, preparation)
         answered = predict_files(run, find_files([str(tmp_path / "sheets")]), reader)
         found = torch.tensor([one.top[0].index for predictions, _ in answered for one in predictions])
         return float((found == labels).double().mean())
 
     untouched = float((run.predict(images).argmax(1) == labels).double().mean())
-    assert accuracy(center=True) >= untouched - 0.01
-    assert accuracy(center=False) < 0.7
+    assert accuracy("auto") >= untouched - 0.01
+    assert accuracy("never") < 0.7
