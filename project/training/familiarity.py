@@ -116,7 +116,7 @@ def _clusters(seen: Tensor, classes: Tensor) -> Tensor:
             warnings.filterwarnings("ignore", "One of the clusters is empty")
             _, clusters = kmeans2(seen[own].numpy(), num, minit="++", seed=0)
         found[own] = torch.from_numpy(clusters).long() + MAX_MEANS * int(found.max() // MAX_MEANS + 1)
-    groups: Tensor = torch.unique(found, return_inverse=True)[1]  # type: ignore[no-untyped-call]
+    groups: Tensor = torch.unique(found, return_inverse=True)[1]
     return groups
 
 

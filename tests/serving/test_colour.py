@@ -154,7 +154,7 @@ def test_the_demo_sees_colours(folder: Path, run: RestoredRun) -> None:
     assert torch.equal(answer.image, image)
     assert answer.words == truth
     assert answer.attribution.shape == (7, 6)
-    assert not answer.centered
+    assert not answer.prepared
     page = answer_page([answer], truth, 0.1)
     assert "7 × 6 pixels" in page
     module, one = contender.run.module, image[None].float().requires_grad_()
