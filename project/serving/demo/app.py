@@ -238,7 +238,7 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
     scale = CANVAS_SIDE / max(spec.height, spec.width)
     canvas_size = {"width": round(spec.width * scale), "height": round(spec.height * scale)}
 
-    shown_pictures = gallery(first)
+    shown_pictures = gallery(first, names[0] if len(names) > 1 else "")
     empty = empty_page(names, spec.class_names, bool(shown_pictures))
 
     def respond(message: str | None, prepare: bool, method: str) -> str:

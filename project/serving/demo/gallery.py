@@ -44,10 +44,14 @@ def picture_at(run: RestoredRun, position: int) -> tuple[Tensor, str]:
     return image, target_name(loader.targets[position], run.class_names)
 
 
-def gallery(run: RestoredRun) -> list[dict[str, Any]]:
+def gallery(run: RestoredRun, name: str = "") -> list[dict[str, Any]]:
     """Groups of pictures as the page's canvas takes them; without the data there are none.
 
     Each has a title, and pictures with picture (a data URL), truth and caption.
+
+    Args:
+        run: The run whose test set and whose mistakes are shown.
+        name: What its network is called, if there are others beside it.
     """
     try:
         loader = load_test(run)
@@ -55,7 +59,7 @@ def gallery(run: RestoredRun) -> list[dict[str, Any]]:
         return []
     groups = [("Test pictures", [(position, "") for position in _one_of_each(run, loader.targets)])]
     if mistakes := _mistakes(run, loader):
-        groups.append(("Its worst mistakes", mistakes))
+        groups.append((f"Worst mistakes of {name}" if name else "Its worst mistakes", mistakes))
     return [
         {"title": title, "pictures": [_shown(run, position, answer) for position, answer in chosen]}
         for title, chosen in groups

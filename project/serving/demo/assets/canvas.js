@@ -160,7 +160,7 @@ new MutationObserver(() => {
   clearTimeout(speak);
   speak = setTimeout(() => {
     const parts = document.querySelectorAll('#answer .mlp-strange b, #answer .mlp-verdict, #answer .mlp-error h2');
-    const said = [...parts].map((part) => part.textContent.trim()).join('. ');
+    const said = [...parts].map((part) => part.textContent.trim().replace(/\.$/, '')).join('. ');
     if (spoken.textContent !== said) spoken.textContent = said;
   }, 700);
 }).observe(document.querySelector('#answer') ?? document.body, { childList: true, subtree: true });
