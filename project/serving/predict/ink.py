@@ -33,6 +33,8 @@ BOX_SIDE = 160
 """The longer side of the ink, in pixels, at which the width of its strokes is changed."""
 ADDED_LEVEL = 256
 """Added to the paper's level before contrast is divided by it: of light on black paper nothing is known."""
+FLAT_FRACTION = 0.5
+"""Where more than this share of a picture has one and the same level, that is its background's."""
 SPECK_FRACTION = 0.04
 """A part of the ink with less than this share of the largest part's area is dirt."""
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -65,11 +67,16 @@ def prepare_ink(image: Tensor, height: int, width: int, polarity: Polarity = "au
 
 def _even_contrast(levels: Array, polarity: Polarity) -> tuple[Array, bool]:
     """How much lighter each place is than the paper around it, and whether dark and light were exchanged for that."""
-    small = ndimage.gaussian_filter(_resized(levels, min(1.0, WORK_SIDE / max(levels.shape))), 1.0)
-    coarse = _resized(small, min(1.0, PAPER_SIDE / max(small.shape)))
-    coarse = ndimage.median_filter(coarse, PAPER_SIDE // 2 + 1, mode="nearest")
-    paper = np.asarray(Image.fromarray(coarse).resize(small.shape[::-1], Image.Resampling.BILINEAR))
-    contrast = (small - paper) / (paper + ADDED_LEVEL)
+    small = _resized(levels, min(1.0, WORK_SIDE / max(levels.shape)))
+    counts = np.bincount(levels.ravel(), minlength=256)
+    if counts.max() > FLAT_FRACTION * levels.size:  # a drawing on a screen: no light fell on it
+        contrast = small - float(counts.argmax())
+    else:
+        small = ndimage.gaussian_filter(small, 1.0)
+        coarse = _resized(small, min(1.0, PAPER_SIDE / max(small.shape)))
+        coarse = ndimage.median_filter(coarse, PAPER_SIDE // 2 + 1, mode="nearest")
+        paper = np.asarray(Image.fromarray(coarse).resize(small.shape[::-1], Image.Resampling.BILINEAR))
+        contrast = (small - paper) / (paper + ADDED_LEVEL)
     tail = contrast - np.median(contrast)
     inverted = polarity == "invert" or (polarity == "auto" and float((tail * tail * tail).mean()) < 0)
     return (-contrast if inverted else contrast), inverted
