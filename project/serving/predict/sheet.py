@@ -50,7 +50,7 @@ def sheet(shown: list[Shown]) -> "Figure":
         for side, image in enumerate((given, seen)):
             left, bottom = (column + 0.04 + 0.47 * side) / COLUMNS, 1 - (row + 0.7) / rows
             axis = figure.add_axes((left, bottom, 0.45 / COLUMNS, 0.65 / rows))
-            axis.imshow(drawable(image[None])[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axis.imshow(drawable(image[None])[0].numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set(xticks=(), yticks=())
         name, answer = printable(prediction.file), prediction.answer
         name = name if len(name) <= MAX_LETTERS else f"…{name[1 - MAX_LETTERS :]}"

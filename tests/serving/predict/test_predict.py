@@ -20,14 +20,18 @@ from finished import Said, call, finish, small_flags
 from PIL import Image
 
 import project
+from benchmarks.picture_cases.paper import as_read
+from benchmarks.picture_cases.strange import face
+from benchmarks.pictures import drawn_digits, seen_by
 from project import load_run
 from project.data.sources.idx import read_idx
 from project.data.sources.load import load_dataset
 from project.errors import InputError
 from project.serving.evaluation import evaluate
 from project.serving.predict import Preparation
-from project.serving.predict.picture_reader import PictureReader, find_files, suitable_threads
-from project.serving.predict.predict import predict_files
+from project.serving.predict.picture_reader import PictureBatch, PictureReader, find_files, suitable_threads
+from project.serving.predict.predict import Prediction, predict_files
+from project.serving.predict.sheet import MAX_SHOWN, Shown, kept, sheet
 from project.serving.restore import RestoredRun, restore
 
 TASKS = {
@@ -358,6 +362,55 @@ def test_a_thousand_pictures_in_every_form(real_run: Path, tmp_path: Path) -> No
         assert inverted == (1000 if name in ("inverted", "all of it") else 0)
         same = (found == expected).double().mean().item()
         assert same >= least, f"{name}: {same:.1%}"
+
+
+@pytest.mark.slow
+def test_drawn_and_photographed_digits_and_what_is_none(real_mnist: Path, tmp_path: Path) -> None:
+    """The benchmark's own pictures, answered by a network of a few seconds: what docs/predict.md says, less some."""
+    run = load_run(learned(tmp_path, "mnist", real_mnist))
+    originals, drawn = drawn_digits("report", real_mnist, 120)
+    expected = run.predict(originals).argmax(1)
+    shares = [(run.predict(seen_by(run, drawn, way)).argmax(1) == expected).double().mean() for way in (True, False)]
+    assert shares[0] >= 0.92
+    assert shares[1] < 0.5
+    random = np.random.default_rng(2)
+    faces = seen_by(run, [as_read(face("report", random)) for _ in range(60)])
+    for pictures, low, high in ((faces, 0.8, 1), (seen_by(run, drawn), 0, 0.15)):
+        unlike = run.unlike(pictures)
+        assert unlike is not None
+        assert low <= unlike.double().mean() <= high
+
+
+def test_the_figure_shows_what_was_given_beside_what_was_seen(
+    runs: dict[str, Path], pictures: Path, script: Callable[..., Said], tmp_path: Path
+) -> None:
+    Image.new("RGB", (900, 700), "red").save(tmp_path / "large.png")
+    for task in TASKS:
+        target = tmp_path / "folder" / f"{task}.png"
+        said = script(runs[task], tmp_path / "large.png", pictures, "--figure", target, "--format=csv")
+        assert said.status == 0, said.err
+        with Image.open(target) as image:
+            assert image.format == "PNG"
+    refused = script(runs["multiclass"], pictures, "--figure", pictures, "--format=csv")
+    assert refused.status == 2
+
+
+def test_a_sheet_has_a_pair_for_each_picture() -> None:
+    shown = [
+        Shown(
+            Prediction(f"{number}.png", False, value=1.0, unlike=bool(number)),
+            torch.zeros(9, 5).byte(),
+            torch.zeros(4, 4).byte(),
+        )
+        for number in range(6)
+    ]
+    sizes = [axis.images[0].get_size() for axis in sheet(shown).axes]
+    assert sizes == [(9, 5), (4, 4)] * 6
+    batch = PictureBatch(["a"], torch.zeros(1, 4, 4).byte(), torch.zeros(1).bool(), [torch.zeros(9, 5).byte()], 1, [])
+    collected: list[Shown] = []
+    answered = [([Prediction("a", False, value=1.0)], batch)] * 70
+    assert len(list(kept(answered, collected))) == 70
+    assert len(collected) == MAX_SHOWN
 
 
 @pytest.mark.slow
