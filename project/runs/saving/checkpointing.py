@@ -55,7 +55,7 @@ CHECKPOINT: Shape = {
 }
 """What the project reads of a checkpoint."""
 FAMILIARITY_FILE = "familiarity.pt"
-FAMILIARITY: Shape = {"means": Tensor, "whitening": Tensor, "limit": NUMBER}
+FAMILIARITY: Shape = {"means": Tensor, "whitening": Tensor, "limit": float}
 """What is in familiarity.pt."""
 
 
@@ -116,9 +116,7 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged, has more than plain data, or is not this project's checkpoint.
     """
-    checkpoint, size = _load_plain(path, folder, CHECKPOINT, {"state_dict", "spec"})
-    _check_weights(path, checkpoint["state_dict"], size)
-    return checkpoint
+    return _load_plain(path, folder, CHECKPOINT, {"state_dict", "spec"})
 
 
 def save_familiarity(folder: Path, familiarity: Familiarity) -> None:
@@ -141,9 +139,8 @@ def load_familiarity(folder: Path, units: int) -> Familiarity | None:
     path = folder / FAMILIARITY_FILE
     if not path.exists():
         return None
-    content, size = _load_plain(path, None, FAMILIARITY, FAMILIARITY.keys())
+    content = _load_plain(path, None, FAMILIARITY, FAMILIARITY.keys())
     tensors = {name: content[name] for name in ("means", "whitening")}
-    _check_weights(path, tensors, size)
     shapes = [tensor.shape for tensor in tensors.values()]
     floats = all(tensor.dtype == torch.float32 for tensor in tensors.values())
     if (
@@ -153,11 +150,11 @@ def load_familiarity(folder: Path, units: int) -> Familiarity | None:
         or shapes[1] != (units, units)
     ):
         raise InputError(f"{path} is not this network's", "restore the file that the run wrote, or delete it")
-    return Familiarity(**tensors, limit=float(content["limit"]))
+    return Familiarity(**tensors, limit=content["limit"])
 
 
-def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str]) -> tuple[dict[str, Any], int]:
-    """A file of plain data that torch wrote, and its size in bytes."""
+def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str]) -> dict[str, Any]:
+    """A mapping of plain data that torch wrote; its weights are those of `state_dict`, or else its own tensors."""
     folder = folder or path.parent
     try:
         with open_inside(folder, path.relative_to(folder).as_posix()) as file:
@@ -173,6 +170,8 @@ def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str])
         if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
             raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
         check_shape(path, checkpoint, shape)
+        tensors = {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+        _check_weights(path, checkpoint.get("state_dict", tensors), size)
     except InputError:
         raise
     except Exception as error:  # whatever unpacking and unpickling a foreign file may raise
@@ -180,7 +179,7 @@ def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str])
             f"{path} cannot be loaded as plain data: {_why(error)}",
             "name a checkpoint that this project wrote, such as RUN/checkpoints/last.ckpt",
         ) from None
-    return checkpoint, size
+    return checkpoint
 
 
 def _why(error: Exception) -> str:

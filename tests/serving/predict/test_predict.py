@@ -396,6 +396,7 @@ def test_the_figure_shows_what_was_given_beside_what_was_seen(
 
 
 def test_a_sheet_has_a_pair_for_each_picture() -> None:
+    small = torch.zeros(4, 4).byte()
     shown = [
         Shown(
             Prediction(f"{number}.png", False, value=1.0, unlike=bool(number)),
@@ -406,7 +407,7 @@ def test_a_sheet_has_a_pair_for_each_picture() -> None:
     ]
     sizes = [axis.images[0].get_size() for axis in sheet(shown).axes]
     assert sizes == [(9, 5), (4, 4)] * 6
-    batch = PictureBatch(["a"], torch.zeros(1, 4, 4).byte(), torch.zeros(1).bool(), [torch.zeros(9, 5).byte()], 1, [])
+    batch = PictureBatch(["a"], small[None], torch.zeros(1).bool(), [torch.zeros(9, 5).byte()], 1, [])
     collected: list[Shown] = []
     answered = [([Prediction("a", False, value=1.0)], batch)] * 70
     assert len(list(kept(answered, collected))) == 70
