@@ -140,17 +140,11 @@ def load_familiarity(folder: Path, units: int) -> Familiarity | None:
     if not path.exists():
         return None
     content = _load_plain(path, None, FAMILIARITY, FAMILIARITY.keys())
-    tensors = {name: content[name] for name in ("means", "whitening")}
-    shapes = [tensor.shape for tensor in tensors.values()]
-    floats = all(tensor.dtype == torch.float32 for tensor in tensors.values())
-    if (
-        not (floats and math.isfinite(content["limit"]))
-        or len(shapes[0]) != 2
-        or shapes[0][1] != units
-        or shapes[1] != (units, units)
-    ):
+    means, whitening = content["means"], content["whitening"]
+    sizes = means.ndim == 2 and means.shape[1] == units and whitening.shape == (units, units)
+    if not sizes or {means.dtype, whitening.dtype} != {torch.float32} or not math.isfinite(content["limit"]):
         raise InputError(f"{path} is not this network's", "restore the file that the run wrote, or delete it")
-    return Familiarity(**tensors, limit=content["limit"])
+    return Familiarity(means, whitening, content["limit"])
 
 
 def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str]) -> dict[str, Any]:
