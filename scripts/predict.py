@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from project import startup  # noqa: F401 - before what takes time
+from project.errors import check_text
 from project.runs.command import run_command
 from project.runs.parser import Parser
 from project.serving.predict import OutputFormat, Polarity, Preparation
@@ -29,11 +30,11 @@ def main() -> int:
     )
     parser.add_argument(
         "--prepare",
-        type=Preparation | None,
-        default=None,
+        type=Preparation,
+        default="auto",
         help="Which pictures are prepared as MNIST's digits were: uneven light removed, ink found, strokes brought to "
-        "the usual width, all centered. auto prepares those that do not have the network's size, and is the default "
-        "for MNIST and EMNIST; the default for other data is never.",
+        "the usual width, all centered. auto prepares those that do not have the network's size, if the run's data are "
+        "MNIST or EMNIST.",
     )
     parser.add_argument(
         "--figure",
@@ -50,6 +51,8 @@ def main() -> int:
     )
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     arguments = parser.parse_args()
+    if arguments.figure is not None:
+        check_text("figure", str(arguments.figure), "seen.png")
     # imported late: help and refusals do not wait for torch
     from project.pages import save_picture, terminal
     from project.serving.predict.picture_reader import PictureReader, find_files
@@ -61,7 +64,7 @@ def main() -> int:
     run = restore(arguments.run)
     polarity = run.polarity if arguments.polarity == "auto" else arguments.polarity
     spec = run.module.spec
-    preparation = arguments.prepare or run.preparation
+    preparation = run.preparation if arguments.prepare == "auto" else arguments.prepare
     reader = PictureReader(spec.height, spec.width, polarity, preparation, sys.stdin.buffer, spec.channels)
     shown: list[Shown] = []
     batches = predict_files(run, files, reader, arguments.top, arguments.batch_size, arguments.num_threads)
