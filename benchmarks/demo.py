@@ -62,7 +62,7 @@ async def answer(host: str, port: int, session: str, drawing: str) -> float:
     """Seconds from sending a drawing until its answer is there."""
     start = time.perf_counter()
     common = f"Host: {host}:{port}\r\nOrigin: http://{host}:{port}\r\nConnection: close\r\n"
-    body = json.dumps({"data": [drawing, False, "integrated gradients"], "fn_index": 0, "session_hash": session})
+    body = json.dumps({"data": [drawing, True, "integrated gradients"], "fn_index": 0, "session_hash": session})
     head = f"POST /gradio_api/run/predict HTTP/1.1\r\n{common}Content-Type: application/json\r\n"
     received = await ask(host, port, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     assert b"mlp-page" in received, received[-500:]

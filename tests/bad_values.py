@@ -84,6 +84,7 @@ ACCEPTED: dict[str, tuple[str, ...]] = {
     "data.classes": ("null",),
     "evaluate.py --data_root": ("null",),
     "predict.py --num_threads": ("null",),
+    "predict.py --figure": TEXT,
     "export.py --output": ("null",),
     "export.py --data_root": ("null",),
     "demo.py --port": ("0",),

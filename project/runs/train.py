@@ -11,13 +11,14 @@ from project.errors import DivergenceError, counted
 from project.extensions import extension_flags
 from project.runs.build import Run
 from project.runs.command import is_first_process
-from project.runs.saving.checkpointing import load_checkpoint
+from project.runs.saving.checkpointing import load_checkpoint, save_familiarity
 from project.runs.saving.files import write_history, write_json, write_text
 from project.runs.saving.run_folder import log_file, start_run_folder
 from project.runs.saving.signals import Interrupted, stop_signals
 from project.runs.tables import profile_text
 from project.runs.trainer_checks import SETUP_ERRORS, explain_failure
 from project.training.callbacks import how_it_ended
+from project.training.familiarity import fit_familiarity
 from project.training.internals import adapt_trainer, close_loggers, end_other_processes, finish_training
 
 log = logging.getLogger("project")
@@ -67,6 +68,8 @@ def train(run: Run) -> dict[str, Any]:
                 write_history(folder / "history.csv", run.module.history)
                 if run.observers:
                     write_json(folder / "evidence.json", run.observers.evidence)
+                if run.checkpoint and (familiarity := fit_familiarity(run.module, run.datamodule)):
+                    save_familiarity(folder, familiarity)
             return metrics
     except BaseException as error:
         if isinstance(error, Interrupted):

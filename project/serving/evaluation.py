@@ -9,7 +9,6 @@ from project.data.settings import SplitName
 from project.errors import InputError
 from project.runs.trainer_checks import SETUP_ERRORS, VALUE_ERRORS, explain_trainer_error
 from project.serving.restore import RestoredRun
-from project.training.callbacks import FINISHED
 from project.training.internals import quieten_lightning
 
 
@@ -63,5 +62,4 @@ def scored_metrics(run: RestoredRun) -> dict[str, Any]:
 
     A training that has ended has scored its best checkpoint, or its last one if it kept no best one.
     """
-    is_scored = run.checkpoint.name == "best.ckpt" or not run.checkpoint.with_name("best.ckpt").exists()
-    return run.metrics if is_scored and run.metrics.get("status") in FINISHED else {}
+    return run.metrics if run.is_scored else {}

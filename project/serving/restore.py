@@ -18,14 +18,16 @@ from project.data.sources.table import SOURCES
 from project.errors import InputError
 from project.extensions import check_extensions
 from project.runs.parser import model_and_data_parser
-from project.runs.saving.checkpointing import load_checkpoint
+from project.runs.saving.checkpointing import load_checkpoint, load_familiarity
 from project.runs.saving.contents import check_spec, read_metrics, read_provenance
 from project.runs.saving.files import read_yaml
 from project.runs.saving.run_folder import find_run_folder
 from project.runs.tables import Described, run_facts
-from project.serving.predict import Polarity
-from project.serving.predict.image_files import fit_image
+from project.serving.predict import Polarity, Preparation
+from project.serving.predict.image_files import fit_image, is_prepared
 from project.task import DataSpec, probabilities
+from project.training.callbacks import FINISHED
+from project.training.familiarity import Familiarity, num_units
 from project.training.module import ImageModule
 from project.training.settings import ModelSettings
 
@@ -85,21 +87,61 @@ class RestoredRun(Described):
         """How other pictures are brought to the polarity of the run's own; unknown for the user's own data: as_is."""
         return SOURCES[self.datamodule.settings.dataset].polarity
 
-    def read(self, source: str | Path | BinaryIO, polarity: Polarity | None = None, center: bool = False) -> Tensor:
+    @property
+    def preparation(self) -> Preparation:
+        """Whether other pictures' ink is prepared as that of the run's own was: auto for MNIST and EMNIST."""
+        return "auto" if SOURCES[self.datamodule.settings.dataset].centers_ink else "never"
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether what the run wrote at its end is about this checkpoint: the best one, or the last if it kept none."""
+        is_kept = self.checkpoint.name == "best.ckpt" or not self.checkpoint.with_name("best.ckpt").exists()
+        return is_kept and self.metrics.get("status") in FINISHED
+
+    @cached_property
+    def familiarity(self) -> Familiarity | None:
+        """What training pictures look like to the network; None if the run has not saved it for this checkpoint.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        return load_familiarity(self.folder, num_units(self.module)) if self.is_scored else None
+
+    def read(
+        self,
+        source: str | Path | BinaryIO,
+        polarity: Polarity | None = None,
+        preparation: Preparation | None = None,
+    ) -> Tensor:
         """Read a picture file as the network takes it, uint8 (height, width), or in colour (height, width, 3).
 
         Args:
             source: The file's name, or an open binary file; the picture has any size, in colour or gray.
             polarity: What happens to the gray levels (see `fit_image`); the run's own polarity if None.
-            center: Whether the ink is scaled and centered as MNIST's was.
+            preparation: Whether its ink is prepared as MNIST's was (see `fit_image`); the run's own way if None.
 
         Raises:
             InputError: If it is not a picture, is damaged, or has another number of channels than the network takes.
         """
         spec = self.module.spec
         image = read_image(source, spec.channels)
-        fitted, _ = fit_image(image, spec.height, spec.width, polarity or self.polarity, center)
+        prepare = is_prepared(image, spec.shape, preparation or self.preparation)
+        fitted, _ = fit_image(image, spec.height, spec.width, polarity or self.polarity, prepare)
         return fitted
+
+    @torch.inference_mode()
+    def unlike(self, images: Tensor) -> Tensor | None:
+        """Whether each picture is unlike anything that the network was trained on, bool (n,); None if it is not known.
+
+        1 in 20 pictures like those of the validation set is called unlike them too.
+
+        Args:
+            images: Levels 0–255, uint8 or float, (n, height, width) or (n, height, width, channels).
+        """
+        if self.familiarity is None:
+            return None
+        parts = [self.familiarity.distances(self.module.eval(), part) for part in torch.split(images, EVALUATION_BATCH)]
+        return torch.cat(parts) > self.familiarity.limit
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:

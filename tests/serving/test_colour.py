@@ -117,8 +117,8 @@ def test_a_wide_picture_is_framed_by_its_own_background() -> None:
 
 
 def test_what_colours_do_not_have() -> None:
-    with pytest.raises(InputError, match="center"):
-        PictureReader(7, 6, center=True, channels=3)
+    with pytest.raises(InputError, match="ink"):
+        PictureReader(7, 6, preparation="always", channels=3)
     with pytest.raises(InputError, match="5 channels"):
         read_image(io.BytesIO(), 5)
 
@@ -154,7 +154,7 @@ def test_the_demo_sees_colours(folder: Path, run: RestoredRun) -> None:
     assert torch.equal(answer.image, image)
     assert answer.words == truth
     assert answer.attribution.shape == (7, 6)
-    assert not answer.centered
+    assert not answer.prepared
     page = answer_page([answer], truth, 0.1)
     assert "7 × 6 pixels" in page
     module, one = contender.run.module, image[None].float().requires_grad_()

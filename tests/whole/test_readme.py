@@ -218,6 +218,7 @@ def test_other_commands(
         photos = tmp_path / "photos"
         photos.mkdir()
         Image.new("L", (28, 28)).save(photos / "shoe.png")
+        command = command.replace("--figure seen.png", f"--figure {tmp_path / 'seen.png'}")
         command = re.sub(r"\bphotos\b", str(photos), command).replace(" shoe.png", f" {photos / 'shoe.png'}")
     words = shlex.split(command)
     match words[:2]:

@@ -1,11 +1,12 @@
 """Checkpoints: when a run is saved, how a file is written so that nothing is lost, and when the run must stop."""
 
+import dataclasses
 import io
 import logging
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -18,8 +19,9 @@ from torch import Tensor
 from project.errors import DivergenceError, InputError
 from project.inside import open_inside
 from project.runs.saving.contents import NUMBER, Shape, check_shape
-from project.runs.saving.files import part_of, replace_durably, write_history, write_part
+from project.runs.saving.files import part_of, replace_durably, write_bytes, write_history, write_part
 from project.runs.saving.signals import Interrupted, stop_signals
+from project.training.familiarity import Familiarity
 from project.training.module import NO_PLAIN_DATA, ImageModule, is_no_plain_data
 
 log = logging.getLogger("project")
@@ -52,6 +54,9 @@ CHECKPOINT: Shape = {
     "epoch_validation": {"*": NUMBER},
 }
 """What the project reads of a checkpoint."""
+FAMILIARITY_FILE = "familiarity.pt"
+FAMILIARITY: Shape = {"means": Tensor, "whitening": Tensor, "limit": float}
+"""What is in familiarity.pt."""
 
 
 class PlainCheckpointIO(CheckpointIO):
@@ -111,6 +116,39 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged, has more than plain data, or is not this project's checkpoint.
     """
+    return _load_plain(path, folder, CHECKPOINT, {"state_dict", "spec"})
+
+
+def save_familiarity(folder: Path, familiarity: Familiarity) -> None:
+    """Write what a run's training pictures look like to its network into the run folder."""
+    content = io.BytesIO()
+    torch.save(dataclasses.asdict(familiarity), content)
+    write_bytes(folder / FAMILIARITY_FILE, content.getbuffer())
+
+
+def load_familiarity(folder: Path, units: int) -> Familiarity | None:
+    """Read what a run's training pictures look like to its network; None if the run has not written it.
+
+    Args:
+        folder: The run folder.
+        units: How many units of its representation the network shows.
+
+    Raises:
+        InputError: If the file is damaged, or is another network's.
+    """
+    path = folder / FAMILIARITY_FILE
+    if not path.exists():
+        return None
+    content = _load_plain(path, None, FAMILIARITY, FAMILIARITY.keys())
+    means, whitening = content["means"], content["whitening"]
+    sizes = means.ndim == 2 and means.shape[1] == units and whitening.shape == (units, units)
+    if not sizes or {means.dtype, whitening.dtype} != {torch.float32} or not math.isfinite(content["limit"]):
+        raise InputError(f"{path} is not this network's", "restore the file that the run wrote, or delete it")
+    return Familiarity(means, whitening, content["limit"])
+
+
+def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str]) -> dict[str, Any]:
+    """A mapping of plain data that torch wrote; its weights are those of `state_dict`, or else its own tensors."""
     folder = folder or path.parent
     try:
         with open_inside(folder, path.relative_to(folder).as_posix()) as file:
@@ -123,10 +161,11 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
             file.seek(0)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
             size = file.seek(0, os.SEEK_END)
-        if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= checkpoint.keys():
+        if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
             raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
-        check_shape(path, checkpoint, CHECKPOINT)
-        _check_weights(path, checkpoint["state_dict"], size)
+        check_shape(path, checkpoint, shape)
+        tensors = {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+        _check_weights(path, checkpoint.get("state_dict", tensors), size)
     except InputError:
         raise
     except Exception as error:  # whatever unpacking and unpickling a foreign file may raise

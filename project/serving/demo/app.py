@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -25,20 +25,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from project.data.augmentation import rotate
 from project.data.sources.picture_files import read_image
-from project.data.sources.table import SOURCES
 from project.errors import InputError, RunError
 from project.runs.tables import layer_sizes
 from project.serving.demo.attribution import AttributionName, layer_outputs, pixel_attribution
+from project.serving.demo.gallery import gallery, load_test, picture_at
 from project.serving.demo.guard import Guard
 from project.serving.demo.page import CANVAS, CANVAS_SCRIPT, CSS, Answer, answer_page, empty_page, error_page, png_url
 from project.serving.evaluation import scored_metrics
 from project.serving.packages import require
 from project.serving.predict import Polarity
-from project.serving.predict.image_files import fit_image
+from project.serving.predict.image_files import fit_image, is_prepared
 from project.serving.restore import RestoredRun, answers, restore
-from project.task import decide, target_name
+from project.task import decide
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -80,21 +79,21 @@ class Contender:
         rmse = metrics.get("test/rmse")
         return f"{line}, root mean squared test error {rmse:.3g}" if isinstance(rmse, float) else line
 
-    def answer(self, drawing: "Drawing", center: bool, method: AttributionName) -> Answer:
+    def answer(self, drawing: "Drawing", prepare: bool, method: AttributionName) -> Answer:
         """What this network answers to a picture.
 
         Args:
             drawing: The picture, of any size.
-            center: Whether its ink is moved to where MNIST has its digits; an example of the data set stays as it is,
-                and so does every picture for a network that takes colours.
+            prepare: Whether its ink is prepared as MNIST's was. Examples, pictures of the network's size and those for
+                networks that take colours stay as they are.
             method: How the share of each pixel is computed.
         """
         module, spec = self.run.module, self.run.module.spec
-        center = center and drawing.kind != "example" and spec.channels == 1
         polarity = drawing.polarity(self.run.polarity)
-        image, inverted = fit_image(
-            drawing.image if spec.channels == 1 else drawing.colours, spec.height, spec.width, polarity, center
-        )
+        given = drawing.image if spec.channels == 1 else drawing.colours
+        prepared = prepare and drawing.kind != "example" and is_prepared(given, spec.shape, "auto")
+        image, inverted = fit_image(given, spec.height, spec.width, polarity, prepared)
+        unlike = self.run.unlike(image[None])
         with torch.no_grad():
             *hidden, logits = layer_outputs(module, image[None])
         is_class = module.task != "regression"
@@ -105,12 +104,13 @@ class Contender:
             class_names=spec.class_names,
             image=image,
             inverted=inverted,
-            centered=center,
+            prepared=prepared,
             answer=answers(logits, spec)[0],
             unit="degrees" if self.run.datamodule.settings.target == "rotation" else "",
             decision=decision,
             hidden=[layer[0] for layer in hidden],
             attribution=pixel_attribution(module, image[None], decision, method)[0],
+            unlike=None if unlike is None else bool(unlike[0]),
         )
 
     def example(self, generator: random.Random) -> tuple[Tensor, str]:
@@ -119,14 +119,7 @@ class Contender:
         Raises:
             InputError: If the data are no longer where they were.
         """
-        datamodule = self.run.datamodule
-        datamodule.settings = replace(datamodule.settings, download=False)
-        loader = datamodule.evaluation_loader("test")
-        position = generator.randrange(len(loader.indices))
-        image = loader.images[loader.indices[position]]
-        if loader.degrees is not None:
-            image = rotate(image[None], loader.degrees[position : position + 1])[0].round().to(torch.uint8)
-        return image, target_name(loader.targets[position], self.run.module.spec.class_names)
+        return picture_at(self.run, generator.randrange(len(load_test(self.run).indices)))
 
 
 @dataclass(frozen=True)
@@ -245,16 +238,19 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
     scale = CANVAS_SIDE / max(spec.height, spec.width)
     canvas_size = {"width": round(spec.width * scale), "height": round(spec.height * scale)}
 
-    def respond(message: str | None, center: bool, method: str) -> str:
+    shown_pictures = gallery(first, names[0] if len(names) > 1 else "")
+    empty = empty_page(names, spec.class_names, bool(shown_pictures))
+
+    def respond(message: str | None, prepare: bool, method: str) -> str:
         if not message:
-            return empty_page(names, spec.class_names)
+            return empty
         start = time.perf_counter()
         try:
             if method not in METHODS:
                 raise InputError("the page sent no method", "load the page again")
             with slots:
                 drawing = Drawing.from_page(message)
-                found = [contender.answer(drawing, center, METHODS[method]) for contender in contenders]
+                found = [contender.answer(drawing, prepare, METHODS[method]) for contender in contenders]
         except InputError as error:
             return error_page(error.cause, error.remedy)
         return answer_page(found, drawing.truth, time.perf_counter() - start)
@@ -272,23 +268,26 @@ def build_page(contenders: Sequence[Contender]) -> "Blocks":
             "again after every stroke.</p>",
             elem_classes="mlp-head",
         )
-        with gradio.Row():
-            with gradio.Column(scale=0, min_width=320, elem_classes="mlp-left"):
-                canvas = gradio.HTML("", html_template=CANVAS, js_on_load=CANVAS_SCRIPT, **canvas_size)
-                choose = gradio.Button("Show me a picture of the test set", size="sm", elem_id="example")
-                center = gradio.Checkbox(
-                    SOURCES[first.datamodule.settings.dataset].centers_ink,
-                    label="Centre the ink by its mass",
-                    info="As was done to MNIST's digits; other data sets rarely need it.",
-                    elem_id="center",
+        with gradio.Row(elem_classes="mlp-main"):
+            with gradio.Column(min_width=0, elem_classes="mlp-left"):
+                canvas = gradio.HTML(
+                    "", html_template=CANVAS, js_on_load=CANVAS_SCRIPT, gallery=shown_pictures, **canvas_size
+                )
+            with gradio.Column(min_width=0, elem_classes="mlp-answers"):
+                shown = gradio.HTML(empty, elem_id="answer")
+            with gradio.Column(min_width=0, elem_classes="mlp-options"):
+                choose = gradio.Button("Show me another picture of the test set", size="sm", elem_id="example")
+                prepare = gradio.Checkbox(
+                    first.preparation == "auto",
+                    label="Prepare the ink",
+                    info="As was done to MNIST's digits: uneven light removed, strokes of the usual width, centred.",
+                    elem_id="prepare",
                 )
                 method = gradio.Radio(list(METHODS), value="integrated gradients", label="Which pixels matter, by")
-            with gradio.Column(scale=1, min_width=320):
-                shown = gradio.HTML(empty_page(names, spec.class_names), elem_id="answer")
         gradio.on(
-            [canvas.input, center.change, method.change],
+            [canvas.input, prepare.change, method.change],
             respond,
-            [canvas, center, method],
+            [canvas, prepare, method],
             shown,
             show_progress="hidden",
             trigger_mode="always_last",

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from project.pages import template
+from project.training.familiarity import UNLIKE_FRACTION
 
 POSITIVE, NEGATIVE = (255, 138, 31), (59, 139, 255)
 """The colours of the largest positive and of the largest negative number, RGB; page.css has the first one too."""
@@ -36,7 +37,7 @@ def _asset(name: str) -> str:
 CSS = _asset("page.css")
 """The page's style, in the colours of Gradio's theme, light or dark."""
 CANVAS, CANVAS_SCRIPT = _asset("canvas.html"), _asset("canvas.js")
-"""The drawing area, and what it does: it sends JSON with picture (a data URL), kind, truth and paper, or nothing."""
+"""The drawing area and the gallery: they send JSON with picture (a data URL), kind, truth and paper, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,13 @@ class Answer:
         class_names: The classes' names in the order of their indices; empty for regression.
         image: What the network sees, uint8 (height, width) or (height, width, 3).
         inverted: Whether the picture was inverted for the network.
-        centered: Whether its ink was moved and scaled to where MNIST has it.
+        prepared: Whether its ink was prepared as MNIST's was.
         answer: The probabilities, (classes,), or for regression one number in the target's unit, ().
         unit: The unit of a regression's number; it may be empty.
         decision: The index of the class decided for.
         hidden: Each hidden layer's outputs, (units,).
         attribution: What each pixel adds to the answer, (height, width).
+        unlike: Whether the picture is unlike anything that the network was trained on; None if that is not known.
     """
 
     name: str
@@ -62,12 +64,13 @@ class Answer:
     class_names: tuple[str, ...]
     image: Tensor
     inverted: bool
-    centered: bool
+    prepared: bool
     answer: Tensor
     unit: str
     decision: int
     hidden: list[Tensor]
     attribution: Tensor
+    unlike: bool | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -130,9 +133,9 @@ def unit_colors(outputs: Tensor) -> Pixels:
     return np.concatenate((colors, opacity.view(rows, columns, 1).numpy() * np.uint8(255)), 2)
 
 
-def empty_page(names: Sequence[str], class_names: Sequence[str]) -> str:
+def empty_page(names: Sequence[str], class_names: Sequence[str], has_gallery: bool = False) -> str:
     """The page while there is no picture."""
-    return _fill("empty", names=names, class_names=class_names)
+    return _fill("empty", names=names, class_names=class_names, has_gallery=has_gallery)
 
 
 def error_page(cause: str, remedy: str) -> str:
@@ -160,6 +163,7 @@ def answer_page(answers: Sequence[Answer], truth: str, seconds: float) -> str:
         signed_colors=signed_colors,
         unit_colors=unit_colors,
         max_drawn_units=MAX_DRAWN_UNITS,
+        unlike_fraction=UNLIKE_FRACTION,
     )
 
 

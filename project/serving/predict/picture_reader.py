@@ -12,14 +12,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from project.data.sources.idx import read_idx
 from project.data.sources.picture_files import SUFFIXES, read_image
 from project.errors import InputError
-from project.serving.predict import Polarity
-from project.serving.predict.image_files import fit_image, is_dark_on_light
+from project.serving.predict import Polarity, Preparation
+from project.serving.predict.image_files import fit_image, is_dark_on_light, is_prepared
 
 STANDARD_INPUT = "-"
 SMALL_FILE = 1 << 14
@@ -28,6 +30,8 @@ SIZE_SAMPLE = 100
 """Files, evenly spread, whose sizes decide how many threads read."""
 POLARITY_SAMPLE = 1000
 """Pictures of an IDX file, evenly spread, that decide whether all of its pictures are inverted."""
+THUMBNAIL_SIDE = 128
+"""A given picture is kept at a size from this many pixels to twice as many."""
 TASKS_PER_THREAD = 4
 """Each thread's share of few files is cut into this many parts, so that all threads end at about the same time."""
 
@@ -40,6 +44,7 @@ class PictureBatch:
         names: The pictures' names.
         images: The levels, uint8 (n, height, width) or in colour (n, height, width, 3).
         inverted: Whether each picture was inverted, bool (n,).
+        given: What the pictures were made from, gray or in colour, made smaller.
         num_files: How many files these are; for an IDX file with several batches, this batch's share of it.
         failures: The errors of the files that could not be read.
     """
@@ -47,6 +52,7 @@ class PictureBatch:
     names: list[str]
     images: Tensor
     inverted: Tensor
+    given: list[Tensor]
     num_files: float
     failures: list[InputError]
 
@@ -59,26 +65,26 @@ class PictureReader:
         height: The height of the network's input.
         width: The width of the network's input.
         polarity: What happens to the gray levels; for an IDX file, auto decides once for all of its pictures.
-        center: Whether the ink is scaled and centered as MNIST's was.
+        preparation: Which pictures' ink is prepared as MNIST's was.
         standard_input: The stream that the picture - is read from.
         channels: The channels of the network's input, 1 for gray or 3 for colours.
 
     Raises:
-        InputError: If ink is to be centered in colour.
+        InputError: If ink is to be prepared in colour.
     """
 
     height: int
     width: int
     polarity: Polarity = "auto"
-    center: bool = False
+    preparation: Preparation = "never"
     standard_input: BinaryIO = field(default_factory=io.BytesIO)
     channels: int = 1
 
     def __post_init__(self) -> None:
-        if self.center and self.channels != 1:
+        if self.preparation == "always" and self.channels != 1:
             raise InputError(
-                f"--center is for networks that take gray pictures, but this one takes {self.channels} channels",
-                "leave --center out",
+                f"ink is prepared for networks that take gray pictures, but this one takes {self.channels} channels",
+                "leave --prepare out",
             )
 
     def read(self, files: Sequence[str]) -> PictureBatch:
@@ -91,19 +97,22 @@ class PictureReader:
                 names.append(file)
             except InputError as error:
                 failures.append(error)
-        return PictureBatch(names, *self.fit(images, self.polarity), len(files), failures)
+        given = [_thumbnail(image) for image in images]
+        return PictureBatch(names, *self.fit(images, self.polarity), given, len(files), failures)
 
     def fit(self, images: Sequence[Tensor], polarity: Polarity) -> tuple[Tensor, Tensor]:
         """Pictures of any sizes as the network takes them, uint8, and which were inverted, bool (n,)."""
         size = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
         if not images:
             return torch.empty(0, *size, dtype=torch.uint8), torch.empty(0, dtype=torch.bool)
-        if not self.center and all(image.shape == size for image in images):  # together, which is much faster
+        prepared = [is_prepared(image, size, self.preparation) for image in images]
+        if not any(prepared) and all(image.shape == size for image in images):  # together, which is much faster
             stacked = torch.stack(list(images))
             dark_on_light = is_dark_on_light(stacked) if polarity == "auto" else torch.tensor([polarity == "invert"])
             inverted = dark_on_light.expand(len(stacked))
             return torch.where(inverted.view(-1, *[1] * len(size)), 255 - stacked, stacked), inverted
-        fitted, turned = zip(*(fit_image(image, *size[:2], polarity, self.center) for image in images), strict=True)
+        each = zip(images, prepared, strict=True)
+        fitted, turned = zip(*(fit_image(image, *size[:2], polarity, ink) for image, ink in each), strict=True)
         return torch.stack(fitted), torch.tensor(turned)
 
     def read_idx(self, file: str, batch_size: int) -> Iterator[PictureBatch]:
@@ -111,7 +120,7 @@ class PictureReader:
         try:
             images = read_idx(Path(file), (None, None, None))
         except InputError as error:
-            yield PictureBatch([], *self.fit([], "as_is"), 1, [error])
+            yield PictureBatch([], *self.fit([], "as_is"), [], 1, [error])
             return
         polarity = self.polarity
         if polarity == "auto":
@@ -122,7 +131,13 @@ class PictureReader:
             names = [f"{file}[{number}]" for number in range(start, start + len(batch))]
             if self.channels != 1:  # an IDX file is gray
                 batch = batch.unsqueeze(3).expand(-1, -1, -1, self.channels)
-            yield PictureBatch(names, *self.fit(list(batch), polarity), len(batch) / len(images), [])
+            yield PictureBatch(names, *self.fit(list(batch), polarity), list(batch), len(batch) / len(images), [])
+
+
+def _thumbnail(image: Tensor) -> Tensor:
+    """A picture for a sheet, uint8: what is read ahead must not fill the memory."""
+    factor = max(image.shape[:2]) // THUMBNAIL_SIDE
+    return image if factor < 2 else torch.from_numpy(np.array(Image.fromarray(image.numpy()).reduce(factor)))
 
 
 def find_files(given: Sequence[str]) -> list[str]:

@@ -16,9 +16,11 @@ from project.pages import FittingTable, terminal
 from project.serving.predict import OutputFormat
 from project.serving.predict.picture_reader import PictureBatch, PictureReader, read_batches, suitable_threads
 from project.serving.restore import RestoredRun
+from project.training.familiarity import UNLIKE_FRACTION
 
 MAX_NAMES = 5
-"""How many inverted pictures are named; the rest is only counted."""
+"""How many pictures are named, of those that were inverted and of those that are unlike; the rest is only counted."""
+UNLIKE = f"unlike anything it was trained on, as are {UNLIKE_FRACTION:.0%} of its validation pictures"
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,26 @@ class Prediction(NamedTuple):
         inverted: Whether the picture was inverted for the network.
         top: The most probable classes, the most probable one first; empty for regression.
         value: The value in the target's unit; None for classification.
+        unlike: Whether the picture is unlike anything that the network was trained on; None if that is not known.
     """
 
     file: str
     inverted: bool
     top: tuple[ClassProbability, ...] = ()
     value: float | None = None
+    unlike: bool | None = None
 
     def record(self) -> dict[str, object]:
-        """The prediction as plain data: file, class, name, probability and top, or file and value."""
+        """The prediction as plain data: file, class, name, probability, unlike and top, or file, value and unlike."""
         if not self.top:
-            return {"file": self.file, "value": self.value}
+            return {"file": self.file, "value": self.value, "unlike": self.unlike}
         rows = [{"class": one.index, "name": one.name, "probability": one.probability} for one in self.top]
-        return {"file": self.file, **rows[0], "top": rows}
+        return {"file": self.file, **rows[0], "unlike": self.unlike, "top": rows}
+
+    @property
+    def answer(self) -> str:
+        """The class and its probability, or the value."""
+        return f"{self.top[0].name} {self.top[0].probability:.1%}" if self.top else f"{self.value:.4g}"
 
 
 def predict_files(
@@ -87,14 +96,22 @@ def predict_files(
 
 def _predict_batch(run: RestoredRun, batch: PictureBatch, top: int) -> list[Prediction]:
     answers, inverted, names = run.predict(batch.images), batch.inverted.tolist(), run.class_names
+    found = run.unlike(batch.images)
+    unlike = [None] * len(answers) if found is None else found.tolist()
     if not names:
-        return [Prediction(*row[:2], value=row[2]) for row in zip(batch.names, inverted, answers.tolist(), strict=True)]
+        return [
+            Prediction(name, turned, value=value, unlike=strange)
+            for name, turned, value, strange in zip(batch.names, inverted, answers.tolist(), unlike, strict=True)
+        ]
     best = answers.topk(min(top, answers.shape[1]), dim=1)
     tops = [
         tuple(ClassProbability(index, names[index], share) for index, share in zip(indices, shares, strict=True))
         for indices, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-    return [Prediction(*row) for row in zip(batch.names, inverted, tops, strict=True)]
+    return [
+        Prediction(name, turned, classes, unlike=strange)
+        for name, turned, classes, strange in zip(batch.names, inverted, tops, unlike, strict=True)
+    ]
 
 
 def print_predictions(
@@ -118,6 +135,7 @@ def print_predictions(
     """
     failures: list[InputError] = []
     inverted: list[str] = []
+    unlike: list[str] = []
     num_pictures = 0
     columns = (TextColumn("{task.completed:,.0f} of {task.total:,.0f} files"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -129,6 +147,7 @@ def print_predictions(
                 yield from predictions
                 num_pictures += len(predictions)
                 inverted.extend(one.file for one in predictions if one.inverted)
+                unlike.extend(one.file for one in predictions if one.unlike)
                 failures.extend(batch.failures)
                 progress.advance(task, batch.num_files)
 
@@ -136,9 +155,10 @@ def print_predictions(
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             {"table": _write_table, "json": _write_json, "csv": _write_csv}[kind](each(), out)
     out.flush()
-    if inverted:
-        shown = ", ".join(inverted[:MAX_NAMES]) + (", …" if len(inverted) > MAX_NAMES else "")
-        console.print(f"inverted {len(inverted):,} of {num_pictures:,} pictures: {shown}", soft_wrap=True)
+    for done, named in (("inverted", inverted), (UNLIKE, unlike)):
+        if named:
+            shown = ", ".join(named[:MAX_NAMES]) + (", …" if len(named) > MAX_NAMES else "")
+            console.print(f"{done}: {len(named):,} of {num_pictures:,} pictures: {shown}", soft_wrap=True)
     for error in failures:
         console.print(f"error: {error.cause}\n  fix: {error.remedy}", soft_wrap=True)
     if failures:
@@ -161,6 +181,7 @@ def _write_csv(predictions: Iterable[Prediction], out: TextIO) -> None:
         for place, one in enumerate(prediction.top, 1):
             end = f"_{place}" if place > 1 else ""
             row |= {f"class{end}": one.index, f"name{end}": printable(one.name), f"probability{end}": one.probability}
+        row["unlike"] = "" if prediction.unlike is None else str(prediction.unlike).lower()
         if writer is None:
             writer = csv.DictWriter(out, list(row), lineterminator="\n")
             writer.writeheader()
@@ -169,14 +190,16 @@ def _write_csv(predictions: Iterable[Prediction], out: TextIO) -> None:
 
 def _write_table(predictions: Iterable[Prediction], out: TextIO) -> None:
     table: FittingTable | None = None
-    for file, _, top, value in predictions:
+    for file, _, top, value, unlike in predictions:
         if table is None:
-            table = FittingTable("file", *(("class", "probability", "then") if top else ("value",)), least=("then",))
+            columns = ("class", "probability", "then") if top else ("value",)
+            table = FittingTable("file", *columns, "unlike", least=("then",))
             table.right("probability", "value")
+        strange = {True: "yes", False: "no", None: "unknown"}[unlike]
         if top:
             then = ", ".join(f"{one.name} {one.probability:.1%}" for one in top[1:])
-            table.add_row(file, top[0].name, f"{top[0].probability:.1%}", then)
+            table.add_row(file, top[0].name, f"{top[0].probability:.1%}", then, strange)
         else:
-            table.add_row(file, f"{value:.4g}")
+            table.add_row(file, f"{value:.4g}", strange)
     if table is not None:
         terminal(file=out).print(table)

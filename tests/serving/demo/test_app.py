@@ -33,6 +33,7 @@ from test_page import Tags  # type: ignore[import-not-found]
 
 from project.errors import InputError
 from project.serving.demo.app import Contender, Drawing, load_contenders
+from project.serving.demo.gallery import gallery, load_test
 from project.serving.demo.page import answer_page, png_url
 
 TASKS = {
@@ -241,6 +242,50 @@ sys.addaudithook(hook)
 """Put before a Python program, writes down every host that it looks up or connects to."""
 
 
+def test_the_gallery_has_one_of_each_class_and_the_most_confident_mistakes(contender: Contender) -> None:
+    run = contender.run
+    (shown, *mistakes) = gallery(run)
+    (batches, targets) = zip(*((batch.images, batch.targets) for batch, _ in load_test(run)), strict=True)
+    images, wanted = torch.cat(batches), torch.cat(targets)
+    answers = run.predict(images)
+    if run.class_names:
+        assert sorted(one["truth"] for one in shown["pictures"]) == sorted(run.class_names)
+        wrong = (answers.argmax(1) != wanted).numpy()
+        worst = np.sort(answers.max(1).values.numpy()[wrong])[::-1][:10]
+        found = [one for group in mistakes for one in group["pictures"]]
+        assert len(found) == len(worst)
+        for one, share in zip(found, worst, strict=True):
+            pixels = np.array(Image.open(io.BytesIO(base64.b64decode(one["picture"].partition(",")[2]))))
+            answer = run.predict(torch.from_numpy(pixels))[0]
+            assert float(answer.max()) == pytest.approx(share, abs=1e-6)
+            assert one["caption"] == f"{one['truth']}, called {run.class_names[int(answer.argmax())]}"
+            assert one["truth"] != run.class_names[int(answer.argmax())]
+    else:
+        (worst_errors,) = mistakes
+        expected = (answers - wanted).abs().sort(descending=True).values[:10]
+        said = [one["caption"].split(", called ") for one in worst_errors["pictures"]]
+        errors = [abs(float(truth) - float(answer)) for truth, answer in said]
+        assert errors == pytest.approx(expected.tolist(), abs=0.11)
+
+
+def test_without_data_there_is_no_gallery(runs: dict[str, Path], tmp_path: Path) -> None:
+    (one,) = load_contenders([runs["multiclass"]], tmp_path / "nothing")
+    assert gallery(one.run) == []
+
+
+def test_what_is_unlike_is_said(runs: dict[str, Path]) -> None:
+    (one,) = load_contenders([runs["multiclass"]])
+    checker = torch.from_numpy((255 * (np.indices((8, 9)).sum(0) % 2)).astype(np.uint8))
+    answer = one.answer(example(checker), False, "gradient_times_input")
+    known, _ = one.example(chance())
+    usual = one.answer(example(known), False, "gradient_times_input")
+    for shown in (answer, usual):
+        said = one.run.unlike(shown.image[None])
+        assert said is not None
+        assert shown.unlike == bool(said[0])
+        assert ("mlp-strange" in answer_page([shown], "", 0.01)) == shown.unlike
+
+
 @dataclass(frozen=True)
 class Served:
     """The demo in a process of its own, with a browser on it."""
@@ -391,7 +436,7 @@ class TestInTheBrowser:
         served.press("picture of the test set")
         served.wait_for_state("answer")
         served.browser.wait_for("!!document.querySelector('.mlp-truth b')?.textContent")
-        served.browser.run("document.querySelector('#center input').click()")
+        served.browser.run("document.querySelector('#prepare input').click()")
         served.wait_for_state("answer")
 
     def test_a_file_is_answered_and_what_is_none_is_refused_in_words(self, served: Served, tmp_path: Path) -> None:
@@ -409,7 +454,44 @@ class TestInTheBrowser:
         served.draw((0.5, 0.1), (0.5, 0.9))
         served.wait_for_state("answer")
 
-    @pytest.mark.parametrize("width", [360, 768, 1280])
+    def test_the_keyboard_draws(self, served: Served) -> None:
+        served.open()
+        press = (
+            "(key) => document.querySelector('.mlp-canvas canvas')"
+            ".dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }))"
+        )
+        served.browser.run("document.querySelector('.mlp-canvas canvas').focus()")
+        served.browser.run(f"for (let i = 0; i < 8; i++) ({press})('ArrowUp')")
+        assert served.state() == "empty"  # the pen is lifted until the space bar lowers it
+        served.browser.run(f"({press})(' '); for (let i = 0; i < 16; i++) ({press})('ArrowDown')")
+        served.wait_for_state("answer")
+        spoken = served.browser.wait_for("document.querySelector('[role=status]').textContent")
+        assert served.browser.run("document.querySelector('.mlp-verdict').textContent").split()[0] in spoken
+
+    def test_the_gallery_is_reached_by_the_keyboard_and_says_what_it_shows(self, served: Served) -> None:
+        served.open()
+        buttons = "[...document.querySelectorAll('.mlp-gallery button')]"
+        names = served.browser.run(f"{buttons}.map((one) => one.getAttribute('aria-label'))")
+        assert len(names) >= 3
+        assert all(names)
+        served.browser.run(f"{buttons}[0].focus()")
+        assert served.browser.run(f"document.activeElement === {buttons}[0]")
+        served.browser.run("document.activeElement.click()")
+        served.wait_for_state("answer")
+        served.browser.wait_for("!!document.querySelector('.mlp-truth b')?.textContent")
+
+    def test_on_a_telephone_the_answer_is_right_under_the_pen(self, served: Served) -> None:
+        served.open(390)
+        served.draw((0.2, 0.5), (0.8, 0.5))
+        served.wait_for_state("answer")
+        gap = (
+            "document.querySelector('.mlp-verdict').getBoundingClientRect().bottom"
+            " - document.querySelector('.mlp-canvas canvas').getBoundingClientRect().bottom"
+        )
+        assert 0 < served.browser.run(gap) < 200
+        assert served.browser.run("document.querySelector('.mlp-canvas canvas').getBoundingClientRect().width") > 250
+
+    @pytest.mark.parametrize("width", [360, 390, 768, 1280, 1920])
     def test_nothing_hangs_over_the_edge(self, served: Served, width: int) -> None:
         served.open(width)
         served.draw((0.2, 0.5), (0.8, 0.5))
@@ -439,4 +521,4 @@ def test_a_signal_ends_it_quietly(runs: dict[str, Path], tmp_path: Path, signum:
         out, err = server.communicate(timeout=10)
         assert server.returncode == status
         assert not out
-        assert not err.strip(), err
+        assert err.strip() in ("", f"stopped by {signal.Signals(signum).name}"), err

@@ -43,7 +43,7 @@ class Tags(HTMLParser):
 
 def made_up(**changes: Any) -> Answer:
     settings: dict[str, Any] = {"name": "set/run", "description": "4 → 2", "class_names": ("left", "right")}
-    settings |= {"image": torch.zeros(2, 2, dtype=torch.uint8), "inverted": False, "centered": False}
+    settings |= {"image": torch.zeros(2, 2, dtype=torch.uint8), "inverted": False, "prepared": False}
     settings |= {"answer": torch.tensor([0.25, 0.75]), "unit": "", "decision": 1, "hidden": [torch.ones(3)]}
     return Answer(**settings | {"attribution": torch.zeros(2, 2)} | changes)
 

@@ -20,13 +20,18 @@ from finished import Said, call, finish, small_flags
 from PIL import Image
 
 import project
+from benchmarks.picture_cases.paper import as_read
+from benchmarks.picture_cases.strange import face
+from benchmarks.pictures import drawn_digits, seen_by
 from project import load_run
 from project.data.sources.idx import read_idx
 from project.data.sources.load import load_dataset
 from project.errors import InputError
 from project.serving.evaluation import evaluate
-from project.serving.predict.picture_reader import PictureReader, find_files, suitable_threads
-from project.serving.predict.predict import predict_files
+from project.serving.predict import Preparation
+from project.serving.predict.picture_reader import PictureBatch, PictureReader, find_files, suitable_threads
+from project.serving.predict.predict import Prediction, predict_files
+from project.serving.predict.sheet import MAX_SHOWN, Shown, kept, sheet
 from project.serving.restore import RestoredRun, restore
 
 TASKS = {
@@ -74,7 +79,7 @@ def test_the_files_predictions_are_evaluations(
     files = [pictures / f"{position:02d}.png" for position in positions.tolist()]
     found = script(runs[task], *files, "--format=json").json
     if task == "regression":
-        assert [set(one) for one in found] == [{"file", "value"}] * len(outputs)
+        assert [set(one) for one in found] == [{"file", "value", "unlike"}] * len(outputs)
         assert [one["value"] for one in found] == pytest.approx(outputs[:, 0].tolist(), abs=1e-5)
         return
     logits = outputs.double().numpy()
@@ -83,7 +88,7 @@ def test_the_files_predictions_are_evaluations(
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     names = ["2", "0"] if task == "binary" else ["0", "1", "2"]
     for one, row in zip(found, shares, strict=True):
-        assert list(one) == ["file", "class", "name", "probability", "top"]
+        assert list(one) == ["file", "class", "name", "probability", "unlike", "top"]
         order = np.argsort(-row).tolist()
         assert [top["class"] for top in one["top"]] == order
         assert [top["name"] for top in one["top"]] == [names[index] for index in order]
@@ -152,14 +157,14 @@ def test_csv(runs: dict[str, Path], pictures: Path, script: Callable[..., Said],
     given = (runs["multiclass"], awkward, pictures / "04.png", "--top=2")
     objects = script(*given, "--format", "json").json
     rows = list(csv.DictReader(script(*given, "--format=csv").out.splitlines()))
-    assert list(rows[0]) == ["file", "class", "name", "probability", "class_2", "name_2", "probability_2"]
+    assert list(rows[0]) == ["file", "class", "name", "probability", "class_2", "name_2", "probability_2", "unlike"]
     for row, one in zip(rows, objects, strict=True):
         assert row["file"] == one["file"]
         assert int(row["class"]) == one["class"]
         assert float(row["probability"]) == one["probability"]
         assert (int(row["class_2"]), row["name_2"]) == (one["top"][1]["class"], one["top"][1]["name"])
     (number,) = csv.DictReader(script(runs["regression"], awkward, "--format", "csv").out.splitlines())
-    assert list(number) == ["file", "value"]
+    assert list(number) == ["file", "value", "unlike"]
     assert float(number["value"]) == script(runs["regression"], awkward, "--format=json").json[0]["value"]
 
 
@@ -171,7 +176,13 @@ def test_table(
     (line,) = [line for line in script(runs["multiclass"], pictures / "05.png").out.splitlines() if "05.png" in line]
     then = ", ".join(f"{other['name']} {other['probability']:.1%}" for other in one["top"][1:])
     cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells == [str(pictures / "05.png"), one["name"], f"{one['probability']:.1%}", then]
+    assert cells == [
+        str(pictures / "05.png"),
+        one["name"],
+        f"{one['probability']:.1%}",
+        then,
+        "yes" if one["unlike"] else "no",
+    ]
     (value,) = script(runs["regression"], pictures / "05.png", "--format", "json").json
     assert f"{value['value']:.4g} │" in script(runs["regression"], pictures / "05.png").out
 
@@ -271,7 +282,7 @@ def test_a_broken_picture_is_told_and_the_rest_goes_on(
         ("- --batch_size=0", "batch_size is 0"),
         ("- --num_threads=-1", "num_threads is -1"),
         ("- --polarity inverted", "as_is"),
-        ("- --cente", "center"),
+        ("- --prepar", "prepare"),
     ],
 )
 def test_bad_input(words: str, named: str, runs: dict[str, Path], script: Callable[..., Said]) -> None:
@@ -354,6 +365,56 @@ def test_a_thousand_pictures_in_every_form(real_run: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_drawn_and_photographed_digits_and_what_is_none(real_mnist: Path, tmp_path: Path) -> None:
+    """The benchmark's own pictures, answered by a network of a few seconds: what docs/predict.md says, less some."""
+    run = load_run(learned(tmp_path, "mnist", real_mnist))
+    originals, drawn = drawn_digits("report", real_mnist, 120)
+    expected = run.predict(originals).argmax(1)
+    shares = [(run.predict(seen_by(run, drawn, way)).argmax(1) == expected).double().mean() for way in (True, False)]
+    assert shares[0] >= 0.92
+    assert shares[1] < 0.5
+    random = np.random.default_rng(2)
+    faces = seen_by(run, [as_read(face("report", random)) for _ in range(60)])
+    for pictures, low, high in ((faces, 0.8, 1), (seen_by(run, drawn), 0, 0.15)):
+        unlike = run.unlike(pictures)
+        assert unlike is not None
+        assert low <= unlike.double().mean() <= high
+
+
+def test_the_figure_shows_what_was_given_beside_what_was_seen(
+    runs: dict[str, Path], pictures: Path, script: Callable[..., Said], tmp_path: Path
+) -> None:
+    Image.new("RGB", (900, 700), "red").save(tmp_path / "large.png")
+    for task in TASKS:
+        target = tmp_path / "folder" / f"{task}.png"
+        said = script(runs[task], tmp_path / "large.png", pictures, "--figure", target, "--format=csv")
+        assert said.status == 0, said.err
+        with Image.open(target) as image:
+            assert image.format == "PNG"
+    refused = script(runs["multiclass"], pictures, "--figure", pictures, "--format=csv")
+    assert refused.status == 2
+
+
+def test_a_sheet_has_a_pair_for_each_picture() -> None:
+    small = torch.zeros(4, 4).byte()
+    shown = [
+        Shown(
+            Prediction(f"{number}.png", False, value=1.0, unlike=bool(number)),
+            torch.zeros(9, 5).byte(),
+            torch.zeros(4, 4).byte(),
+        )
+        for number in range(6)
+    ]
+    sizes = [axis.images[0].get_size() for axis in sheet(shown).axes]
+    assert sizes == [(9, 5), (4, 4)] * 6
+    batch = PictureBatch(["a"], small[None], torch.zeros(1).bool(), [torch.zeros(9, 5).byte()], 1, [])
+    collected: list[Shown] = []
+    answered = [([Prediction("a", False, value=1.0)], batch)] * 70
+    assert len(list(kept(answered, collected))) == 70
+    assert len(collected) == MAX_SHOWN
+
+
+@pytest.mark.slow
 def test_digits_drawn_anywhere(real_mnist: Path, tmp_path: Path) -> None:
     """On a sheet, off its middle, dark on light: centered, they are recognized like the test set's own."""
     run = load_run(learned(tmp_path, "mnist", real_mnist))
@@ -365,12 +426,12 @@ def test_digits_drawn_anywhere(real_mnist: Path, tmp_path: Path) -> None:
         sheet.paste(Image.fromarray(255 - image).resize((120, 120)), (10 + number % 160, 95 - number % 90))
         sheet.save(tmp_path / "sheets" / f"{number:03d}.png")
 
-    def accuracy(center: bool) -> float:
-        reader = PictureReader(28, 28, run.polarity, center)
+    def accuracy(preparation: Preparation) -> float:
+        reader = PictureReader(28, 28, run.polarity, preparation)
         answered = predict_files(run, find_files([str(tmp_path / "sheets")]), reader)
         found = torch.tensor([one.top[0].index for predictions, _ in answered for one in predictions])
         return float((found == labels).double().mean())
 
     untouched = float((run.predict(images).argmax(1) == labels).double().mean())
-    assert accuracy(center=True) >= untouched - 0.01
-    assert accuracy(center=False) < 0.7
+    assert accuracy("auto") >= untouched - 0.01
+    assert accuracy("never") < 0.7

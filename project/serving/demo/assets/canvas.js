@@ -108,10 +108,68 @@ function setPaper(color) {
   element.querySelector('[data-do=paper]').textContent = paper === 'black' ? 'White paper' : 'Black paper';
 }
 
+// what there is to begin with; texts are a stranger's, so they are set as text
+for (const { title, pictures } of props.gallery ?? []) {
+  const group = document.createElement('div'), heading = document.createElement('h2'), row = document.createElement('div');
+  heading.textContent = title;
+  group.append(heading, row);
+  for (const { picture, truth, caption } of pictures) {
+    const button = document.createElement('button'), image = document.createElement('img');
+    button.type = 'button';
+    button.title = caption;
+    button.ariaLabel = `${title}: ${caption}`;
+    image.src = picture;
+    image.alt = '';
+    button.append(image);
+    button.addEventListener('click', () => show(picture, 'example', truth));
+    row.append(button);
+  }
+  element.querySelector('.mlp-gallery').append(group);
+}
+
+// the keyboard's pen: where it is, as shares of the canvas, and whether it is on the paper
+const mark = element.querySelector('.mlp-pen'), STEP = 0.025;
+const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+let held = [0.5, 0.5], lowered = false;
+function byKey() {
+  const box = canvas.getBoundingClientRect();
+  return { clientX: box.left + held[0] * box.width, clientY: box.top + held[1] * box.height };
+}
+function showPen() {
+  mark.style.left = `${100 * held[0]}%`;
+  mark.style.top = `${100 * held[1]}%`;
+  mark.classList.toggle('down', lowered);
+}
+canvas.addEventListener('focus', () => { mark.hidden = !canvas.matches(':focus-visible'); showPen(); });
+canvas.addEventListener('blur', () => { mark.hidden = true; lowered = false; });
+canvas.addEventListener('keydown', (event) => {
+  const way = ways[event.key];
+  if (!way && event.key !== ' ') return;
+  event.preventDefault();
+  mark.hidden = false;
+  if (way) held = held.map((share, axis) => Math.min(Math.max(share + STEP * way[axis], 0), 1));
+  else if ((lowered = !lowered)) { remember(); last = null; }
+  if (lowered) draw(byKey());
+  showPen();
+});
+
+// a screen reader hears the answer once it has come to rest
+const spoken = element.querySelector('.mlp-spoken');
+let speak = null;
+new MutationObserver(() => {
+  clearTimeout(speak);
+  speak = setTimeout(() => {
+    const parts = document.querySelectorAll('#answer .mlp-strange b, #answer .mlp-verdict, #answer .mlp-error h2');
+    const said = [...parts].map((part) => part.textContent.trim().replace(/\.$/, '')).join('. ');
+    if (spoken.textContent !== said) spoken.textContent = said;
+  }, 700);
+}).observe(document.querySelector('#answer') ?? document.body, { childList: true, subtree: true });
+
 wipe();
 canvas.addEventListener('pointerdown', (event) => {
   if (event.button !== 0) return;
   canvas.setPointerCapture(event.pointerId);
+  mark.hidden = true;
   remember();
   last = null;
   draw(event);
