@@ -63,13 +63,13 @@ def train(run: Run) -> dict[str, Any]:
             metrics = run.metrics = _evaluate(run)
             if folder is not None and (profile := profile_text(run.trainer.profiler)):  # type: ignore[attr-defined]
                 write_text(folder / "profile.txt", profile)
+            if folder is not None and run.checkpoint and (found := fit_familiarity(run.module, run.datamodule)):
+                save_familiarity(folder, found)
             if folder is not None:
                 write_json(folder / "metrics.json", metrics)
                 write_history(folder / "history.csv", run.module.history)
                 if run.observers:
                     write_json(folder / "evidence.json", run.observers.evidence)
-                if run.checkpoint and (familiarity := fit_familiarity(run.module, run.datamodule)):
-                    save_familiarity(folder, familiarity)
             return metrics
     except BaseException as error:
         if isinstance(error, Interrupted):

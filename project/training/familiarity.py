@@ -16,7 +16,6 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
@@ -108,6 +107,8 @@ def fit_familiarity(module: ImageModule, datamodule: ImageDataModule) -> Familia
 
 def _clusters(seen: Tensor, classes: Tensor) -> Tensor:
     """Clusters within each class, int64 (n,), numbered from 0; a regression's pictures are one class."""
+    from scipy.cluster.vq import kmeans2  # late: the training needs no scipy
+
     found = torch.zeros(len(seen), dtype=torch.int64)
     for name in classes.unique():  # type: ignore[no-untyped-call]
         own = torch.nonzero(classes == name).flatten()
