@@ -7,6 +7,7 @@ What a run folder or a study contains may be a stranger's. On a terminal it goes
 import copy
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -80,18 +81,24 @@ class FittingTable(Table):
         if left_out:
             said = f"Left out because the terminal is narrow: {', '.join(left_out)}."
             shown.caption = f"{self.caption} {said}" if self.caption else said
+        if shown.needed_width(console) <= options.max_width:
+            # rich narrows the widest column first, and would tear its words: where they are single, it must not
+            sizes = [(column, *_longest(console, column)) for column in shown.columns]
+            shown.columns = [replace(column, no_wrap=True) if word == line else column for column, word, line in sizes]
         yield from Table.__rich_console__(shown, console, options)
 
     def needed_width(self, console: Console) -> int:
         """Characters of a line in which no word is torn apart."""
-        wide = console.options.update(max_width=10_000)
+        sizes = [(column.no_wrap, *_longest(console, column)) for column in self.columns]
+        beside = self.padding[1] + self.padding[3] + 1  # with a line between
+        return sum((line if whole else word) + beside for whole, word, line in sizes) + 1
 
-        def width(column: Column) -> int:
-            sizes = [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)]
-            return max(size.maximum if column.no_wrap else size.minimum for size in sizes)
 
-        beside = self.padding[1] + self.padding[3]
-        return sum(width(column) + beside + 1 for column in self.columns) + 1  # a line before, after and between
+def _longest(console: Console, column: Column) -> tuple[int, int]:
+    """The lengths of a column's longest word and of its longest line."""
+    wide = console.options.update(max_width=10_000)
+    sizes = [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)]
+    return max(size.minimum for size in sizes), max(size.maximum for size in sizes)
 
 
 class Markdown(str):
