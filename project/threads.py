@@ -2,9 +2,9 @@
 
 Each operation of a network is shared by OpenMP's threads, which spin until the last one is ready. On a machine that has
 other work too, the last one waits for a processor that another one spins on. So the waiting is bounded before torch is
-loaded, and small networks, whose operations take less time than the sharing, get one thread. The number of threads
-decides in which order numbers are added: it depends on the network and on what this process may use, never on what the
-machine is doing, and a resumed run takes the number that it began with.
+loaded, and small networks, which gain little by sharing, get one thread. The number of threads decides in which order
+numbers are added: it depends on the network and on what this process may use, never on what the machine is doing, and a
+resumed run takes the number that it began with.
 """
 
 import math
@@ -13,10 +13,13 @@ from functools import cache
 from pathlib import Path
 
 SPINS = 5000
-"""A thread looks so many times whether the others are ready before it sleeps."""
+"""A thread looks so many times whether the others are ready before it sleeps. The default network takes 4 % longer with
+it on a quiet machine, and 3 times as long beside a busy program (20,000: 7 times; 1,000: 2 times, but 15 % longer on a
+quiet machine; two cores)."""
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 PRODUCTS_PER_THREAD = 40_000_000
-"""With fewer products of a weight and an example in a step, a further thread costs more than it computes."""
+"""A further thread needs so many products of a weight and an example in a step. With fewer it gains about a fifth on a
+quiet machine, and on a busy one it takes five times as long as one thread alone (two cores, 9 million products)."""
 MAX_THREADS = 1024
 
 
