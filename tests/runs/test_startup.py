@@ -54,7 +54,8 @@ def test_ctrl_c_while_libraries_are_imported(script: str, module: str, tmp_path:
 def test_calling_a_script_from_another_program_leaves_its_ctrl_c_alone(tmp_path: Path) -> None:
     path = str(ROOT / "scripts" / "train.py")
     code = (
-        "import runpy, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job\n"
+        # a background job ignores Ctrl-C, and so does what it starts
+        "import runpy, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"runpy.run_path({path!r})\nprint(signal.getsignal(signal.SIGINT).__name__)"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
