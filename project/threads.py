@@ -10,7 +10,6 @@ resumed run takes the number that it began with.
 import math
 import os
 from functools import cache
-from pathlib import Path
 
 SPINS = 5000
 """A thread looks so many times whether the others are ready before it sleeps. The default network takes 4 % longer with
@@ -29,63 +28,19 @@ def bound_waiting() -> None:
         os.environ["GOMP_SPINCOUNT"] = str(SPINS)
 
 
-def auto_threads(num_products: int, num_processes: int = 1) -> int:
+def auto_threads(num_products: int, cores: int, num_processes: int = 1) -> int:
     """The number of threads that suits a training, for each of its processes on this machine.
 
     Args:
         num_products: The weights times the examples of a step.
+        cores: The cores that this process may use.
         num_processes: So many processes share the machine and the step.
     """
     usual = _usual_threads()
     if any(os.environ.get(name) for name in CHOSEN_BY_USER):
         return usual
-    of_each = math.ceil(num_processors() / num_processes)
+    of_each = math.ceil(cores / num_processes)
     return max(1, min(usual, of_each, num_products // num_processes // PRODUCTS_PER_THREAD))
-
-
-def num_processors() -> int:
-    """The processors that this process may use: its affinity mask's, and no more than its share of time (a quota)."""
-    import psutil  # late: a run has many imports, and only its beginning needs this one
-
-    process = psutil.Process()
-    # macOS has no such mask
-    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
-    return math.ceil(min(allowed, _quota()))
-
-
-def _quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """The processors' worth of time that Linux gives this process's control group or one above it; inf without a bound.
-
-    Source: the kernel's documentation, admin-guide/cgroup-v2 (cpu.max) and cgroup-v1 (cpu.cfs_quota_us).
-    """
-    try:
-        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return math.inf
-    found = math.inf
-    for _, controllers, group in lines:
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mount = root / "cpu" if controllers else root
-        place = mount / group.lstrip("/")
-        for folder in (place, *place.parents):
-            found = min(found, _limit(folder))
-            if folder == mount:
-                break
-    return found
-
-
-def _limit(folder: Path) -> float:
-    try:
-        if (folder / "cpu.max").is_file():
-            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
-        else:
-            quota, period = (
-                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
-            )
-        return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError, ZeroDivisionError):  # no bound (max), or none that this process may see
-        return math.inf
 
 
 @cache

@@ -19,37 +19,38 @@ from project.errors import InputError
 from project.network.layers import num_products
 from project.runs.build import build_run
 from project.runs.parser import parse_settings
+from project.runs.saving import platform_differences
+from project.runs.saving.platform_differences import usable_cores
 from project.runs.train import train
 
 
 @pytest.fixture(autouse=True)
 def eight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of eight processors, on which nobody has chosen a number."""
+    """A machine of eight cores, on which nobody has chosen a number."""
     for name in threads.CHOSEN_BY_USER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "_usual_threads", lambda: 8)
-    monkeypatch.setattr(threads, "num_processors", lambda: 8)
 
 
 def test_a_small_network_gets_one_thread_and_no_network_gets_more_than_there_are() -> None:
     share = threads.PRODUCTS_PER_THREAD
-    assert [threads.auto_threads(n) for n in (1, share, 2 * share, 3 * share + 1, 100 * share)] == [1, 1, 2, 3, 8]
-    assert [threads.auto_threads(100 * share, num_processes) for num_processes in (2, 3, 16)] == [4, 3, 1]
+    assert [threads.auto_threads(n, 8) for n in (1, share, 2 * share, 3 * share + 1, 100 * share)] == [1, 1, 2, 3, 8]
+    assert [threads.auto_threads(100 * share, 8, num_processes) for num_processes in (2, 3, 16)] == [4, 3, 1]
 
 
 def test_what_the_user_has_set_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    assert threads.auto_threads(1) == 8
+    assert threads.auto_threads(1, 2) == 8
 
 
-def test_processors_are_those_that_dask_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert threads.num_processors() == dask.system.cpu_count()
+def test_usable_cores_are_those_that_dask_finds() -> None:
+    assert usable_cores() == dask.system.cpu_count()
 
 
 @pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="this system has no affinity")
 def test_an_affinity_mask_is_a_bound() -> None:
-    code = "import psutil; psutil.Process().cpu_affinity([0])\nfrom project.threads import *; print(num_processors())"
+    code = "import psutil; psutil.Process().cpu_affinity([0])\n"
+    code += "from project.runs.saving.platform_differences import usable_cores; print(usable_cores())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert told.stdout == "1\n"
 
@@ -70,7 +71,7 @@ def test_the_quota_of_a_control_group(tmp_path: Path, files: dict[str, str], gro
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content + "\n")
     (tmp_path / "cgroup").write_text(groups + "\n")
-    assert threads._quota(tmp_path, tmp_path / "cgroup") == expected
+    assert platform_differences._quota(tmp_path, tmp_path / "cgroup") == expected
 
 
 @pytest.mark.parametrize(

@@ -139,3 +139,18 @@ class EvaluationLoader:
             if self.degrees is not None:
                 images = rotate(images, self.degrees[chosen].to(images.device))
             yield Batch(images, self.targets[chosen]), positions
+
+
+def spread(num: int, maximum: int) -> Tensor:
+    """At most `maximum` positions spread evenly over `num`, int64: a split may be sorted by class."""
+    chosen = min(num, maximum)
+    return torch.arange(chosen) * num // max(chosen, 1)
+
+
+def spread_examples(loader: EvaluationLoader, maximum: int) -> Batch:
+    """At most `maximum` examples spread evenly over a split."""
+    positions = spread(len(loader.indices), maximum)
+    images = loader.images[loader.indices[positions].to(loader.images.device)]
+    if loader.degrees is not None:
+        images = rotate(images, loader.degrees[positions].to(images.device))
+    return Batch(images, loader.targets[positions.to(loader.targets.device)])

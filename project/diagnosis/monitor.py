@@ -11,15 +11,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from project.data.datamodule import ImageDataModule
+from project.data.loaders import spread_examples
 from project.diagnosis.judgement.data import summarise_data
 from project.diagnosis.judgement.findings import Finding, by_severity
 from project.diagnosis.judgement.training import judge
 from project.diagnosis.measurement.evidence import Evidence, probe_from
-from project.diagnosis.measurement.examples import evaluating, layer_tags, probe_examples, spread_examples
+from project.diagnosis.measurement.examples import layer_tags, probe_examples
 from project.diagnosis.measurement.forces import ForceMeter, Forces, is_sampled
 from project.diagnosis.measurement.probe import Probe, probe, update_to_weight_ratio
 from project.diagnosis.measurement.reference import MAX_EXAMPLES, reference_error
 from project.errors import DivergenceError
+from project.network.layers import evaluating
 from project.settings import flatten
 from project.task import decide
 from project.training.callbacks import how_it_ended

@@ -102,6 +102,18 @@ class Network(nn.Module):
 
 
 @contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the mode is as before."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
+
+
+@contextmanager
 def recorded_signals(network: Network) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """While this is open, a forward pass adds every hidden layer's pre-activations and activations to the list.
 
@@ -123,11 +135,8 @@ def recorded_signals(network: Network) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 def num_products(network: Network, num_features: int) -> int:
     """The products of a weight and a number that the layers need for one example."""
-    was_training = network.training
-    network.eval()  # batch norm must not learn from this example
-    with recorded_signals(network) as signals, torch.no_grad():
+    with evaluating(network), recorded_signals(network) as signals:  # batch norm must not learn from this example
         network.forward(torch.zeros(1, num_features))
-    network.train(was_training)
     *hidden, output = network.layers()
     # a convolution uses its weights at each of its places
     places = [before[0].numel() // layer.num_units for layer, (before, _) in zip(hidden, signals, strict=False)]

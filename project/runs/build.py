@@ -25,6 +25,7 @@ from project.runs.command import check_launcher, ignore_known_warnings, is_first
 from project.runs.parser import settings_of, trainer_arguments
 from project.runs.saving.checkpointing import PlainCheckpointIO, RunCheckpoint
 from project.runs.saving.files import write_text
+from project.runs.saving.platform_differences import usable_cores
 from project.runs.saving.resumption import Resumption, check_same_data, find_resumption
 from project.runs.saving.run_folder import claim_run_folder
 from project.runs.settings import RunSettings
@@ -156,7 +157,7 @@ def _num_threads(run: Run) -> int:
         return run.settings.threads
     num_processes = run.trainer.num_devices if run.trainer.strategy.root_device.type == "cpu" else 1
     products = num_products(run.module.network, run.module.spec.num_features)
-    return auto_threads(products * run.settings.data.batch_size, num_processes)
+    return auto_threads(products * run.settings.data.batch_size, usable_cores(), num_processes)
 
 
 def _callbacks(run: Run, arguments: dict[str, Any]) -> list[Callback]:

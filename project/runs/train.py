@@ -61,11 +61,11 @@ def train(run: Run) -> dict[str, Any]:
         with log_file(folder):
             _fit(run)
             metrics = run.metrics = _evaluate(run)
-            if folder is not None and (profile := profile_text(run.trainer.profiler)):  # type: ignore[attr-defined]
-                write_text(folder / "profile.txt", profile)
-            if folder is not None and run.checkpoint and (found := fit_familiarity(run.module, run.datamodule)):
-                save_familiarity(folder, found)
             if folder is not None:
+                if profile := profile_text(run.trainer.profiler):  # type: ignore[attr-defined]
+                    write_text(folder / "profile.txt", profile)
+                if run.checkpoint and (found := fit_familiarity(run.module, run.datamodule)):
+                    save_familiarity(folder, found)
                 write_json(folder / "metrics.json", metrics)
                 write_history(folder / "history.csv", run.module.history)
                 if run.observers:

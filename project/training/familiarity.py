@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
 from project.data.datamodule import ImageDataModule
-from project.data.loaders import EvaluationLoader
+from project.data.loaders import EVALUATION_BATCH, spread_examples
 from project.data.settings import SplitName
 from project.training.module import ImageModule
 
 UNLIKE_FRACTION = 0.05
 """The share of pictures like the validation set's that is called unlike them all the same: 1 in 20."""
 MAX_EXAMPLES = 10_000
-"""The maximum number of training pictures, evenly spread over the split, that decide means and covariance."""
+"""The maximum number of pictures of a split, evenly spread over it, that decide means and covariance, or the limit."""
 MAX_MEANS = 10
 """The maximum number of means of a class."""
 EXAMPLES_PER_MEAN = 20
@@ -86,11 +86,12 @@ def fit_familiarity(module: ImageModule, datamodule: ImageDataModule) -> Familia
     Returns:
         None if there are too few validation pictures, or if the network represents all training pictures alike.
     """
-    rank = math.ceil((len(datamodule.splits["validation"]) + 1) * (1 - UNLIKE_FRACTION))
-    if rank > len(datamodule.splits["validation"]):
+    num_held = min(len(datamodule.splits["validation"]), MAX_EXAMPLES)
+    rank = math.ceil((num_held + 1) * (1 - UNLIKE_FRACTION))
+    if rank > num_held:
         return None
     module.eval()
-    seen, targets = _represent_split(module, datamodule, "train", MAX_EXAMPLES)
+    seen, targets = _represent_split(module, datamodule, "train")
     groups = _clusters(seen, torch.zeros_like(targets) if module.task == "regression" else targets)
     means = torch.stack([seen[groups == group].mean(0) for group in range(int(groups.max()) + 1)])
     covariance = shrunk_covariance(seen - means[groups])
@@ -99,9 +100,8 @@ def fit_familiarity(module: ImageModule, datamodule: ImageDataModule) -> Familia
         return None
     whitening = torch.linalg.inv(factor).T
     fitted = Familiarity((means @ whitening).float(), whitening.float(), math.inf)
-    seen, _ = _represent_split(module, datamodule, "validation", 10 * MAX_EXAMPLES)
+    seen, _ = _represent_split(module, datamodule, "validation")
     distances = torch.cdist(seen.float() @ fitted.whitening, fitted.means).amin(1)
-    rank = math.ceil((len(distances) + 1) * (1 - UNLIKE_FRACTION))
     return Familiarity(fitted.means, fitted.whitening, float(distances.sort().values[rank - 1]))
 
 
@@ -136,16 +136,8 @@ def shrunk_covariance(residuals: Tensor) -> Tensor:
     return (1 - share) * covariance + share * mean_trace * torch.eye(units, dtype=covariance.dtype)
 
 
-def _represent_split(
-    module: ImageModule, datamodule: ImageDataModule, split: SplitName, most: int
-) -> tuple[Tensor, Tensor]:
+def _represent_split(module: ImageModule, datamodule: ImageDataModule, split: SplitName) -> tuple[Tensor, Tensor]:
     """Representations (n, units) and targets (n,) of evenly spread pictures of a split, on the CPU."""
-    loader = datamodule.evaluation_loader(split)
-    chosen = torch.arange(0, len(loader.indices), math.ceil(len(loader.indices) / most))
-    degrees = None if loader.degrees is None else loader.degrees[chosen]
-    part = EvaluationLoader(
-        loader.images, loader.targets[chosen.to(loader.targets.device)], loader.indices[chosen], degrees=degrees
-    )
-    found = [(represent(module, batch.images), batch.targets.cpu()) for batch, _ in part if len(batch.targets)]
-    seen, targets = zip(*found, strict=True)
-    return torch.cat(seen), torch.cat(targets)
+    batch = spread_examples(datamodule.evaluation_loader(split), MAX_EXAMPLES)
+    seen = [represent(module, images) for images in torch.split(batch.images, EVALUATION_BATCH)]
+    return torch.cat(seen), batch.targets.cpu()

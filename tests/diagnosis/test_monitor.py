@@ -19,7 +19,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F  # noqa: N812 - the field's usual name
 
-from project.diagnosis.measurement.examples import chance_loss, layer_tags, probe_examples, spread
+from project.data.loaders import spread
+from project.diagnosis.measurement.examples import chance_loss, layer_tags, probe_examples
 from project.diagnosis.observers import DiagnosticsSettings
 from project.errors import InputError
 from project.task import DataSpec

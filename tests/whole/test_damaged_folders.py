@@ -225,24 +225,31 @@ def folders(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Path:
     home = root / "home"
     for name in ("run", "other"):
         shutil.copytree(root / "idx" / name, home / name)
-    make_study(home / "study")
-    make_search(home / "search")
+    make_study(
+        home / "study",
+        "base: {model.depth: 1}\nvary: {model.width: [4, 8]}\n"
+        "expect: [width=8 > width=4 by 0.01]\nnotes: [N1]\nlesson: Wider is better.\n",
+    )
+    make_study(
+        home / "search",
+        "search:\n  trials: 4\n"
+        "  settings: {model.width: [4, 8], model.learning_rate: {low: 0.001, high: 0.1, log: true}}\n",
+    )
     return home
 
 
-def make_study(folder: Path) -> None:
-    """A study with all its results, made up."""
+def make_study(folder: Path, content: str) -> None:
+    """A study with all its results, made up, after its search if it has one."""
     folder.mkdir()
-    (folder.parent / "s.yaml").write_text(
-        "question: Why?\nbase: {model.depth: 1}\nvary: {model.width: [4, 8]}\nseeds: 4\n"
-        "expect: [width=8 > width=4 by 0.01]\nnotes: [N1]\nlesson: Wider is better.\n"
-    )
-    study = read_study(folder.parent / "s.yaml")
+    folder.with_suffix(".yaml").write_text(f"question: Why?\nseeds: 4\n{content}")
+    study = read_study(folder.with_suffix(".yaml"))
     freeze(study, folder)
-    make_results(study, folder)
-
-
-def make_results(study: Study, folder: Path) -> None:
+    if study.search is not None:
+        trials = search._open(study, folder)
+        for number in range(study.search.trials):
+            trial = search._ask(trials, study.search)
+            trial.report(0.5, 1)
+            trials.tell(trial, number / 10) if number else trials.tell(trial, state=TrialState.PRUNED)
     origin: dict[str, Any] = {
         "commit": "c", "extensions": {}, "uncommitted change": None, "versions": {"torch": "2"}, "processor": "p",
         "gpus": [], "data": {"train": "1"}, "split": {"test": "2"},
@@ -252,24 +259,6 @@ def make_results(study: Study, folder: Path) -> None:
         history = [{"epoch": 0.0, "steps": 3.0, "train/loss": 1.0, "validation/loss": 1.0}]
         found = {"metrics": metrics, "history": history, "num_classes": 3, "origin": origin, "correct": "f0"}
         write_result(folder, cell, {**found, "num_test": 4, "layers": {"start": [], "end": []}})
-
-
-def make_search(folder: Path) -> None:
-    """A study whose search has ended."""
-    folder.mkdir()
-    (folder.parent / "search.yaml").write_text(
-        "question: Why?\nseeds: 4\nsearch:\n  trials: 4\n"
-        "  settings: {model.width: [4, 8], model.learning_rate: {low: 0.001, high: 0.1, log: true}}\n"
-    )
-    study = read_study(folder.parent / "search.yaml")
-    assert study.search is not None
-    freeze(study, folder)
-    trials = search._open(study, folder)
-    for number in range(study.search.trials):
-        trial = search._ask(trials, study.search)
-        trial.report(0.5, 1)
-        trials.tell(trial, number / 10) if number else trials.tell(trial, state=TrialState.PRUNED)
-    make_results(study, folder)
 
 
 def damaged(folders: Path, name: str, seeds: range, tmp_path: Path) -> tuple[int, int]:

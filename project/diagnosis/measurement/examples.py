@@ -1,16 +1,14 @@
 """The examples that every probe of a run looks at."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from project.data.augmentation import Batch, rotate
 from project.data.datamodule import ImageDataModule
-from project.data.loaders import EvaluationLoader
+from project.data.loaders import spread_examples
 from project.network.optimization.losses import LOSSES
 from project.task import DataSpec
 from project.training.module import ImageModule
@@ -27,21 +25,6 @@ def layer_tags(num_hidden: int) -> list[str]:
     return [*(f"hidden_{number:02}" for number in range(1, num_hidden + 1)), "output"]
 
 
-def spread(num: int, maximum: int) -> Tensor:
-    """At most `maximum` positions spread evenly over `num`, int64: a split may be sorted by class."""
-    chosen = min(num, maximum)
-    return torch.arange(chosen) * num // max(chosen, 1)
-
-
-def spread_examples(loader: EvaluationLoader, maximum: int) -> Batch:
-    """At most `maximum` examples spread evenly over a split."""
-    positions = spread(len(loader.indices), maximum)
-    images = loader.images[loader.indices[positions].to(loader.images.device)]
-    if loader.degrees is not None:
-        images = rotate(images, loader.degrees[positions].to(images.device))
-    return Batch(images, loader.targets[positions.to(loader.targets.device)])
-
-
 def probe_examples(module: ImageModule, datamodule: ImageDataModule) -> tuple[Tensor, Tensor]:
     """The examples of a run's probes, from validation, or from training where there is none.
 
@@ -55,18 +38,6 @@ def probe_examples(module: ImageModule, datamodule: ImageDataModule) -> tuple[Te
     if module.task == "regression":
         return inputs, module.spec.standardized(batch.targets)
     return inputs, batch.targets
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards the mode is as before."""
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(was_training)
 
 
 def chance_loss(settings: Mapping[str, Any], spec: DataSpec) -> float | None:

@@ -15,12 +15,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
+from project.data.loaders import spread_examples
+from project.diagnosis.measurement.examples import layer_tags
 from project.diagnosis.monitor import DiagnosticsCallback, datamodule_of
 from project.diagnosis.tensorboard import pictures, tabs
 from project.diagnosis.tensorboard.loggers import add_picture, add_text, takes_pictures
 from project.inside import open_inside
-from project.network.layers import layer_table_markdown, recorded_signals
+from project.network.layers import evaluating, layer_table_markdown, recorded_signals
 from project.plain_data import decode, parse_json
 from project.settings import flatten
 from project.task import probabilities

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from project.data.channels import gray
 from project.data.datamodule import ImageDataModule
+from project.data.loaders import spread_examples
 from project.diagnosis.judgement.findings import Finding, combined_remedy
-from project.diagnosis.measurement.examples import evaluating, layer_tags, spread_examples
+from project.diagnosis.measurement.examples import layer_tags
 from project.diagnosis.measurement.quantities import DIAGNOSTICS
 from project.inside import open_inside
+from project.network.layers import evaluating
 from project.pages import markdown
 from project.task import decide, score_name, target_name
 from project.training.internals import event_file_writer

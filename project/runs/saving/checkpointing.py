@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import zipfile
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -116,7 +116,10 @@ def load_checkpoint(path: Path, folder: Path | None = None) -> dict[str, Any]:
     Raises:
         InputError: If the file is missing or damaged, has more than plain data, or is not this project's checkpoint.
     """
-    return _load_plain(path, folder, CHECKPOINT, {"state_dict", "spec"})
+    checkpoint = _load_plain(path, folder, CHECKPOINT)
+    if not {"state_dict", "spec"} <= checkpoint.keys():
+        raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
+    return checkpoint
 
 
 def save_familiarity(folder: Path, familiarity: Familiarity) -> None:
@@ -139,15 +142,18 @@ def load_familiarity(folder: Path, units: int) -> Familiarity | None:
     path = folder / FAMILIARITY_FILE
     if not path.exists():
         return None
-    content = _load_plain(path, None, FAMILIARITY, FAMILIARITY.keys())
+    content = _load_plain(path, None, FAMILIARITY)
+    refusal = InputError(f"{path} is not this network's", "restore the file that the run wrote, or delete it")
+    if not FAMILIARITY.keys() <= content.keys():
+        raise refusal
     means, whitening = content["means"], content["whitening"]
     sizes = means.ndim == 2 and means.shape[1] == units and whitening.shape == (units, units)
     if not sizes or {means.dtype, whitening.dtype} != {torch.float32} or not math.isfinite(content["limit"]):
-        raise InputError(f"{path} is not this network's", "restore the file that the run wrote, or delete it")
+        raise refusal
     return Familiarity(means, whitening, content["limit"])
 
 
-def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str]) -> dict[str, Any]:
+def _load_plain(path: Path, folder: Path | None, shape: Shape) -> dict[str, Any]:
     """A mapping of plain data that torch wrote; its weights are those of `state_dict`, or else its own tensors."""
     folder = folder or path.parent
     try:
@@ -159,10 +165,8 @@ def _load_plain(path: Path, folder: Path | None, shape: Shape, needed: Set[str])
             if damaged:
                 raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong", _USE_ANOTHER)
             file.seek(0)
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
             size = file.seek(0, os.SEEK_END)
-        if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
-            raise InputError(f"{path} is no checkpoint of this project", "name RUN/checkpoints/best.ckpt or last.ckpt")
         check_shape(path, checkpoint, shape)
         tensors = {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
         _check_weights(path, checkpoint.get("state_dict", tensors), size)

@@ -6,6 +6,7 @@ follows from that.
 """
 
 import importlib
+import math
 import os
 import signal
 import threading
@@ -109,5 +110,41 @@ def process_exists(pid: int) -> bool:
 
 
 def usable_cores() -> int:
-    """How many of the processor's cores this process may use; all of them where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many of the processor's cores this process may use: those of its affinity mask, within its quota of time."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(allowed, _quota()))
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """The processors' worth of time that Linux gives this process's control group or one above it; inf without a bound.
+
+    Source: the kernel's documentation, admin-guide/cgroup-v2 (cpu.max) and cgroup-v1 (cpu.cfs_quota_us).
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return math.inf
+    found = math.inf
+    for _, controllers, group in lines:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "cpu" if controllers else root
+        place = mount / group.lstrip("/")
+        for folder in (place, *place.parents):
+            found = min(found, _limit(folder))
+            if folder == mount:
+                break
+    return found
+
+
+def _limit(folder: Path) -> float:
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            quota, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+            )
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):  # no bound (max), or none that this process may see
+        return math.inf

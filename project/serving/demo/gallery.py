@@ -1,6 +1,5 @@
 """Pictures to begin with: some of a run's test set, and those in which its network is most confidently wrong."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from project.data.augmentation import rotate
-from project.data.loaders import EvaluationLoader
+from project.data.loaders import EVALUATION_BATCH, EvaluationLoader, spread, spread_examples
 from project.errors import InputError
 from project.serving.demo.page import png_url
 from project.serving.restore import RestoredRun
@@ -83,10 +82,8 @@ def _one_of_each(run: RestoredRun, targets: Tensor) -> list[int]:
 
 def _mistakes(run: RestoredRun, loader: EvaluationLoader) -> list[tuple[int, str]]:
     """The wrong answers of highest probability, or of largest error: each picture's position, and the answer."""
-    chosen = torch.arange(0, len(loader.indices), math.ceil(len(loader.indices) / MAX_SCORED))
-    degrees = None if loader.degrees is None else loader.degrees[chosen]
-    part = EvaluationLoader(loader.images, loader.targets[chosen], loader.indices[chosen], degrees=degrees)
-    answers = torch.cat([run.predict(batch.images) for batch, _ in part if len(batch.targets)])
+    chosen, part = spread(len(loader.indices), MAX_SCORED), spread_examples(loader, MAX_SCORED)
+    answers = torch.cat([run.predict(images) for images in torch.split(part.images, EVALUATION_BATCH)])
     if not run.class_names:
         wrongness, said = (answers - part.targets).abs(), [f"{answer:.1f}" for answer in answers.tolist()]
     else:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from project.extensions import load_inherited_extensions
+from project.runs.saving.platform_differences import usable_cores
 from project.settings import Settings
 
 QUIET = {"trainer.logger": False, "trainer.enable_progress_bar": False}
@@ -36,7 +37,7 @@ class TrialWorkers:
     """
 
     def __init__(self, count: int, limit: float = math.inf) -> None:
-        self._threads = max(1, (os.cpu_count() or 1) // count)
+        self._threads = max(1, usable_cores() // count)
         self._limit = limit
         self._workers: dict[Connection[Any, Any], SpawnProcess] = {}
         for _ in range(count):

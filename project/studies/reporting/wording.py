@@ -237,7 +237,7 @@ def method(report: Report) -> str:
 
 
 def provenance_rows(report: Report) -> list[tuple[str, str]]:
-    """Where the runs come from: what all share."""
+    """Where the runs come from: the code and machine of the first, and the data of all."""
     origins = [record.origin for record in report.final if record.origin]
     if not origins:
         return []

@@ -18,6 +18,7 @@ from distributed.deploy.cluster import Cluster
 
 from project.errors import InputError, RunError
 from project.runs.saving.files import read_json, read_yaml
+from project.runs.saving.platform_differences import usable_cores
 
 MAX_RETRIES = 3
 """A run whose worker died starts again so many times; then it has failed."""
@@ -126,7 +127,7 @@ def connect(workers: int, scheduler: str = "", insecure: bool = False) -> Iterat
 def _local(workers: int) -> LocalCluster:
     # one worker gets all cores, as a run of its own has them; Dask would give each worker a single one
     threads = "OMP_NUM_THREADS"
-    share = {} if workers == 1 or threads in os.environ else {threads: max(1, (os.cpu_count() or 1) // workers)}
+    share = {} if workers == 1 or threads in os.environ else {threads: max(1, usable_cores() // workers)}
     with dask.config.set({"distributed.nanny.pre-spawn-environ": share}):
         return LocalCluster(
             n_workers=workers,

@@ -1,7 +1,8 @@
 """A search for good settings: Optuna proposes them and stops bad trials early, Dask's workers train."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,12 @@ def best_of(study: Study, folder: Path) -> Settings | None:
     """
     if study.search is None or not _journal(study, folder).is_file():
         return None
-    trials = _open(study, folder)
-    try:
+    with _whole_journal(study, folder):
+        trials = _open(study, folder)
         known = trials.get_trials(deepcopy=False)
         if not all(_is_whole(trial, study.search) for trial in known):
-            raise _damaged(study, folder)
+            raise ValueError("a trial of another search")
         return _best(trials) if sum(map(_is_ended, known)) >= study.search.trials else None
-    except (InputError, RunError):
-        raise
-    except Exception as error:  # Optuna checks nothing of what it reads, so that anything can be raised
-        raise _damaged(study, folder) from error
 
 
 def search(
@@ -50,9 +47,12 @@ def search(
     """Train the trials of a search that have no result yet, and return the best settings.
 
     Raises:
+        InputError: If the journal of the search is damaged.
         RunError: If no trial worked.
     """
-    metric, trials = study.selection_metric, _open(study, folder)
+    metric = study.selection_metric
+    with _whole_journal(study, folder):
+        trials = _open(study, folder)
     for left in trials.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         trials.tell(left.number, state=TrialState.FAIL)  # it ended with an earlier command: its settings come again
         trials.enqueue_trial(left.params)
@@ -132,9 +132,17 @@ def _best(trials: optuna.Study) -> Settings:
     return dict(trials.best_trial.params)
 
 
-def _damaged(study: Study, folder: Path) -> InputError:
-    path = _journal(study, folder)
-    return InputError(f"{path} is damaged", "restore it, or delete it: the search then starts anew")
+@contextmanager
+def _whole_journal(study: Study, folder: Path) -> Iterator[None]:
+    """Refuse a damaged journal: Optuna checks nothing of what it reads, so that anything can be raised."""
+    try:
+        yield
+    except (InputError, RunError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{_journal(study, folder)} is damaged", "restore it, or delete it: the search then starts anew"
+        ) from error
 
 
 def _journal(study: Study, folder: Path) -> Path:
@@ -142,21 +150,12 @@ def _journal(study: Study, folder: Path) -> Path:
 
 
 def _open(study: Study, folder: Path) -> optuna.Study:
-    """Open the journal of a study's search, or begin one.
-
-    Raises:
-        InputError: If the journal is damaged.
-    """
+    """Open the journal of a study's search, or begin one."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        return optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(_journal(study, folder)))),
-            study_name=study.name,
-            direction="maximize" if larger_is_better(study.selection_metric) else "minimize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-        )
-    except OSError:
-        raise
-    except Exception as error:  # as in best_of
-        raise _damaged(study, folder) from error
+    return optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(_journal(study, folder)))),
+        study_name=study.name,
+        direction="maximize" if larger_is_better(study.selection_metric) else "minimize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    )

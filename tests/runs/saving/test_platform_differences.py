@@ -64,7 +64,7 @@ def test_such_a_name_is_found() -> None:
 
 WINDOWS = """
 import errno, os, runpy, signal, stat, sys
-import optuna, psutil, pytorch_lightning, tensorboard, torch  # they ask which system it is, and take what Linux has
+import optuna, pytorch_lightning, tensorboard, torch  # they ask which system it is, and take what Linux has
 
 for name in "fcntl grp pwd resource termios".split():
     sys.modules[name] = None  # importing it fails
