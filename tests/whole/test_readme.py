@@ -242,6 +242,8 @@ def test_other_commands(
             assert (ROOT / words[3]).is_file()
         case ["python", "-m"]:
             assert importlib.util.find_spec(words[2]), f"there is no module {words[2]}"
+        case [".", path]:
+            assert path == ".venv/bin/activate"  # where the Makefile makes it
         case ["tensorboard", _]:
             assert shutil.which("tensorboard", path=str(Path(sys.executable).parent))
         case ["torchrun", *_]:
