@@ -89,7 +89,7 @@ def effects_table(explained: dict[str, Any]) -> Table:
         failed = f" ({row['status']})" if row["status"] in ("diverged", "failed") else ""
         last = following is not None and following["screened_only"] != row["screened_only"]
         table.add_row(short + failed, points, interval, str(row["seeds"]), length, end_section=last)
-    more = f"{len(rows) - MAX_ROWS} more are in metrics.json. " if len(rows) > MAX_ROWS else ""
+    more = f"The best {MAX_ROWS} of {len(rows)}. " if len(rows) > MAX_ROWS else ""
     table.caption = f"{more}Trained for: epochs × examples."
     return table
 
