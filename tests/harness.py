@@ -166,8 +166,18 @@ def without_whole_epochs() -> None:
 
 
 def without_purge() -> None:
+    """What is logged after the checkpoint is on the disk at once: what waits to be written would be lost."""
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
     from project.runs import build
 
+    add_event = EventFileWriter.add_event
+
+    def add_and_flush(self: EventFileWriter, event: Any) -> None:
+        add_event(self, event)
+        self.flush()
+
+    EventFileWriter.add_event = add_and_flush
     build.prepare_logger = lambda logger, step: None  # type: ignore[attr-defined]
 
 
