@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accuracy, process, scale, throughput
+from benchmarks import process, scale, throughput
 from project.runs.saving.provenance import hardware, versions
 
 ROOT = Path(__file__).parent.parent
@@ -126,11 +126,6 @@ def aims_section(record: dict[str, Any]) -> list[str]:
         if {60_000, max(cost)} <= cost.keys():
             name = f"cost per example, {max(cost):,} against 60,000 images"
             rows.append((name, "at most", 1.2, [cost[max(cost)] / cost[60_000]]))
-    rows += [
-        ("whole process to 98 % on MNIST against the bare loop's", "at most", 1.5, row["process_ratios"])
-        for row in record.get("accuracy", [])
-        if row["dataset"] == "mnist" and row["goal"] == 0.98 and row["who"] == "project"
-    ]
     lines = ["## Aims", "", "| what | aim | measured | reached |", "| --- | --- | --- | --- |"]
     for name, bound, aim, values in rows:
         median = statistics.median(values)
@@ -202,29 +197,10 @@ def scale_section(rows: list[dict[str, float]]) -> list[str]:
     return [*lines, "", "The file is memory-mapped: only what the kernel keeps of it in its cache grows with it."]
 
 
-def accuracy_section(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "",
-        "## Time to accuracy",
-        "",
-        f"{rows[0]['seeds']} seeds each; medians of the seconds.",
-        "",
-        "| data | goal | who | mean test accuracy ± sd | training, s | whole process, s | process ÷ bare loop's |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        reached = f"{row['accuracy_mean']:.2%} ± {row['accuracy_sd']:.2%}"
-        ratio = spread(row["process_ratios"]) if row["who"] == "project" else ""
-        times = f"{row['train_s']:.1f} | {row['process_s']:.1f}"
-        lines.append(f"| {row['dataset']} | {row['goal']:.0%} | {row['who']} | {reached} | {times} | {ratio} |")
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder in torchvision's layout")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sizes", type=int, nargs="+", default=[6_000, 60_000, 600_000, 6_000_000])
     parser.add_argument(
         "--parts", nargs="*", choices=PARTS, default=list(PARTS), help="measured besides the seconds per epoch"
@@ -235,7 +211,6 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "rounds": arguments.rounds,
-        "seeds": arguments.seeds,
         "hardware": hardware(),
         "versions": versions(),
         "epochs": seconds_per_epoch(throughput.CONTENDERS, arguments.data_root, arguments.rounds),
@@ -260,7 +235,6 @@ PARTS: dict[str, tuple[Callable[[Any], list[str]], Callable[[Arguments], Any]]] 
     ),
     "compile": (compile_section, lambda given: compiled(given.data_root, rounds=3)),
     "scale": (scale_section, lambda given: [scale.measure(size) for size in given.sizes]),
-    "accuracy": (accuracy_section, lambda given: accuracy.measure(given.data_root, given.seeds)),
 }
 """What is measured besides the seconds per epoch: how the page shows it, and how it is measured."""
 

@@ -4,7 +4,8 @@
 - `bare_loop`: plain PyTorch over images that are held in memory.
 - `matrix_products`: only the matrix products of that job; no program that trains the network does less.
 
-Nothing of the project is imported here. The first epoch of each contains the warm-up; leave it out of a comparison.
+Nothing of the project is imported here but its Muon. The first epoch of each contains the warm-up; leave it out of a
+comparison.
 """
 
 import gzip
@@ -52,7 +53,7 @@ class Job:
         batch_size: Each optimizer step uses so many examples; an epoch's last batch may be smaller.
         optimizer: All but the next three of its settings have PyTorch's defaults.
         learning_rate: This is the largest learning rate of the schedule.
-        momentum: Only sgd uses it.
+        momentum: Only sgd uses it; muon has 0.9.
         weight_decay: It applies to all parameters.
         schedule: It changes the learning rate at each optimizer step, over all epochs.
         num_validation: So many training images are scored after each epoch instead; with 0 there is no validation.
@@ -67,7 +68,7 @@ class Job:
     norm: Literal["none", "batch", "layer"] = "none"
     dropout: float = 0.0
     batch_size: int = 128
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "adam"
     learning_rate: float = 1e-3
     momentum: float = 0.0
     weight_decay: float = 0.0
@@ -117,6 +118,13 @@ def build_network(job: Job, num_inputs: int) -> nn.Sequential:
 
 def build_optimizer(job: Job, model: nn.Module, fused: bool | None = None) -> torch.optim.Optimizer:
     parameters = model.parameters()
+    if job.optimizer == "muon":  # torch's own computes in bfloat16, which takes many CPUs forty times as long
+        from project.network.optimization.muon import MuonWithAdamW
+
+        hidden = [layer.weight for layer in model.children() if isinstance(layer, nn.Linear)][:-1]
+        others = [parameter for parameter in parameters if all(parameter is not weight for weight in hidden)]
+        decay = {"weight_decay": job.weight_decay}
+        return MuonWithAdamW({"params": hidden, **decay}, [{"params": others, **decay}], job.learning_rate, 0.9)
     if job.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, job.learning_rate, momentum=job.momentum, weight_decay=job.weight_decay, fused=fused
