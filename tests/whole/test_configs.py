@@ -1,5 +1,6 @@
 """Every file under configs/ is accepted, and changes what it says."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,6 +45,19 @@ def holds(settings: Any, written: Any) -> bool:
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_every_config_has_a_header(path: Path) -> None:
     assert path.read_text().startswith("# ")
+
+
+def test_every_record_is_on_its_page() -> None:
+    """A row for each recipe, whose name says data set and goal; the goal is reached by 20 seeds or more."""
+    page = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) ([\d.]+) % \| \[(\S+)\]\S+ \| (\d+) \| ([\d.]+) ±", page, re.MULTILINE)
+    assert {name for _, _, name, _, _ in rows} == {path.name for path in (CONFIGS / "fast").glob("*.yaml")}
+    for dataset, goal, name, seeds, reached in rows:
+        assert name == f"{dataset}_{goal.replace('.', '_')}.yaml"
+        settings = parse_settings([f"--config={CONFIGS / 'fast' / name}"])
+        assert (settings.data.dataset, settings.data.num_validation) == (dataset, 0)
+        assert float(reached) >= float(goal)
+        assert int(seeds) >= 20
 
 
 def test_the_slurm_script_is_valid_shell() -> None:
